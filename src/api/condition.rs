@@ -1,0 +1,113 @@
+//! Conditions, as the Kubernetes API conventions define them.
+//!
+//! Types, reasons and what to do about each are a contract: `docs/conditions.md`.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+
+pub const READY: &str = "Ready";
+pub const CREDENTIALS_VALID: &str = "CredentialsValid";
+pub const WEBHOOK_REGISTERED: &str = "WebhookRegistered";
+pub const CLIENTS_SYNCED: &str = "ClientsSynced";
+pub const CLIENT_FOUND: &str = "ClientFound";
+pub const AGENT_AVAILABLE: &str = "AgentAvailable";
+pub const ACCEPTED: &str = "Accepted";
+pub const FINISHED: &str = "Finished";
+
+/// The verdict on one condition: what a reconciler found out in this pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub status: Status,
+    pub reason: &'static str,
+    pub message: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    True,
+    False,
+    Unknown,
+}
+
+impl Status {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::True => "True",
+            Status::False => "False",
+            Status::Unknown => "Unknown",
+        }
+    }
+}
+
+impl Verdict {
+    pub fn yes(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { status: Status::True, reason, message: message.into() }
+    }
+
+    pub fn no(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { status: Status::False, reason, message: message.into() }
+    }
+
+    pub fn unknown(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { status: Status::Unknown, reason, message: message.into() }
+    }
+
+    pub fn is_true(&self) -> bool {
+        self.status == Status::True
+    }
+}
+
+/// Sets a condition; the transition time moves only when the status does, so a
+/// pass that finds nothing new yields the same list and nothing is written.
+pub fn set(conditions: &mut Vec<Condition>, type_: &str, verdict: &Verdict, generation: Option<i64>, now: Timestamp) {
+    // The apiserver refuses messages over 32 KiB; a person stops reading earlier.
+    let message: String = verdict.message.chars().take(1024).collect();
+    let status = verdict.status.as_str();
+    match conditions.iter_mut().find(|c| c.type_ == type_) {
+        Some(existing) => {
+            if existing.status != status {
+                existing.last_transition_time = Time(now);
+            }
+            existing.status = status.into();
+            existing.reason = verdict.reason.into();
+            existing.message = message;
+            existing.observed_generation = generation;
+        }
+        None => conditions.push(Condition {
+            type_: type_.into(),
+            status: status.into(),
+            reason: verdict.reason.into(),
+            message,
+            observed_generation: generation,
+            last_transition_time: Time(now),
+        }),
+    }
+}
+
+pub fn get<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|c| c.type_ == type_)
+}
+
+pub fn is_true(conditions: &[Condition], type_: &str) -> bool {
+    get(conditions, type_).is_some_and(|c| c.status == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transition_time_moves_with_the_status_only() {
+        let mut conditions = Vec::new();
+        let first = Timestamp::from_second(100).unwrap();
+        let later = Timestamp::from_second(200).unwrap();
+        set(&mut conditions, READY, &Verdict::no("A", "a"), Some(1), first);
+        set(&mut conditions, READY, &Verdict::no("B", "b"), Some(2), later);
+        assert_eq!(conditions[0].last_transition_time.0, first);
+        assert_eq!(conditions[0].reason, "B");
+        set(&mut conditions, READY, &Verdict::yes("C", "c"), Some(2), later);
+        assert_eq!(conditions[0].last_transition_time.0, later);
+        assert_eq!(conditions.len(), 1);
+        assert!(is_true(&conditions, READY));
+    }
+}

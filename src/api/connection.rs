@@ -1,0 +1,347 @@
+//! HaloPSAConnection: one HaloPSA tenant.
+
+use super::{LocalRef, Mode, Resources};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::core::Duration;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A HaloPSA tenant: where it is, how to sign in, which clients to look after.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "rallied.ai",
+    version = "v1alpha1",
+    kind = "HaloPSAConnection",
+    plural = "halopsaconnections",
+    singular = "halopsaconnection",
+    shortname = "halo",
+    category = "rallied",
+    namespaced,
+    status = "HaloPSAConnectionStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    doc = "A HaloPSA tenant: where it is, how to sign in, which of its clients to look after.",
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "URL", type_ = "string", json_path = ".spec.instanceURL"),
+    printcolumn(
+        name = "Webhook",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="WebhookRegistered")].status"#
+    ),
+    printcolumn(name = "Clients", type_ = "integer", json_path = ".status.importedClients"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
+        priority = 1
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
+        priority = 1
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("size(self.metadata.name) <= 63").message("the name has at most 63 characters: it becomes a label and a part of the webhook's address")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct HaloPSAConnectionSpec {
+    /// HaloPSA's address, like `https://acme.halopsa.com`: https, no trailing slash.
+    #[serde(rename = "instanceURL")]
+    #[schemars(length(max = 300))]
+    #[x_kube(validation = Rule::new("self.startsWith('https://')").message("instanceURL starts with https://: HaloPSA's credentials never travel in the clear"))]
+    #[x_kube(validation = Rule::new("!self.endsWith('/')").message("instanceURL has no trailing slash: write https://acme.halopsa.com"))]
+    #[x_kube(validation = Rule::new("isURL(self) && url(self).getHost() != '' && !self.contains('?') && !self.contains('#') && !self.contains('@')").message("instanceURL is a plain URL like https://acme.halopsa.com"))]
+    pub instance_url: String,
+
+    /// Tenant name; hosted HaloPSA needs it only where several tenants share one address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 100))]
+    pub tenant: Option<String>,
+
+    /// The Secret with the API application's Client ID and Client Secret.
+    pub credentials_secret_ref: CredentialsSecretRef,
+
+    /// A ConfigMap with the CA of a self-hosted HaloPSA whose certificate no public CA signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_config_map_ref: Option<CaConfigMapRef>,
+
+    pub webhook: WebhookSpec,
+
+    /// Which of HaloPSA's clients to import. Absent: none; apply ImportedClients yourself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clients: Option<ClientSelector>,
+
+    /// Defaults for the agents of this connection's clients.
+    #[serde(default)]
+    pub agent: AgentDefaults,
+
+    /// Instructions to the agents of all clients: policies and preferences of the MSP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16384))]
+    pub prompt: Option<String>,
+
+    #[serde(default)]
+    pub privacy: Privacy,
+
+    /// The action (outcome) used for internal notes.
+    #[serde(default)]
+    pub notes: Notes,
+
+    /// How many requests HaloPSA allows, and in which time.
+    #[serde(default)]
+    pub rate_limit: RateLimit,
+
+    /// How long finished Tickets are kept in the cluster.
+    #[serde(default)]
+    pub retention: Retention,
+
+    /// Stops all work outside the cluster for this connection: no sign-in, no
+    /// webhook repair, no new ticket work. Webhooks are still taken and kept.
+    #[serde(default)]
+    pub suspend: bool,
+}
+
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CredentialsSecretRef {
+    /// Name of the Secret, in the same namespace.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Key of the Client ID.
+    #[serde(default = "client_id_key")]
+    pub client_id_key: String,
+    /// Key of the Client Secret.
+    #[serde(default = "client_secret_key")]
+    pub client_secret_key: String,
+}
+
+fn client_id_key() -> String {
+    "clientId".into()
+}
+
+fn client_secret_key() -> String {
+    "clientSecret".into()
+}
+
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CaConfigMapRef {
+    /// Name of the ConfigMap, in the same namespace.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Key of the PEM file.
+    #[serde(default = "ca_key")]
+    pub key: String,
+}
+
+fn ca_key() -> String {
+    "ca.crt".into()
+}
+
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WebhookSpec {
+    /// The receiver's address as HaloPSA reaches it, like `https://hooks.msp.example`.
+    /// The path `/webhooks/NAMESPACE/NAME` is added.
+    // HaloPSA stores at most 500 characters of a webhook's URL.
+    #[schemars(length(max = 350))]
+    #[x_kube(validation = Rule::new("self.startsWith('https://')").message("webhook.url starts with https://: webhooks carry ticket text and a password"))]
+    #[x_kube(validation = Rule::new("!self.endsWith('/')").message("webhook.url has no trailing slash: the path is added to it"))]
+    #[x_kube(validation = Rule::new("isURL(self) && url(self).getHost() != '' && !self.contains('?') && !self.contains('#') && !self.contains('@')").message("webhook.url is a plain URL like https://hooks.msp.example"))]
+    pub url: String,
+}
+
+/// The clients to import. A client is imported when any of the lists names it
+/// and `exclude` does not.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.all) || !self.all || (!has(self.ids) && !has(self.names) && !has(self.patterns))").message("clients.all imports every client: drop ids, names and patterns, or set all to false"))]
+pub struct ClientSelector {
+    /// Every active client but HaloPSA's catch-all client "Unknown".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub all: Option<bool>,
+    /// HaloPSA's client ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 10000), inner(range(min = 1)))]
+    pub ids: Option<Vec<i64>>,
+    /// Client names, exactly as in HaloPSA (case does not matter).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 10000), inner(length(min = 1, max = 255)))]
+    pub names: Option<Vec<String>>,
+    /// Name patterns: `*` stands for any text (case does not matter).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 100), inner(length(min = 1, max = 255)))]
+    pub patterns: Option<Vec<String>>,
+    /// Name patterns of clients never to import.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1000), inner(length(min = 1, max = 255)))]
+    pub exclude: Option<Vec<String>>,
+}
+
+/// Defaults for agents; an ImportedClient may override each.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentDefaults {
+    /// `Plan` (the default) or `Execute`.
+    #[serde(default)]
+    pub mode: Mode,
+    #[serde(flatten)]
+    pub settings: AgentSettings,
+}
+
+/// How an agent runs. Every field is optional; absent means the default in brackets.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentSettings {
+    /// Container image (the operator's own). Any image that speaks the work API will do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 500))]
+    pub image: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+    /// How long an agent without a ticket keeps running, like `10m` (10m).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
+    pub idle_time: Option<Duration>,
+    /// The most agents to run at once for one client (3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 20))]
+    pub max_replicas: Option<i32>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Privacy {
+    /// Keeps ticket subjects out of the cluster.
+    #[serde(default)]
+    pub hide_subjects: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Notes {
+    /// Name of the HaloPSA action (outcome) for internal notes.
+    #[serde(default = "private_note")]
+    #[schemars(length(min = 1, max = 100))]
+    pub outcome: String,
+    /// Id of the action tried when HaloPSA does not know the name; 7 in a stock HaloPSA.
+    #[serde(default = "private_note_id")]
+    pub fallback_outcome_id: i64,
+}
+
+impl Default for Notes {
+    fn default() -> Self {
+        Self { outcome: private_note(), fallback_outcome_id: private_note_id() }
+    }
+}
+
+fn private_note() -> String {
+    "Private Note".into()
+}
+
+fn private_note_id() -> i64 {
+    7
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RateLimit {
+    /// Requests allowed in a window (300, what a hosted tenant says in its 429).
+    #[serde(default = "rate_requests")]
+    #[schemars(range(min = 10, max = 1000000))]
+    pub requests: u32,
+    /// Length of the rolling window (5m).
+    #[serde(default = "rate_window")]
+    #[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
+    pub window: Duration,
+}
+
+impl Default for RateLimit {
+    fn default() -> Self {
+        Self { requests: rate_requests(), window: rate_window() }
+    }
+}
+
+fn rate_requests() -> u32 {
+    300
+}
+
+fn rate_window() -> Duration {
+    std::time::Duration::from_secs(300).into()
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Retention {
+    /// A finished Ticket is deleted after this time (168h).
+    #[serde(default = "keep_finished")]
+    #[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
+    pub finished: Duration,
+    /// Of a connection's finished Tickets at most this many are kept, the newest (1000).
+    #[serde(default = "keep_count")]
+    #[schemars(range(min = 0, max = 100000))]
+    pub max_finished: u32,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { finished: keep_finished(), max_finished: keep_count() }
+    }
+}
+
+fn keep_finished() -> Duration {
+    std::time::Duration::from_secs(7 * 24 * 3600).into()
+}
+
+fn keep_count() -> u32 {
+    1000
+}
+
+/// What was observed of a HaloPSA tenant.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HaloPSAConnectionStatus {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// The HaloPSA agent the application acts as; its own events are not work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_agent: Option<ApiAgent>,
+    /// The scopes HaloPSA granted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub granted_scopes: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<WebhookStatus>,
+    /// ImportedClients of this connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported_clients: Option<i64>,
+    /// Clients HaloPSA shows to the API agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_clients: Option<i64>,
+    /// Tickets changed in HaloPSA up to here have been looked at by the sweep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swept_until: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiAgent {
+    pub id: i64,
+    pub name: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WebhookStatus {
+    /// HaloPSA's id of the webhook.
+    pub id: String,
+    pub name: String,
+    /// Where HaloPSA posts.
+    pub url: String,
+    /// The Secret with the generated user name and password.
+    pub secret_ref: LocalRef,
+}

@@ -1,0 +1,375 @@
+//! Requests to HaloPSA: sign-in, rate limit, retries, time limits.
+
+use super::error::{self, Error};
+use super::limit::Limiter;
+pub use super::limit::Priority;
+use reqwest::{Method, StatusCode, header};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+
+/// Answers longer than this are refused, in bytes. A full ticket is about 100 kB.
+const MAX_BODY: usize = 32 * 1024 * 1024;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// One attempt. HaloPSA ends its own heavy queries after about 60 s.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
+/// A whole call with its retries, not counting the wait for the rate limit.
+const ATTEMPTS: u32 = 3;
+/// A token is renewed this long before it ends.
+const RENEW_BEFORE: Duration = Duration::from_secs(300);
+/// The longest a call waits for room in the request window.
+const LIMIT_WAIT: Duration = Duration::from_secs(120);
+
+/// Where a tenant is and how to sign in.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub instance_url: String,
+    pub tenant: Option<String>,
+    pub client_id: String,
+    pub client_secret: SecretString,
+    /// A CA of one's own, PEM.
+    pub ca: Option<String>,
+    pub requests: u32,
+    pub window: Duration,
+    /// This process's part of the request limit.
+    pub share: f64,
+}
+
+/// A signed-in client of one tenant. Cheap to clone; clones share token and limit.
+#[derive(Clone, Debug)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    http: reqwest::Client,
+    config: Config,
+    host: String,
+    limiter: Limiter,
+    token: Mutex<Option<Token>>,
+}
+
+#[derive(Clone, Debug)]
+struct Token {
+    secret: SecretString,
+    renew_at: Instant,
+    scopes: Vec<String>,
+    generation: u64,
+}
+
+#[derive(Deserialize)]
+struct TokenReply {
+    access_token: Option<String>,
+    expires_in: Option<Value>,
+    #[serde(default)]
+    scope: String,
+}
+
+impl Client {
+    pub fn new(config: Config) -> Result<Self, Error> {
+        let url = reqwest::Url::parse(&config.instance_url).map_err(|e| Error::Setup(format!("spec.instanceURL is not a URL: {e}")))?;
+        if url.scheme() != "https" {
+            return Err(Error::Setup("spec.instanceURL has to start with https://".into()));
+        }
+        let host = url.host_str().unwrap_or_default().to_string();
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("halopsa-operator/", env!("CARGO_PKG_VERSION")))
+            .https_only(true)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(Duration::from_secs(60))
+            // A redirect would carry the token to whoever HaloPSA names.
+            .redirect(reqwest::redirect::Policy::none());
+        if let Some(pem) = &config.ca {
+            let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes())
+                .map_err(|_| Error::Setup("the CA in spec.caConfigMapRef is not a PEM certificate".into()))?;
+            if certificates.is_empty() {
+                return Err(Error::Setup("the CA in spec.caConfigMapRef holds no certificate".into()));
+            }
+            builder = builder.tls_certs_only(certificates);
+        }
+        let http = builder.build().map_err(|e| Error::Setup(format!("cannot set up TLS: {e}")))?;
+        let limiter = Limiter::new(config.requests, config.window, config.share);
+        Ok(Self { inner: Arc::new(Inner { http, host, limiter, config, token: Mutex::new(None) }) })
+    }
+
+    /// Signs in unless it is signed in; the scopes HaloPSA granted.
+    pub async fn sign_in(&self) -> Result<Vec<String>, Error> {
+        Ok(self.token(None).await?.scopes)
+    }
+
+    /// How full the request window is, from 0 to 1.
+    pub fn window_fill(&self) -> f64 {
+        self.inner.limiter.fill()
+    }
+
+    pub async fn get(&self, path: &str, query: &[(&str, String)], priority: Priority) -> Result<Value, Error> {
+        self.call(Method::GET, path, query, None, priority).await
+    }
+
+    /// POSTs an array, as HaloPSA wants it. Not repeated once it may have arrived.
+    pub async fn post(&self, path: &str, objects: Vec<Value>, priority: Priority) -> Result<Value, Error> {
+        self.call(Method::POST, path, &[], Some(Value::Array(objects)), priority).await
+    }
+
+    pub async fn delete(&self, path: &str, priority: Priority) -> Result<(), Error> {
+        match self.call(Method::DELETE, path, &[], None, priority).await {
+            Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, String)],
+        body: Option<Value>,
+        priority: Priority,
+    ) -> Result<Value, Error> {
+        let call = format!("{method} {}", template(path));
+        let mut refused_token = None;
+        let mut failures = 0;
+        let started = Instant::now();
+        loop {
+            let token = self.token(refused_token).await?;
+            self.admit(priority).await?;
+            let attempt = self.attempt(&method, path, query, body.as_ref(), &token, &call).await;
+            let error = match attempt {
+                Ok(value) => {
+                    tracing::debug!(%call, attempt = failures + 1, ms = started.elapsed().as_millis() as u64, "HaloPSA answered");
+                    return Ok(value);
+                }
+                Err(error) => error,
+            };
+            tracing::debug!(%call, attempt = failures + 1, ms = started.elapsed().as_millis() as u64, %error, "HaloPSA call failed");
+            match &error {
+                // The agent's permissions are baked into the token, so a 403 may go away with a new one too.
+                Error::Forbidden { .. } if refused_token.is_none() => {
+                    refused_token = Some(token.generation);
+                    continue;
+                }
+                Error::RateLimited { .. } => {}
+                error if !error.is_passing() => return Err(error.clone()),
+                // A write whose answer was lost may have been carried out: the caller looks it up.
+                error if method != Method::GET && !error.is_certain_no() => return Err(error.clone()),
+                _ => {}
+            }
+            failures += 1;
+            if failures >= ATTEMPTS {
+                return Err(error);
+            }
+            if !matches!(error, Error::RateLimited { .. }) {
+                let base = Duration::from_millis(250) * 4u32.pow(failures - 1);
+                tokio::time::sleep(base.mul_f64(rand::random_range(0.5..1.5))).await;
+            }
+        }
+    }
+
+    async fn admit(&self, priority: Priority) -> Result<(), Error> {
+        tokio::time::timeout(LIMIT_WAIT, self.inner.limiter.admit(priority))
+            .await
+            .map_err(|_| Error::RateLimited { wait: LIMIT_WAIT })
+    }
+
+    async fn attempt(
+        &self,
+        method: &Method,
+        path: &str,
+        query: &[(&str, String)],
+        body: Option<&Value>,
+        token: &Token,
+        call: &str,
+    ) -> Result<Value, Error> {
+        let url = format!("{}/api{path}", self.inner.config.instance_url);
+        let mut request = self.inner.http.request(method.clone(), url).query(query);
+        if let Some(tenant) = &self.inner.config.tenant {
+            request = request.query(&[("tenant", tenant)]);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let request = request.bearer_auth(token.secret.expose_secret());
+        let (status, headers, bytes) = self.send(request, call).await?;
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                Err(Error::Forbidden { call: call.into(), status: status.as_u16(), detail: error::detail(&bytes) })
+            }
+            StatusCode::TOO_MANY_REQUESTS => Err(self.limited(&headers, &bytes)),
+            StatusCode::NOT_FOUND => Err(Error::NotFound { call: call.into() }),
+            status if status.is_success() => {
+                if bytes.iter().all(u8::is_ascii_whitespace) {
+                    return Ok(Value::Null);
+                }
+                serde_json::from_slice(&bytes).map_err(|_| Error::Answer { call: call.into(), detail: error::detail(&bytes) })
+            }
+            status if status.is_redirection() => Err(Error::Answer {
+                call: call.into(),
+                detail: format!("it redirects (HTTP {}); put the address it redirects to into spec.instanceURL", status.as_u16()),
+            }),
+            status if status.is_server_error() => {
+                Err(Error::Server { call: call.into(), status: status.as_u16(), detail: error::detail(&bytes) })
+            }
+            status => Err(Error::Rejected { call: call.into(), status: status.as_u16(), detail: error::detail(&bytes) }),
+        }
+    }
+
+    fn limited(&self, headers: &header::HeaderMap, body: &[u8]) -> Error {
+        let retry_after =
+            headers.get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()).and_then(|v| v.trim().parse().ok()).map(Duration::from_secs);
+        Error::RateLimited { wait: self.inner.limiter.rejected(&String::from_utf8_lossy(body), retry_after) }
+    }
+
+    /// Sends and reads the whole answer, bounded in time and size.
+    async fn send(&self, request: reqwest::RequestBuilder, call: &str) -> Result<(StatusCode, header::HeaderMap, Vec<u8>), Error> {
+        let host = || self.inner.host.clone();
+        let reply = async {
+            let mut response = request.send().await?;
+            let (status, headers) = (response.status(), response.headers().clone());
+            let mut bytes = Vec::new();
+            while let Some(chunk) = response.chunk().await? {
+                if bytes.len() + chunk.len() > MAX_BODY {
+                    return Ok((status, headers, None));
+                }
+                bytes.extend_from_slice(&chunk);
+            }
+            Ok((status, headers, Some(bytes)))
+        };
+        match tokio::time::timeout(ATTEMPT_TIMEOUT, reply).await {
+            Err(_) => Err(Error::Timeout { host: host(), call: call.into(), seconds: ATTEMPT_TIMEOUT.as_secs() }),
+            Ok(Ok((status, headers, Some(bytes)))) => Ok((status, headers, bytes)),
+            Ok(Ok((_, _, None))) => {
+                Err(Error::Answer { call: call.into(), detail: format!("it is longer than {} MiB", MAX_BODY >> 20) })
+            }
+            Ok(Err(e)) => Err(self.transport_error(&e, call)),
+        }
+    }
+
+    fn transport_error(&self, e: &reqwest::Error, call: &str) -> Error {
+        // reqwest's own text names the URL; the innermost cause says what happened.
+        let mut cause: &dyn std::error::Error = e;
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
+        let (host, detail) = (self.inner.host.clone(), cause.to_string());
+        if e.is_connect() {
+            Error::Unreachable { host, detail }
+        } else if e.is_timeout() {
+            Error::Timeout { host, call: call.into(), seconds: ATTEMPT_TIMEOUT.as_secs() }
+        } else {
+            Error::Broken { host, call: call.into(), detail }
+        }
+    }
+
+    /// The current token, or a new one. One caller signs in; the others wait
+    /// for it. `refused` is the generation HaloPSA did not take any more.
+    async fn token(&self, refused: Option<u64>) -> Result<Token, Error> {
+        let mut slot = self.inner.token.lock().await;
+        if let Some(token) = slot.as_ref()
+            && Instant::now() < token.renew_at
+            && refused.is_none_or(|generation| token.generation > generation)
+        {
+            return Ok(token.clone());
+        }
+        let generation = slot.as_ref().map_or(0, |t| t.generation) + 1;
+        let token = self.request_token(generation).await?;
+        *slot = Some(token.clone());
+        Ok(token)
+    }
+
+    async fn request_token(&self, generation: u64) -> Result<Token, Error> {
+        let config = &self.inner.config;
+        let call = "POST /auth/token";
+        let scope = super::REQUIRED_SCOPES.join(" ");
+        let mut failures = 0;
+        loop {
+            let mut request = self.inner.http.post(format!("{}/auth/token", config.instance_url)).form(&[
+                ("grant_type", "client_credentials"),
+                ("client_id", &config.client_id),
+                ("client_secret", config.client_secret.expose_secret()),
+                ("scope", &scope),
+            ]);
+            if let Some(tenant) = &config.tenant {
+                request = request.query(&[("tenant", tenant)]);
+            }
+            let error = match self.send(request, call).await {
+                Ok((status, _, bytes)) if status.is_success() => return token_from(&bytes, generation),
+                Ok((StatusCode::TOO_MANY_REQUESTS, headers, bytes)) => return Err(self.limited(&headers, &bytes)),
+                Ok((status, _, bytes)) => refusal(status, &bytes),
+                Err(error) => error,
+            };
+            failures += 1;
+            if !error.is_passing() || failures >= ATTEMPTS {
+                return Err(error);
+            }
+            let base = Duration::from_millis(250) * 4u32.pow(failures - 1);
+            tokio::time::sleep(base.mul_f64(rand::random_range(0.5..1.5))).await;
+        }
+    }
+}
+
+fn token_from(bytes: &[u8], generation: u64) -> Result<Token, Error> {
+    let answer = |detail: String| Error::Answer { call: "POST /auth/token".into(), detail };
+    let reply: TokenReply = serde_json::from_slice(bytes).map_err(|_| answer(error::detail(bytes)))?;
+    let Some(secret) = reply.access_token.filter(|t| !t.is_empty()) else {
+        return Err(answer(format!("it holds no access_token: {}", error::detail(bytes))));
+    };
+    let seconds = reply.expires_in.as_ref().and_then(super::lenient::integer).unwrap_or(3600).clamp(10, 86_400) as u64;
+    let life = Duration::from_secs(seconds);
+    Ok(Token {
+        secret: secret.into(),
+        renew_at: Instant::now() + life.saturating_sub(RENEW_BEFORE.min(life / 5)),
+        scopes: reply.scope.split_whitespace().map(str::to_string).collect(),
+        generation,
+    })
+}
+
+fn refusal(status: StatusCode, bytes: &[u8]) -> Error {
+    let detail = error::detail(bytes);
+    let code = serde_json::from_slice::<Value>(bytes).ok().and_then(|v| v.get("error")?.as_str().map(str::to_string));
+    match code.as_deref() {
+        Some("invalid_scope") => Error::InvalidScope { detail },
+        Some("invalid_client" | "unauthorized_client" | "invalid_grant") => Error::InvalidClient { detail },
+        _ if status == StatusCode::NOT_FOUND => Error::Answer { call: "POST /auth/token".into(), detail: "HTTP 404".into() },
+        _ if status.is_redirection() => Error::Answer {
+            call: "POST /auth/token".into(),
+            detail: format!("it redirects (HTTP {}); put the address it redirects to into spec.instanceURL", status.as_u16()),
+        },
+        _ if status.is_client_error() => Error::InvalidClient { detail },
+        _ => Error::SignIn { status: status.as_u16(), detail },
+    }
+}
+
+/// `/Tickets/42` as `/Tickets/{id}`: for logs and metrics, where ids would be noise.
+pub fn template(path: &str) -> String {
+    let path = path.split('?').next().unwrap_or(path);
+    path.split('/')
+        .map(|part| if part.bytes().any(|b| b.is_ascii_digit()) { "{id}" } else { part })
+        .collect::<Vec<_>>()
+        .join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_become_templates() {
+        assert_eq!(template("/Tickets/42?x=1"), "/Tickets/{id}");
+        assert_eq!(template("/Webhook/53232637-7724-4a19-b126-3c7267a292aa"), "/Webhook/{id}");
+        assert_eq!(template("/Agent/me"), "/Agent/me");
+    }
+
+    #[test]
+    fn sign_in_refusals_are_told_apart() {
+        let refusal = |status: u16, body: &str| refusal(StatusCode::from_u16(status).unwrap(), body.as_bytes()).reason();
+        assert_eq!(refusal(401, r#"{"error":"invalid_client"}"#), "InvalidCredentials");
+        assert_eq!(refusal(400, r#"{"error":"invalid_scope"}"#), "InvalidScope");
+        assert_eq!(refusal(401, ""), "InvalidCredentials");
+        assert_eq!(refusal(503, "<html>"), "HaloPSAFailing");
+        assert_eq!(refusal(302, ""), "AnswerNotUnderstood");
+    }
+}

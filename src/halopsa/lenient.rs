@@ -1,0 +1,100 @@
+//! HaloPSA writes the same id as `3`, `3.0`, `"3"` and `"3.0"`, and "never" as
+//! a date in 1899 or 1900. These readers take them all.
+
+use k8s_openapi::jiff::{Timestamp, civil, tz::TimeZone};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+/// A whole number in any of its spellings.
+pub fn integer(value: &Value) -> Option<i64> {
+    match value {
+        Value::Number(n) => n.as_i64().or_else(|| {
+            let f = n.as_f64()?;
+            (f.fract() == 0.0 && f.abs() < 9e15).then_some(f as i64)
+        }),
+        Value::String(s) => {
+            let s = s.trim();
+            s.parse().ok().or_else(|| {
+                let (whole, fraction) = s.split_once('.')?;
+                fraction.bytes().all(|b| b == b'0').then(|| whole.parse().ok())?
+            })
+        }
+        _ => None,
+    }
+}
+
+/// A truth value: JSON's, a number, or a word.
+pub fn boolean(value: &Value) -> Option<bool> {
+    match value {
+        Value::Bool(b) => Some(*b),
+        Value::Number(n) => n.as_f64().map(|n| n != 0.0),
+        Value::String(s) => match s.trim().to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" => Some(true),
+            "false" | "0" | "no" | "" => Some(false),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// A time; without a zone it is UTC; before 1901 it means never.
+pub fn time(text: &str) -> Option<Timestamp> {
+    let text = text.trim();
+    let parsed = text.parse::<Timestamp>().ok().or_else(|| {
+        let local: civil::DateTime = text.parse().ok()?;
+        local.to_zoned(TimeZone::UTC).ok().map(|z| z.timestamp())
+    })?;
+    (parsed.as_second() >= -2_177_452_800).then_some(parsed)
+}
+
+pub fn opt_i64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    Ok(integer(&Value::deserialize(deserializer)?))
+}
+
+pub fn i64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    integer(&Value::deserialize(deserializer)?).ok_or_else(|| serde::de::Error::custom("not a whole number"))
+}
+
+pub fn bool<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(boolean(&Value::deserialize(deserializer)?).unwrap_or_default())
+}
+
+/// Text; null and absent are empty, numbers are written out.
+pub fn string<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        Value::String(s) => s,
+        Value::Number(n) => n.to_string(),
+        _ => String::new(),
+    })
+}
+
+pub fn opt_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    Ok(Value::deserialize(deserializer)?.as_str().and_then(time))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn integers() {
+        for value in [json!(3), json!(3.0), json!("3"), json!("3.0"), json!(" 3 ")] {
+            assert_eq!(integer(&value), Some(3), "{value}");
+        }
+        for value in [json!(3.5), json!("3.5"), json!("x"), json!(null), json!(true), json!(1e300)] {
+            assert_eq!(integer(&value), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn times() {
+        let expected: Timestamp = "2026-10-06T04:19:13.287Z".parse().unwrap();
+        for text in ["2026-10-06T04:19:13.287", "2026-10-06T04:19:13.287Z", "2026-10-06T04:19:13.2870000Z", "2026-10-06T06:19:13.287+02:00"] {
+            assert_eq!(time(text), Some(expected), "{text}");
+        }
+        for never in ["1900-01-01T00:00:00", "1899-12-30T00:00:00", "", "soon"] {
+            assert_eq!(time(never), None, "{never}");
+        }
+    }
+}

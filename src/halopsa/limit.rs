@@ -1,0 +1,183 @@
+//! HaloPSA's request limit: so many requests in a rolling window.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// Who asks. Background work leaves a part of the window to tickets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    /// Somebody waits: a ticket is being worked on.
+    Ticket,
+    /// Sweeps, imports, webhook checks.
+    Background,
+}
+
+/// The rolling window, without a clock.
+#[derive(Debug)]
+pub struct Window {
+    limit: usize,
+    length: Duration,
+    sent: VecDeque<Instant>,
+    closed_until: Option<Instant>,
+}
+
+impl Window {
+    pub fn new(limit: usize, length: Duration) -> Self {
+        Self { limit: limit.max(1), length, sent: VecDeque::new(), closed_until: None }
+    }
+
+    /// Takes a place in the window, or says how long until there is one.
+    pub fn admit(&mut self, now: Instant, priority: Priority) -> Result<(), Duration> {
+        if let Some(until) = self.closed_until {
+            if now < until {
+                return Err(until - now);
+            }
+            self.closed_until = None;
+        }
+        while self.sent.front().is_some_and(|first| now.duration_since(*first) >= self.length) {
+            self.sent.pop_front();
+        }
+        // A fifth of the window is kept for tickets.
+        let limit = match priority {
+            Priority::Ticket => self.limit,
+            Priority::Background => (self.limit - self.limit / 5).max(1),
+        };
+        if self.sent.len() < limit {
+            self.sent.push_back(now);
+            return Ok(());
+        }
+        // The place of this request is free once the oldest that is in its way has left.
+        let blocker = self.sent[self.sent.len() - limit];
+        Err(self.length.saturating_sub(now.duration_since(blocker)).max(Duration::from_millis(1)))
+    }
+
+    /// HaloPSA said that the limit is reached: nothing goes until then.
+    pub fn close(&mut self, until: Instant) {
+        self.closed_until = Some(self.closed_until.map_or(until, |at| at.max(until)));
+    }
+
+    /// HaloPSA said what the limit is.
+    pub fn learn(&mut self, limit: usize) {
+        self.limit = limit.max(1);
+    }
+
+    /// How full the window is, from 0 to 1.
+    pub fn fill(&self) -> f64 {
+        self.sent.len() as f64 / self.limit as f64
+    }
+}
+
+/// A window shared by the callers of one process.
+#[derive(Debug)]
+pub struct Limiter {
+    window: Mutex<Window>,
+    /// This process's part of the tenant's limit.
+    share: f64,
+}
+
+impl Limiter {
+    /// `share` is the part of the tenant's limit this process may use.
+    pub fn new(requests: u32, length: Duration, share: f64) -> Self {
+        let share = share.clamp(0.01, 1.0);
+        Self { window: Mutex::new(Window::new(part(requests as usize, share), length)), share }
+    }
+
+    /// Waits until the window has room.
+    pub async fn admit(&self, priority: Priority) {
+        loop {
+            let wait = match self.lock().admit(Instant::now(), priority) {
+                Ok(()) => return,
+                Err(wait) => wait,
+            };
+            // Spread out, so that those who wait do not all come back at once.
+            tokio::time::sleep(wait + Duration::from_millis(rand::random_range(0..50))).await;
+        }
+    }
+
+    /// A 429: waits for what the server says, or a minute, and learns the limit from its text.
+    pub fn rejected(&self, body: &str, retry_after: Option<Duration>) -> Duration {
+        let wait = retry_after.unwrap_or(Duration::from_secs(60)).min(Duration::from_secs(600));
+        let mut window = self.lock();
+        if let Some(limit) = limit_in(body) {
+            window.learn(part(limit, self.share));
+        }
+        window.close(Instant::now() + wait);
+        wait
+    }
+
+    pub fn fill(&self) -> f64 {
+        self.lock().fill()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Window> {
+        self.window.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+fn part(limit: usize, share: f64) -> usize {
+    ((limit as f64 * share) as usize).max(1)
+}
+
+/// The number in `Rate Limit Reached - 300 Requests per rolling 5 minute window`.
+fn limit_in(body: &str) -> Option<usize> {
+    let lower = body.get(..body.len().min(1000))?.to_ascii_lowercase();
+    let before = lower.split("requests per").next().filter(|before| before.len() < lower.len())?;
+    let number = before.trim_end().rsplit(|c: char| !c.is_ascii_digit()).next()?;
+    number.parse().ok().filter(|n| (1..=1_000_000).contains(n))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn learns_the_limit_from_the_text() {
+        assert_eq!(limit_in("Rate Limit Reached - 300 Requests per rolling 5 minute window"), Some(300));
+        assert_eq!(limit_in("Too many requests"), None);
+        assert_eq!(limit_in("é requests per"), None);
+    }
+
+    #[test]
+    fn background_work_leaves_room_for_tickets() {
+        let mut window = Window::new(10, Duration::from_secs(300));
+        let now = Instant::now();
+        while window.admit(now, Priority::Background).is_ok() {}
+        assert_eq!(window.sent.len(), 8);
+        assert!(window.admit(now, Priority::Ticket).is_ok());
+        assert!(window.admit(now, Priority::Ticket).is_ok());
+        assert!(window.admit(now, Priority::Ticket).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_window_ever_holds_more_than_the_limit(steps in prop::collection::vec(0u64..2000, 1..300), limit in 1usize..20) {
+            let length = Duration::from_secs(5);
+            let mut window = Window::new(limit, length);
+            let mut now = Instant::now();
+            let mut sent: Vec<Instant> = Vec::new();
+            for step in steps {
+                now += Duration::from_millis(step);
+                match window.admit(now, Priority::Ticket) {
+                    Ok(()) => sent.push(now),
+                    Err(wait) => prop_assert!(wait <= length),
+                }
+                let within = sent.iter().filter(|at| now.duration_since(**at) < length).count();
+                prop_assert!(within <= limit);
+            }
+        }
+
+        #[test]
+        fn waiting_as_told_gets_a_place(limit in 1usize..20) {
+            let mut window = Window::new(limit, Duration::from_secs(5));
+            let mut now = Instant::now();
+            for _ in 0..limit * 3 {
+                if let Err(wait) = window.admit(now, Priority::Background) {
+                    now += wait;
+                    prop_assert!(window.admit(now, Priority::Background).is_ok());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! HaloPSA's REST API. Knows nothing of Kubernetes.
+//!
+//! - [`client`]: requests with sign-in, rate limit, retries and time limits
+//! - [`api`]: the calls the operator makes, by name
+//! - [`types`]: what HaloPSA sends, read leniently
+//! - [`webhook`]: the body of a webhook, in all the shapes seen
+//! - [`limit`]: the rolling request window
+//! - [`error`]: one typed error, one line for a person
+
+pub mod api;
+pub mod client;
+pub mod error;
+pub mod lenient;
+pub mod limit;
+pub mod types;
+pub mod webhook;
+
+pub use client::{Client, Config, Priority};
+pub use error::Error;
+
+/// The scopes the integration needs: what Rallied's documentation tells to tick.
+pub const REQUIRED_SCOPES: [&str; 3] = ["all:standard", "all:teams", "admin:webhooks"];
+/// Scopes that grant more than needed.
+pub const EXCESSIVE_SCOPES: [&str; 2] = ["all", "admin"];
+/// HaloPSA's built-in agent "Unassigned": a ticket that nobody has.
+pub const UNASSIGNED_AGENT: i64 = 1;
+/// HaloPSA's catch-all client "Unknown".
+pub const UNKNOWN_CLIENT: i64 = 1;
+
+/// Which of the required scopes are missing from those granted. `all` and
+/// `admin` include theirs.
+pub fn missing_scopes(granted: &[String]) -> Vec<&'static str> {
+    let has = |scope: &str| granted.iter().any(|g| g.eq_ignore_ascii_case(scope));
+    REQUIRED_SCOPES
+        .into_iter()
+        .filter(|scope| {
+            let parent = if scope.starts_with("admin") { "admin" } else { "all" };
+            !has(scope) && !has(parent)
+        })
+        .collect()
+}

@@ -1,0 +1,209 @@
+//! What HaloPSA sends: the few fields that are read, out of hundreds.
+
+use super::lenient;
+use k8s_openapi::jiff::Timestamp;
+use serde::Deserialize;
+
+/// A ticket. `agent_id` is the assigned technician; [`super::UNASSIGNED_AGENT`] is nobody.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Ticket {
+    #[serde(deserialize_with = "lenient::i64")]
+    pub id: i64,
+    #[serde(deserialize_with = "lenient::string")]
+    pub summary: String,
+    #[serde(deserialize_with = "lenient::string")]
+    pub details: String,
+    #[serde(deserialize_with = "lenient::string")]
+    pub details_html: String,
+    #[serde(deserialize_with = "lenient::opt_i64")]
+    pub client_id: Option<i64>,
+    #[serde(deserialize_with = "lenient::string")]
+    pub client_name: String,
+    #[serde(deserialize_with = "lenient::string")]
+    pub site_name: String,
+    #[serde(deserialize_with = "lenient::opt_i64")]
+    pub user_id: Option<i64>,
+    #[serde(deserialize_with = "lenient::string")]
+    pub user_name: String,
+    #[serde(deserialize_with = "lenient::string")]
+    pub user_email: String,
+    #[serde(deserialize_with = "lenient::opt_i64")]
+    pub agent_id: Option<i64>,
+    #[serde(deserialize_with = "lenient::opt_i64")]
+    pub status_id: Option<i64>,
+    #[serde(deserialize_with = "lenient::string")]
+    pub status_name: String,
+    #[serde(deserialize_with = "lenient::opt_i64")]
+    pub priority_id: Option<i64>,
+    #[serde(deserialize_with = "lenient::string")]
+    pub priority_name: String,
+    #[serde(deserialize_with = "lenient::string")]
+    pub category_1: String,
+    #[serde(deserialize_with = "lenient::opt_time")]
+    pub dateoccurred: Option<Timestamp>,
+    #[serde(deserialize_with = "lenient::opt_time")]
+    pub last_update: Option<Timestamp>,
+    #[serde(deserialize_with = "lenient::bool")]
+    pub hasbeenclosed: bool,
+    #[serde(deserialize_with = "lenient::string")]
+    pub closure_note: String,
+}
+
+/// Something done on a ticket: a note, a reply, a change.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Action {
+    #[serde(deserialize_with = "lenient::i64")]
+    pub id: i64,
+    #[serde(deserialize_with = "lenient::string")]
+    pub outcome: String,
+    #[serde(deserialize_with = "lenient::string")]
+    pub who: String,
+    /// 1: an agent.
+    #[serde(deserialize_with = "lenient::opt_i64")]
+    pub who_type: Option<i64>,
+    #[serde(deserialize_with = "lenient::opt_i64")]
+    pub who_agentid: Option<i64>,
+    /// Name of the API application that made it.
+    #[serde(deserialize_with = "lenient::string")]
+    pub actionby_application_id: String,
+    #[serde(deserialize_with = "lenient::opt_time")]
+    pub datetime: Option<Timestamp>,
+    #[serde(deserialize_with = "lenient::string")]
+    pub note: String,
+    #[serde(deserialize_with = "lenient::bool")]
+    pub hiddenfromuser: bool,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct HaloClient {
+    #[serde(deserialize_with = "lenient::i64")]
+    pub id: i64,
+    #[serde(deserialize_with = "lenient::string")]
+    pub name: String,
+    #[serde(deserialize_with = "lenient::bool")]
+    pub inactive: bool,
+}
+
+/// An end user of a client.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct User {
+    #[serde(deserialize_with = "lenient::i64")]
+    pub id: i64,
+    #[serde(deserialize_with = "lenient::string")]
+    pub name: String,
+    #[serde(deserialize_with = "lenient::string")]
+    pub emailaddress: String,
+    #[serde(deserialize_with = "lenient::string")]
+    pub phonenumber: String,
+    #[serde(deserialize_with = "lenient::string")]
+    pub site_name: String,
+    #[serde(deserialize_with = "lenient::opt_i64")]
+    pub client_id: Option<i64>,
+    #[serde(deserialize_with = "lenient::string")]
+    pub department: String,
+    #[serde(deserialize_with = "lenient::bool")]
+    pub inactive: bool,
+    #[serde(deserialize_with = "lenient::bool")]
+    pub isimportantcontact: bool,
+}
+
+/// A technician, or the API agent.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Agent {
+    #[serde(deserialize_with = "lenient::i64")]
+    pub id: i64,
+    #[serde(deserialize_with = "lenient::string")]
+    pub name: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Asset {
+    #[serde(deserialize_with = "lenient::i64")]
+    pub id: i64,
+    #[serde(deserialize_with = "lenient::string")]
+    pub inventory_number: String,
+    #[serde(deserialize_with = "lenient::string")]
+    pub key_field: String,
+    #[serde(deserialize_with = "lenient::string")]
+    pub assettype_name: String,
+    #[serde(deserialize_with = "lenient::opt_i64")]
+    pub client_id: Option<i64>,
+    #[serde(deserialize_with = "lenient::string")]
+    pub username: String,
+    #[serde(deserialize_with = "lenient::string")]
+    pub status_name: String,
+    #[serde(deserialize_with = "lenient::bool")]
+    pub inactive: bool,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Article {
+    #[serde(deserialize_with = "lenient::i64")]
+    pub id: i64,
+    #[serde(deserialize_with = "lenient::string")]
+    pub name: String,
+    #[serde(deserialize_with = "lenient::string")]
+    pub description: String,
+    #[serde(deserialize_with = "lenient::string")]
+    pub resolution: String,
+    #[serde(deserialize_with = "lenient::bool")]
+    pub inactive: bool,
+}
+
+/// A webhook of HaloPSA's. `GET /Webhook` shows no password.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Webhook {
+    #[serde(deserialize_with = "lenient::string")]
+    pub id: String,
+    #[serde(deserialize_with = "lenient::string")]
+    pub name: String,
+    #[serde(deserialize_with = "lenient::string")]
+    pub url: String,
+    #[serde(rename = "type", deserialize_with = "lenient::opt_i64")]
+    pub type_: Option<i64>,
+    #[serde(deserialize_with = "lenient::opt_i64")]
+    pub method: Option<i64>,
+    #[serde(deserialize_with = "lenient::string")]
+    pub content_type: String,
+    #[serde(deserialize_with = "lenient::opt_i64")]
+    pub authentication_type: Option<i64>,
+    #[serde(deserialize_with = "lenient::string")]
+    pub basic_username: String,
+    pub active: Option<serde_json::Value>,
+    #[serde(deserialize_with = "lenient::bool")]
+    pub disabled: bool,
+}
+
+/// A subscription of a webhook to an event.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Notification {
+    #[serde(deserialize_with = "lenient::i64")]
+    pub id: i64,
+    #[serde(deserialize_with = "lenient::opt_i64")]
+    pub eventno: Option<i64>,
+    #[serde(deserialize_with = "lenient::string")]
+    pub webhook_id: String,
+}
+
+/// A delivery of a webhook, as the Deliveries tab shows it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct WebhookEvent {
+    #[serde(deserialize_with = "lenient::string")]
+    pub id: String,
+    #[serde(deserialize_with = "lenient::opt_time")]
+    pub timestamp: Option<Timestamp>,
+    #[serde(deserialize_with = "lenient::string")]
+    pub responsestatus: String,
+    #[serde(deserialize_with = "lenient::bool")]
+    pub error: bool,
+}

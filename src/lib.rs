@@ -1,0 +1,13 @@
+//! An operator that turns HaloPSA tickets into supervised agent work.
+//!
+//! Map of the crate; arrows point one way:
+//!
+//! - [`api`]: the kinds, [`halopsa`]: HaloPSA's REST API, [`ticket`]: a ticket's
+//!   rules, [`policy`]: may this call run? They do no Kubernetes I/O.
+//! - [`controller`], [`receiver`], [`gateway`] use them; what they share stands in
+//!   [`kube_util`], [`tenant`] and [`outbox`].
+//! - [`agent`] sees only the gateway's wire types.
+
+pub mod api;
+pub mod halopsa;
+pub mod ticket;

@@ -1,0 +1,11 @@
+//! A ticket's rules, all of them pure: no clock, no network, no cluster.
+//!
+//! - [`state`]: the phases and what moves a ticket between them
+//! - [`route`]: which ImportedClient a webhook's ticket belongs to, under which name
+//! - [`text`]: HaloPSA's HTML to bounded plain text, plain text to safe HTML
+//! - [`note`]: what the notes on a ticket look like, and the markers in them
+
+pub mod note;
+pub mod route;
+pub mod state;
+pub mod text;

@@ -1,0 +1,121 @@
+//! Ticket text between HaloPSA's HTML and bounded plain text.
+
+/// Details and notes handed to an agent are cut here, in bytes.
+pub const MAX_TEXT: usize = 16 * 1024;
+/// HTML beyond this is not even parsed, in bytes.
+const MAX_HTML: usize = 512 * 1024;
+
+/// HTML to plain text: tags gone, scripts and styles gone, line breaks kept, cut at [`MAX_TEXT`].
+pub fn from_html(html: &str) -> String {
+    let html = cut(html, MAX_HTML);
+    // Wide enough that paragraphs are not wrapped: the reader wraps.
+    let text = html2text::config::plain_no_decorate().string_from_read(html.as_bytes(), 10_000).unwrap_or_default();
+    plain(&text)
+}
+
+/// Plain text, bounded, without control characters and runs of blank lines.
+pub fn plain(text: &str) -> String {
+    let text = cut(text, MAX_HTML).replace("\r\n", "\n");
+    let mut out = String::with_capacity(text.len().min(MAX_TEXT));
+    let mut blank = 0;
+    for line in text.split('\n') {
+        let line: String = line.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|c| !c.is_control()).collect();
+        let line = line.trim_end();
+        blank = if line.is_empty() { blank + 1 } else { 0 };
+        if blank > 1 || (line.is_empty() && out.is_empty()) {
+            continue;
+        }
+        out.push_str(line);
+        out.push('\n');
+        if out.len() > MAX_TEXT {
+            break;
+        }
+    }
+    cut(out.trim_end(), MAX_TEXT).to_string()
+}
+
+/// The longest prefix of at most `limit` bytes that ends between characters.
+pub fn cut(text: &str, limit: usize) -> &str {
+    if text.len() <= limit {
+        return text;
+    }
+    let mut end = limit;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// One line for a column: no line breaks, no control characters, at most `limit` characters.
+pub fn one_line(text: &str, limit: usize) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line: String = line.chars().filter(|c| !c.is_control()).collect();
+    if line.chars().count() <= limit {
+        return line;
+    }
+    let mut short: String = line.chars().take(limit.saturating_sub(1)).collect();
+    short.push('…');
+    short
+}
+
+/// Text made safe to stand in HTML.
+pub fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + text.len() / 8);
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            c if c.is_control() && c != '\n' => {}
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn html_becomes_text() {
+        for (html, text) in [
+            ("<p>Hello</p><p>World</p>", "Hello\n\nWorld"),
+            ("a<br>b", "a\nb"),
+            ("<script>alert(1)</script>x", "x"),
+            ("<style>p{}</style><b>bold</b>", "bold"),
+            ("plain", "plain"),
+            ("", ""),
+            ("&lt;not a tag&gt;", "<not a tag>"),
+        ] {
+            assert_eq!(from_html(html), text, "{html}");
+        }
+    }
+
+    #[test]
+    fn long_text_is_cut_between_characters() {
+        let long = "é".repeat(MAX_TEXT);
+        assert!(from_html(&long).len() <= MAX_TEXT);
+        assert_eq!(cut("éé", 3), "é");
+        assert_eq!(one_line("a\n b\tc", 10), "a b c");
+        assert_eq!(one_line("abcdef", 4), "abc…");
+    }
+
+    proptest! {
+        #[test]
+        fn escaped_text_holds_no_markup(text in "\\PC{0,200}") {
+            let html = escape(&text);
+            prop_assert!(!html.contains('<') && !html.contains('>') && !html.contains('"'));
+        }
+
+        #[test]
+        fn any_html_gives_bounded_text(html in "[<>a-z/ \"=!\\-&;é\n]{0,400}") {
+            let text = from_html(&html);
+            prop_assert!(text.len() <= MAX_TEXT);
+            prop_assert!(!text.chars().any(|c| c.is_control() && c != '\n'));
+        }
+    }
+}
