@@ -1,0 +1,198 @@
+//! What a person would do in HaloPSA's pages, and faults on demand. Plain HTTP:
+//! keep it on loopback.
+
+use crate::Shared;
+use crate::api::whole;
+use crate::store::{Author, Change, No, Object, number, object, text};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The application of HaloPSA's own web pages: what people do comes from here.
+pub const WEB_APPLICATION: &str = "nethelpdesk-agent-web-application";
+
+pub fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/ca", get(|State(s): State<Arc<Shared>>| async move { s.ca_pem.clone() }))
+        .route("/trust", post(trust))
+        .route("/faults", get(|State(s): State<Arc<Shared>>| async move { Json(s.faults().clone()) }).post(faults))
+        .route("/rate-limit", post(rate_limit))
+        .route("/applications", get(applications).post(application))
+        .route("/tickets", post(ticket))
+        .route("/actions", post(action))
+        .route("/tickets/{id}/actions", get(actions))
+        .route("/records/{kind}/{id}", get(record).post(change))
+        .route("/webhooks", get(webhooks).post(webhook).delete(delete_webhooks))
+        .route("/deliveries", get(deliveries))
+        .with_state(shared)
+}
+
+type App = State<Arc<Shared>>;
+
+async fn trust(State(shared): App, pem: String) -> Response {
+    if !pem.contains("BEGIN CERTIFICATE") {
+        return (StatusCode::BAD_REQUEST, "not a PEM certificate\n").into_response();
+    }
+    shared.trust(pem);
+    StatusCode::NO_CONTENT.into_response()
+}
+
+async fn faults(State(shared): App, Json(faults): Json<crate::Faults>) -> Response {
+    *shared.faults() = faults;
+    StatusCode::NO_CONTENT.into_response()
+}
+
+async fn rate_limit(State(shared): App, Json(body): Json<Value>) -> Response {
+    match whole(&body, "requests") {
+        Some(requests) if requests > 0 => {
+            shared.auth.set_limit(requests as usize);
+            StatusCode::NO_CONTENT.into_response()
+        }
+        _ => (StatusCode::BAD_REQUEST, "give requests\n").into_response(),
+    }
+}
+
+async fn applications(State(shared): App) -> Json<Value> {
+    let all: Vec<Value> = shared
+        .auth
+        .applications()
+        .into_iter()
+        .map(|a| json!({"name": a.name, "client_id": a.client_id, "client_secret": a.client_secret, "scopes": a.scopes, "agent_id": a.agent_id, "enabled": a.enabled}))
+        .collect();
+    Json(all.into())
+}
+
+/// Changes secret, scopes or enabled of an application; permissions are baked
+/// into tokens, so the old ones end.
+async fn application(State(shared): App, Json(body): Json<Value>) -> Response {
+    let client_id = body.get("client_id").and_then(Value::as_str).unwrap_or(crate::seed::CLIENT_ID);
+    let changed = shared.auth.change(client_id, |application| {
+        if let Some(secret) = body.get("client_secret").and_then(Value::as_str) {
+            application.client_secret = secret.into();
+        }
+        if let Some(scopes) = body.get("scopes").and_then(Value::as_array) {
+            application.scopes = scopes.iter().filter_map(Value::as_str).map(str::to_string).collect();
+        }
+        if let Some(enabled) = body.get("enabled").and_then(Value::as_bool) {
+            application.enabled = enabled;
+        }
+    });
+    shared.auth.forget_tokens();
+    if changed { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND }.into_response()
+}
+
+/// The author of a request: `"user_id"` an end user, else the agent `"agent_id"` in the web pages.
+fn author(body: &Value) -> Author {
+    match (whole(body, "user_id"), whole(body, "as_agent")) {
+        (_, Some(id)) => Author::Agent { id, application: WEB_APPLICATION.into() },
+        (Some(id), None) => Author::User { id },
+        _ => Author::Agent { id: 3, application: WEB_APPLICATION.into() },
+    }
+}
+
+fn done(shared: &Shared, outcome: Result<(Object, Vec<Change>), No>) -> Response {
+    match outcome {
+        Ok((object, changes)) => {
+            shared.publish(changes);
+            (StatusCode::CREATED, Json(Value::Object(object))).into_response()
+        }
+        Err(No::NotFound) => StatusCode::NOT_FOUND.into_response(),
+        Err(No::BadRequest(message)) => (StatusCode::BAD_REQUEST, message).into_response(),
+    }
+}
+
+/// A new or changed ticket. Names do for ids: `client`, `user`.
+async fn ticket(State(shared): App, Json(mut body): Json<Value>) -> Response {
+    for (name, kind, id) in [("client", "client", "client_id"), ("user", "users", "user_id")] {
+        let Some(wanted) = body.get(name).and_then(Value::as_str).map(str::to_string) else { continue };
+        let found = {
+            let store = shared.store();
+            store.kind(kind).and_then(|rows| rows.values().find(|r| text(r, "name").eq_ignore_ascii_case(&wanted)).and_then(|r| number(r, "id")))
+        };
+        match found {
+            Some(found) => body[id] = found.into(),
+            None => return (StatusCode::NOT_FOUND, format!("no {name} named {wanted}\n")).into_response(),
+        }
+    }
+    let author = author(&body);
+    let mut input = object(body);
+    for key in ["client", "user", "as_agent"] {
+        input.remove(key);
+    }
+    if let Some(id) = number(&input, "id") {
+        // The pages send type and client along.
+        let current = shared.store().get("tickets", id).cloned().unwrap_or_default();
+        for key in ["tickettype_id", "client_id"] {
+            if let Some(value) = current.get(key) {
+                input.entry(key).or_insert(value.clone());
+            }
+        }
+    }
+    let outcome = shared.store().write_ticket(&input, &author);
+    done(&shared, outcome)
+}
+
+async fn action(State(shared): App, Json(body): Json<Value>) -> Response {
+    let author = author(&body);
+    let mut input = object(body);
+    input.remove("as_agent");
+    input.entry("outcome").or_insert("Private Note".into());
+    let outcome = shared.store().write_action(&input, &author, Instant::now());
+    done(&shared, outcome)
+}
+
+async fn actions(State(shared): App, Path(id): Path<i64>) -> Json<Value> {
+    let all: Vec<Value> = shared.store().actions(id).into_iter().map(|a| Value::Object(a.clone())).collect();
+    Json(all.into())
+}
+
+async fn record(State(shared): App, Path((kind, id)): Path<(String, i64)>) -> Response {
+    shared.store().get(&kind, id).map_or_else(|| StatusCode::NOT_FOUND.into_response(), |o| Json(Value::Object(o.clone())).into_response())
+}
+
+/// Sets fields of a record as they are, without events.
+async fn change(State(shared): App, Path((kind, id)): Path<(String, i64)>, Json(body): Json<Value>) -> Response {
+    match shared.store().get_mut(&kind, id) {
+        Some(row) => {
+            row.extend(object(body));
+            StatusCode::NO_CONTENT.into_response()
+        }
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+async fn webhooks(State(shared): App) -> Json<Value> {
+    let store = shared.store();
+    let all: Vec<Value> = store.webhooks.keys().filter_map(|id| store.read_webhook(id)).map(Value::Object).collect();
+    Json(all.into())
+}
+
+/// Changes every webhook: drift for the operator to find.
+async fn webhook(State(shared): App, Json(body): Json<Value>) -> Response {
+    let body = object(body);
+    for webhook in shared.store().webhooks.values_mut() {
+        webhook.extend(body.clone());
+    }
+    StatusCode::NO_CONTENT.into_response()
+}
+
+async fn delete_webhooks(State(shared): App) -> Response {
+    let mut store = shared.store();
+    let ids: Vec<String> = store.webhooks.keys().cloned().collect();
+    for id in ids {
+        let _ = store.delete_webhook(&id);
+    }
+    StatusCode::NO_CONTENT.into_response()
+}
+
+async fn deliveries(State(shared): App, Query(query): Query<HashMap<String, String>>) -> Json<Value> {
+    let count = query.get("count").and_then(|c| c.parse().ok()).unwrap_or(20);
+    let all: Vec<Value> = shared.store().deliveries.iter().take(count).map(|d| Value::Object(d.clone())).collect();
+    Json(all.into())
+}

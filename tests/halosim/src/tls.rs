@@ -1,0 +1,29 @@
+//! A CA of its own and a server certificate from it.
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use std::sync::Arc;
+
+pub struct Tls {
+    pub ca_pem: String,
+    pub server: Arc<rustls::ServerConfig>,
+}
+
+pub fn issue(names: &[String]) -> Result<Tls, Box<dyn std::error::Error + Send + Sync>> {
+    let ca_key = KeyPair::generate()?;
+    let mut ca = CertificateParams::default();
+    ca.distinguished_name.push(DnType::CommonName, "halosim CA");
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    let ca_certificate = ca.self_signed(&ca_key)?;
+    let issuer = Issuer::new(ca, ca_key);
+    let mut all: Vec<String> = vec!["localhost".into(), "127.0.0.1".into()];
+    all.extend(names.iter().cloned());
+    let key = KeyPair::generate()?;
+    let certificate = CertificateParams::new(all)?.signed_by(&key, &issuer)?;
+    let chain = vec![CertificateDer::from(certificate.der().to_vec())];
+    let key = PrivateKeyDer::try_from(key.serialize_der())?;
+    let mut server = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
+    server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Tls { ca_pem: ca_certificate.pem(), server: Arc::new(server) })
+}
