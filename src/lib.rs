@@ -11,3 +11,14 @@
 pub mod api;
 pub mod halopsa;
 pub mod ticket;
+pub mod k8s;
+pub mod outbox;
+pub mod tenant;
+pub mod controller;
+pub mod gateway;
+pub mod metrics;
+pub mod policy;
+pub mod receiver;
+pub mod server;
+pub mod agent;
+pub mod run;

@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
         priority = 1
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    selectable = "spec.connectionRef.name",
+    selectable = ".spec.connectionRef.name",
     validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 45").message("the name is at most 45 lowercase letters, digits and hyphens: the agent's Deployment is named after it")
 )]
 #[serde(rename_all = "camelCase")]

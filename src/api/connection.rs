@@ -322,9 +322,6 @@ pub struct HaloPSAConnectionStatus {
     /// Clients HaloPSA shows to the API agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_clients: Option<i64>,
-    /// Tickets changed in HaloPSA up to here have been looked at by the sweep.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub swept_until: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -344,4 +341,7 @@ pub struct WebhookStatus {
     pub url: String,
     /// The Secret with the generated user name and password.
     pub secret_ref: LocalRef,
+    /// Tells whether HaloPSA was given the Secret's present password.
+    #[serde(default)]
+    pub credentials_checksum: String,
 }

@@ -33,7 +33,7 @@ pub const REOPEN_ANNOTATION: &str = "rallied.ai/reopen";
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    selectable = "spec.connectionRef.name"
+    selectable = ".spec.connectionRef.name"
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.ticketId == oldSelf.ticketId && self.connectionRef.name == oldSelf.connectionRef.name").message("a Ticket stands for one HaloPSA ticket for ever"))]

@@ -31,6 +31,8 @@ pub enum Kind {
     /// Anything that may be news for whoever works on the ticket.
     #[default]
     Updated,
+    /// A change that is no reason to start work, such as a new status.
+    Changed,
     Closed,
     Deleted,
 }
@@ -101,6 +103,8 @@ fn kind(name: &str, number: Option<i64>, closed: bool) -> Kind {
         Some(39) => Kind::Closed,
         _ if closed || name == "closed" || name == "ticket closed" => Kind::Closed,
         Some(3) => Kind::New,
+        Some(76) => Kind::Changed,
+        _ if name.contains("status changed") => Kind::Changed,
         _ if name.contains("new ticket") || name.contains("ticket logged") || name.contains("ticket created") => Kind::New,
         _ => Kind::Updated,
     }

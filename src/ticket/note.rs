@@ -4,6 +4,7 @@ use super::text::{self, escape, one_line};
 use crate::api::Mode;
 use crate::api::ticket::IntentKind;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// What an agent found out and would do. Written by an untrusted agent: every
 /// field is bounded by [`Plan::bounded`] and escaped where it is shown.
@@ -69,9 +70,11 @@ impl Plan {
 
 /// Stands in a note's text so that it is found again after a crash. HaloPSA
 /// rebuilds a note's text by stripping tags without adding white space, so it is
-/// looked for as a substring.
-pub fn marker(ticket_uid: &str, turn: i32, kind: IntentKind) -> String {
-    let id: String = ticket_uid.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+/// looked for as a substring. It depends on the connection and HaloPSA's ticket,
+/// not on the Ticket resource, so that a Ticket stored anew finds the old note.
+pub fn marker(connection_uid: &str, ticket_id: i64, turn: i32, kind: IntentKind) -> String {
+    let hash = Sha256::digest(format!("{connection_uid}/{ticket_id}"));
+    let id: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     let kind = match kind {
         IntentKind::PlanNote => "plan",
         IntentKind::FailureNote => "failure",
@@ -136,8 +139,9 @@ mod tests {
 
     #[test]
     fn the_note_is_escaped_and_holds_its_marker() {
-        let marker = marker("0f3c5f0a-1111-2222-3333-444455556666", 0, IntentKind::PlanNote);
-        assert_eq!(marker, "rallied-0f3c5f0a11112222-0-plan");
+        let marker = marker("0f3c5f0a-1111-2222-3333-444455556666", 42, 0, IntentKind::PlanNote);
+        assert!(marker.starts_with("rallied-") && marker.ends_with("-0-plan"), "{marker}");
+        assert_eq!(marker.len(), "rallied-".len() + 16 + "-0-plan".len());
         let plan = Plan {
             asked: "<script>alert(1)</script>".into(),
             steps: vec!["Restart & wait".into()],

@@ -66,6 +66,8 @@ pub enum Refused {
     LeaseLost,
     #[error("the lease or deadline has not run out yet")]
     TooEarly,
+    #[error("this write to HaloPSA is under way already; look for its marker before sending it again")]
+    AlreadyIntended,
 }
 
 /// What a state still owes to the world.
@@ -187,7 +189,7 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
                 return Err(wrong());
             }
             if next.intents.iter().any(|i| i.marker == *marker) {
-                return Ok(next);
+                return Err(Refused::AlreadyIntended);
             }
             next.intents.push(Intent {
                 kind: *kind,
@@ -246,10 +248,8 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
 
 /// What is left to do for a ticket in this state.
 pub fn owed(status: &TicketStatus) -> Option<Owed> {
-    let noted = status
-        .intents
-        .iter()
-        .any(|i| i.kind == IntentKind::FailureNote && i.turn == status.turn && i.state == IntentState::Posted);
+    // A plan note of this turn says all there is to say.
+    let noted = status.intents.iter().any(|i| i.turn == status.turn && i.state == IntentState::Posted);
     (status.phase == Phase::Failed && !noted).then_some(Owed::FailureNote)
 }
 

@@ -1,0 +1,68 @@
+# Two commands do everything: `make demo` shows the main job on a real cluster,
+# `make test` runs every test. The rest are their parts.
+
+SHELL := /bin/bash
+LOCAL := .local
+export PATH := $(CURDIR)/$(LOCAL)/bin:$(PATH)
+# CLUSTER=current uses the current kubectl context instead of the local cluster.
+CLUSTER ?= local
+ifeq ($(CLUSTER),local)
+export KUBECONFIG := $(CURDIR)/$(LOCAL)/kubeconfig
+endif
+
+.PHONY: demo test lint unit render integration e2e chaos cluster-up cluster-down cluster-status tools build image crds bench clean
+
+demo: ## The main job, end to end, on a real cluster
+	@tests/demo/demo $(CLUSTER)
+
+test: ## Everything
+	@tests/run
+
+lint: ## Formatting, warnings, generated files
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo run -q -- crds --out crds --check
+	diff -r crds charts/halopsa-operator/files/crds
+
+unit: ## Rules, without a cluster
+	cargo test --workspace --lib
+
+render: tools ## Chart, kustomize and examples are valid
+	@tests/render
+
+integration: cluster-up ## Reconcilers, receiver and gateway against a real apiserver and halosim
+	kubectl apply --server-side --force-conflicts -f crds >/dev/null
+	cargo test --test integration
+
+e2e: ## The demo, then what must hold after it
+	@tests/demo/demo $(CLUSTER)
+	@tests/e2e/faults
+	@tests/e2e/quiet
+
+chaos: ## Kills in the middle of 50 tickets
+	@tests/e2e/chaos
+
+cluster-up: ## A real local Kubernetes
+	@tests/cluster/cluster up
+
+cluster-down:
+	@tests/cluster/cluster down
+
+cluster-status:
+	@tests/cluster/cluster status
+
+tools:
+	@tests/cluster/cluster tools
+
+build: ## The release binaries
+	cargo build --release --workspace
+
+image: ## Both images, loaded into the local cluster
+	@tests/demo/images $(CLUSTER)
+
+crds: ## Generates the CRDs from the types
+	cargo run -q -- crds --out crds
+	mkdir -p charts/halopsa-operator/files && rm -rf charts/halopsa-operator/files/crds && cp -r crds charts/halopsa-operator/files/crds
+
+clean: cluster-down
+	rm -rf target $(LOCAL)

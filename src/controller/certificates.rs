@@ -1,0 +1,189 @@
+//! The gateway's certificate: issued, renewed, and its CA handed to the agents.
+//!
+//! A CA of the operator's own lives in one Secret, the server's certificate in
+//! another. The receiver reads the latter through the API and serves a renewed
+//! one at once; agents read the CA from a ConfigMap in their namespace.
+
+use super::context::Context;
+use crate::k8s::{self, names};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::api::{Api, Patch, PatchParams};
+use kube::{Client, ResourceExt};
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use serde_json::json;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+
+const CHECK_EVERY: Duration = Duration::from_secs(600);
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+const CA_DAYS: i64 = 3650;
+const SERVER_DAYS: i64 = 90;
+/// A certificate is renewed when a third of its life is left.
+const RENEW_AT: i64 = 60;
+const RENEW_ANNOTATION: &str = "rallied.ai/renew-after";
+/// A namespace's copy of the CA is compared again after this time.
+const PUBLISHED_FOR: Duration = Duration::from_secs(300);
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{}", k8s::explain(.0))]
+    Kube(#[from] kube::Error),
+    #[error("cannot issue a certificate: {0}")]
+    Issue(#[from] rcgen::Error),
+    #[error("Secret {0} is damaged; delete it to have it made anew")]
+    Damaged(String),
+}
+
+/// Secret with the gateway's certificate.
+pub fn server_secret(service: &str) -> String {
+    format!("{service}-tls")
+}
+
+fn ca_secret(service: &str) -> String {
+    format!("{service}-ca")
+}
+
+/// The CA, once there is one, and the namespaces that have it.
+#[derive(Debug, Default)]
+pub struct Published {
+    ca: tokio::sync::RwLock<Option<String>>,
+    namespaces: Mutex<HashMap<String, Instant>>,
+}
+
+/// Waits until there is a certificate.
+pub async fn prepare(ctx: &Context) {
+    while !refresh(ctx).await {
+        tokio::time::sleep(super::context::jitter(RETRY_AFTER)).await;
+    }
+}
+
+/// Keeps the certificate fresh for ever.
+pub async fn run(ctx: Arc<Context>) {
+    loop {
+        tokio::time::sleep(super::context::jitter(CHECK_EVERY)).await;
+        prepare(&ctx).await;
+    }
+}
+
+/// One look at CA and certificate; false when something failed.
+async fn refresh(ctx: &Context) -> bool {
+    match ensure(&ctx.kube, &ctx.options.own_namespace, &ctx.options.service).await {
+        Ok(ca) => {
+            let mut known = ctx.published.ca.write().await;
+            if known.as_ref() != Some(&ca) {
+                ctx.published.namespaces.lock().await.clear();
+                *known = Some(ca);
+            }
+            true
+        }
+        Err(error) => {
+            tracing::error!(%error, "the gateway's certificate is not in order, agents cannot connect; it is tried again");
+            false
+        }
+    }
+}
+
+/// Sees to CA and certificate; the CA's certificate.
+async fn ensure(kube: &Client, namespace: &str, service: &str) -> Result<String, Error> {
+    let secrets: Api<Secret> = Api::namespaced(kube.clone(), namespace);
+    let text = |secret: &Secret, key: &str| secret.data.as_ref()?.get(key).and_then(|b| String::from_utf8(b.0.clone()).ok());
+    let ca_name = ca_secret(service);
+    let (ca_pem, ca_key) = match secrets.get_opt(&ca_name).await? {
+        Some(secret) => {
+            let damaged = || Error::Damaged(ca_name.clone());
+            (text(&secret, "ca.crt").ok_or_else(damaged)?, text(&secret, "ca.key").ok_or_else(damaged)?)
+        }
+        None => {
+            let key = KeyPair::generate()?;
+            let pem = ca_params()?.self_signed(&key)?.pem();
+            let data = json!({"ca.crt": pem, "ca.key": key.serialize_pem()});
+            put(&secrets, &ca_name, "Opaque", data, None).await?;
+            tracing::info!("made the CA of the gateway");
+            (pem, key.serialize_pem())
+        }
+    };
+    let name = server_secret(service);
+    let current = secrets.get_opt(&name).await?;
+    let renew = current.as_ref().is_none_or(|secret| {
+        let after = secret.annotations().get(RENEW_ANNOTATION).and_then(|t| t.parse::<Timestamp>().ok());
+        after.is_none_or(|t| t <= Timestamp::now()) || text(secret, "ca.crt").as_ref() != Some(&ca_pem)
+    });
+    if renew {
+        // The CA's parameters are fixed, so its key alone makes the issuer.
+        let issuer = Issuer::new(ca_params()?, KeyPair::from_pem(&ca_key)?);
+        let key = KeyPair::generate()?;
+        let certificate = server_params(service, namespace)?.signed_by(&key, &issuer)?;
+        let data = json!({"tls.crt": certificate.pem(), "tls.key": key.serialize_pem(), "ca.crt": ca_pem});
+        let after = Timestamp::now() + SignedDuration::from_hours(24 * RENEW_AT);
+        put(&secrets, &name, "kubernetes.io/tls", data, Some(after)).await?;
+        tracing::info!("issued the gateway's certificate");
+    }
+    Ok(ca_pem)
+}
+
+fn ca_params() -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name.push(DnType::CommonName, "halopsa-operator CA");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    (params.not_before, params.not_after) = life(CA_DAYS);
+    Ok(params)
+}
+
+fn server_params(service: &str, namespace: &str) -> Result<CertificateParams, rcgen::Error> {
+    let names = vec![
+        service.to_string(),
+        format!("{service}.{namespace}"),
+        format!("{service}.{namespace}.svc"),
+        format!("{service}.{namespace}.svc.cluster.local"),
+        "localhost".to_string(),
+    ];
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name.push(DnType::CommonName, service);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.use_authority_key_identifier_extension = true;
+    (params.not_before, params.not_after) = life(SERVER_DAYS);
+    Ok(params)
+}
+
+/// From yesterday, for clocks that differ.
+fn life(days: i64) -> (time::OffsetDateTime, time::OffsetDateTime) {
+    let now = time::OffsetDateTime::now_utc();
+    (now - time::Duration::days(1), now + time::Duration::days(days))
+}
+
+async fn put(secrets: &Api<Secret>, name: &str, type_: &str, data: serde_json::Value, renew_after: Option<Timestamp>) -> Result<(), kube::Error> {
+    let mut secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": type_, "stringData": data,
+        "metadata": {"name": name, "labels": {names::MANAGED_BY: names::OPERATOR}},
+    });
+    if let Some(after) = renew_after {
+        secret["metadata"]["annotations"] = json!({RENEW_ANNOTATION: after.to_string()});
+    }
+    secrets.patch(name, &PatchParams::apply(names::CONTROLLER).force(), &Patch::Apply(&secret)).await?;
+    Ok(())
+}
+
+/// Sees to it that a namespace's agents have the CA. Reads now and then, writes when it differs.
+pub async fn publish_ca(ctx: &Context, namespace: &str) -> Result<(), kube::Error> {
+    let mut namespaces = ctx.published.namespaces.lock().await;
+    if namespaces.get(namespace).is_some_and(|at| at.elapsed() < PUBLISHED_FOR) {
+        return Ok(());
+    }
+    // Not issued yet: the Pods wait for the ConfigMap, and the next pass brings it.
+    let Some(ca) = ctx.published.ca.read().await.clone() else { return Ok(()) };
+    let maps: Api<ConfigMap> = Api::namespaced(ctx.kube.clone(), namespace);
+    let current = maps.get_opt(names::GATEWAY_CA).await?.and_then(|m| m.data?.remove(names::CA_KEY));
+    if current.as_ref() != Some(&ca) {
+        let map = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "data": {names::CA_KEY: ca},
+            "metadata": {"name": names::GATEWAY_CA, "labels": {names::MANAGED_BY: names::OPERATOR}},
+        });
+        maps.patch(names::GATEWAY_CA, &PatchParams::apply(names::CONTROLLER).force(), &Patch::Apply(&map)).await?;
+    }
+    namespaces.insert(namespace.to_string(), Instant::now());
+    Ok(())
+}

@@ -1,0 +1,197 @@
+//! An agent's objects: ServiceAccount, Deployment, NetworkPolicy. Pure, but for
+//! [`Applied`], which remembers what was applied so that nothing is written twice.
+
+use super::client_labels;
+use crate::api::connection::AgentSettings;
+use crate::api::{HaloPSAConnection, ImportedClient};
+use crate::k8s::names;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::core::PartialObjectMeta;
+use kube::{Resource, ResourceExt};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+/// What an agent is made of, its settings resolved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Agent<'a> {
+    pub connection: &'a HaloPSAConnection,
+    pub client: &'a ImportedClient,
+    pub image: &'a str,
+    pub gateway_url: &'a str,
+    /// Namespace of the gateway's Pods.
+    pub gateway_namespace: &'a str,
+    pub replicas: i32,
+}
+
+/// A setting of the client, else of the connection.
+pub fn setting<'a, T>(client: &'a ImportedClient, connection: &'a HaloPSAConnection, pick: impl Fn(&'a AgentSettings) -> Option<T>) -> Option<T> {
+    client.spec.agent.as_ref().and_then(&pick).or_else(|| pick(&connection.spec.agent.settings))
+}
+
+pub const DEFAULT_IDLE: std::time::Duration = std::time::Duration::from_secs(600);
+pub const DEFAULT_MAX_REPLICAS: i32 = 3;
+const TOKEN_SECONDS: i64 = 3600;
+
+impl Agent<'_> {
+    fn metadata(&self) -> Value {
+        let client = self.client.name_any();
+        json!({
+            "name": names::agent(&client),
+            "namespace": self.client.namespace(),
+            "labels": client_labels(&self.connection.name_any(), &client),
+            "ownerReferences": [self.client.controller_owner_ref(&())],
+        })
+    }
+
+    pub fn service_account(&self) -> Value {
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": self.metadata(), "automountServiceAccountToken": false})
+    }
+
+    /// Reaches the gateway and cluster DNS, is reached by nobody.
+    pub fn network_policy(&self) -> Value {
+        json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": self.metadata(),
+            "spec": {
+                "podSelector": {"matchLabels": self.selector()},
+                "policyTypes": ["Ingress", "Egress"],
+                "egress": [
+                    {
+                        "to": [{
+                            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self.gateway_namespace}},
+                            "podSelector": {"matchLabels": {"app.kubernetes.io/name": names::OPERATOR}},
+                        }],
+                        "ports": [{"protocol": "TCP", "port": 9443}],
+                    },
+                    {
+                        "to": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}],
+                        "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
+                    },
+                ],
+            },
+        })
+    }
+
+    fn selector(&self) -> Value {
+        json!({"app.kubernetes.io/name": "halopsa-agent", crate::api::CLIENT_LABEL: self.client.name_any()})
+    }
+
+    pub fn deployment(&self) -> Value {
+        let resources = setting(self.client, self.connection, |s| s.resources.as_ref());
+        let resources = resources.map_or_else(
+            || json!({"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}}),
+            |r| json!({"requests": r.requests, "limits": r.limits}),
+        );
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": self.metadata(),
+            "spec": {
+                "replicas": self.replicas,
+                "selector": {"matchLabels": self.selector()},
+                // A new agent starts before an old one is told to stop; tickets are handed over by lease.
+                "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+                "revisionHistoryLimit": 2,
+                "progressDeadlineSeconds": 120,
+                "template": {
+                    "metadata": {"labels": client_labels(&self.connection.name_any(), &self.client.name_any())},
+                    "spec": {
+                        "serviceAccountName": names::agent(&self.client.name_any()),
+                        "automountServiceAccountToken": false,
+                        "enableServiceLinks": false,
+                        "terminationGracePeriodSeconds": 30,
+                        "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+                        "containers": [{
+                            "name": "agent",
+                            "image": self.image,
+                            "args": ["agent"],
+                            "env": [
+                                {"name": "HALOPSA_GATEWAY_URL", "value": self.gateway_url},
+                                {"name": "HALOPSA_GATEWAY_CA", "value": "/var/run/halopsa/ca.crt"},
+                                {"name": "HALOPSA_TOKEN_FILE", "value": "/var/run/halopsa/token"},
+                                {"name": "RUST_LOG", "value": "info"},
+                            ],
+                            "resources": resources,
+                            "securityContext": {"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}},
+                            "volumeMounts": [{"name": "gateway", "mountPath": "/var/run/halopsa", "readOnly": true}],
+                        }],
+                        "volumes": [{
+                            "name": "gateway",
+                            "projected": {"defaultMode": 288, "sources": [
+                                {"serviceAccountToken": {"audience": names::GATEWAY_AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": "token"}},
+                                {"configMap": {"name": names::GATEWAY_CA, "items": [{"key": names::CA_KEY, "path": "ca.crt"}]}},
+                            ]},
+                        }],
+                    },
+                },
+            },
+        })
+    }
+}
+
+/// What was applied last, and the version the apiserver gave it. An object that
+/// is still at that version, and wanted to be the same, need not be written.
+#[derive(Debug, Default)]
+pub struct Applied(Mutex<HashMap<(String, String, &'static str), ([u8; 32], String)>>);
+
+impl Applied {
+    pub fn is_current(&self, namespace: &str, name: &str, kind: &'static str, wanted: &Value, observed: Option<&str>) -> bool {
+        let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(observed) = observed else { return false };
+        map.get(&(namespace.into(), name.into(), kind)).is_some_and(|(hash, version)| *hash == digest(wanted) && version == observed)
+    }
+
+    pub fn remember(&self, namespace: &str, name: &str, kind: &'static str, wanted: &Value, version: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((namespace.into(), name.into(), kind), (digest(wanted), version));
+    }
+
+    pub fn forget(&self, namespace: &str, name: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|(ns, n, _), _| ns != namespace || n != name);
+    }
+}
+
+fn digest(value: &Value) -> [u8; 32] {
+    Sha256::digest(value.to_string()).into()
+}
+
+/// What changes when somebody changes a Deployment's specification, and not with its status.
+pub fn version_of_deployment(deployment: &Deployment) -> String {
+    let replicas = deployment.spec.as_ref().and_then(|s| s.replicas).unwrap_or_default();
+    format!("{}/{}/{replicas}", deployment.metadata.uid.as_deref().unwrap_or_default(), deployment.metadata.generation.unwrap_or_default())
+}
+
+pub fn version_of_metadata<K>(object: &PartialObjectMeta<K>) -> String {
+    object.metadata.resource_version.clone().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agent_is_restricted_and_holds_no_api_token() {
+        let (connection, client) = (HaloPSAConnection::new("halo", Default::default()), ImportedClient::new("acme", Default::default()));
+        let agent = Agent { connection: &connection, client: &client, image: "i", gateway_url: "https://g", gateway_namespace: "ns", replicas: 0 };
+        let deployment = agent.deployment();
+        let pod = &deployment["spec"]["template"]["spec"];
+        assert_eq!(pod["automountServiceAccountToken"], false);
+        assert_eq!(pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"], true);
+        assert_eq!(pod["volumes"].as_array().unwrap().len(), 1);
+        assert_eq!(pod["volumes"][0]["projected"]["sources"][0]["serviceAccountToken"]["audience"], "halopsa-gateway");
+        let text = deployment.to_string();
+        assert!(!text.contains("secretKeyRef") && !text.contains("\"secret\""), "no Secret reaches an agent");
+        // The same input gives the same object: no write without a change.
+        assert_eq!(deployment, agent.deployment());
+    }
+
+    #[test]
+    fn what_was_applied_is_not_applied_again() {
+        let applied = Applied::default();
+        let wanted = json!({"a": 1});
+        assert!(!applied.is_current("ns", "n", "Deployment", &wanted, Some("1")));
+        applied.remember("ns", "n", "Deployment", &wanted, "1".into());
+        assert!(applied.is_current("ns", "n", "Deployment", &wanted, Some("1")));
+        assert!(!applied.is_current("ns", "n", "Deployment", &wanted, Some("2")), "somebody changed it");
+        assert!(!applied.is_current("ns", "n", "Deployment", &wanted, None), "somebody deleted it");
+        assert!(!applied.is_current("ns", "n", "Deployment", &json!({"a": 2}), Some("1")));
+    }
+}

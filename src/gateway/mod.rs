@@ -1,0 +1,124 @@
+//! The agents' listener. An agent is not trusted: who it is, whose tickets it
+//! sees and what it may call is decided here.
+//!
+//! - [`identity`]: who asks (TokenReview)
+//! - [`work`]: claim, heartbeat, release, complete
+//! - [`mcp`]: the tools, [`tools`]: what each does
+//! - [`wire`]: what goes over the wire
+
+pub mod identity;
+pub mod mcp;
+pub mod tools;
+pub mod wire;
+pub mod work;
+
+use crate::api::{HaloPSAConnection, ImportedClient, Mode, Ticket, ToolPolicy};
+use crate::k8s::index::TicketIndex;
+use crate::k8s::reflect;
+use crate::tenant::Tenants;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use identity::{Identity, Reviewer};
+use kube::Client;
+use kube::runtime::reflector::Store;
+use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
+use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// The longest body an agent may send.
+const MAX_BODY: usize = 512 * 1024;
+
+/// What the gateway knows and uses.
+pub struct Gateway {
+    pub kube: Client,
+    pub connections: Store<HaloPSAConnection>,
+    pub clients: Store<ImportedClient>,
+    pub tickets: Store<Ticket>,
+    pub policies: Store<ToolPolicy>,
+    pub index: Arc<TicketIndex>,
+    pub tenants: Tenants,
+    pub reviewer: Reviewer,
+    /// Moves whenever a Ticket has changed.
+    pub changed: watch::Receiver<u64>,
+    /// How late HaloPSA may show a write.
+    pub settle: Duration,
+    pub journal: work::PendingJournal,
+    pub troubles: work::Troubles,
+}
+
+/// A client and its connection, as an agent's request needs them.
+pub struct Bound {
+    pub client: Arc<ImportedClient>,
+    pub connection: Arc<HaloPSAConnection>,
+    /// HaloPSA's id of the client.
+    pub halo_client_id: i64,
+    pub mode: Mode,
+}
+
+impl Gateway {
+    /// What the agent's identity binds it to.
+    pub fn bound(&self, identity: &Identity) -> Result<Bound, &'static str> {
+        let client = reflect::get(&self.clients, &identity.namespace, &identity.client).ok_or("your ImportedClient is gone")?;
+        let connection = reflect::get(&self.connections, &identity.namespace, &client.spec.connection_ref.name).ok_or("your connection is gone")?;
+        let status = client.status.as_ref();
+        let halo_client_id = status.and_then(|s| s.halo_client_id).ok_or("your client is not resolved in HaloPSA yet")?;
+        let mode = client.spec.mode.unwrap_or(connection.spec.agent.mode);
+        Ok(Bound { client, connection, halo_client_id, mode })
+    }
+}
+
+pub fn router(gateway: Arc<Gateway>) -> Router {
+    let tools = gateway.clone();
+    let config = StreamableHttpServerConfig::default()
+        .with_legacy_session_mode(false)
+        .with_json_response(true)
+        .with_sse_keep_alive(None)
+        .with_max_request_body_bytes(MAX_BODY)
+        // Names are checked by TLS; agents are no browsers.
+        .disable_allowed_hosts();
+    let mcp = StreamableHttpService::new(move || Ok(mcp::Tools::new(tools.clone())), Arc::new(NeverSessionManager::default()), config);
+    Router::new()
+        .route("/v1/work/claim", post(work::claim))
+        .route("/v1/work/{ticket}/heartbeat", post(work::heartbeat))
+        .route("/v1/work/{ticket}/release", post(work::release))
+        .route("/v1/work/{ticket}/complete", post(work::complete))
+        .nest_service("/mcp", mcp)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn_with_state(gateway.clone(), authenticate))
+        .with_state(gateway)
+}
+
+/// Every request needs an agent's token; what it says of the agent goes along with the request.
+async fn authenticate(State(gateway): State<Arc<Gateway>>, mut request: Request, next: Next) -> Response {
+    let token = request
+        .headers()
+        .get(axum::http::header::AUTHORIZATION)
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.strip_prefix("Bearer "))
+        .unwrap_or_default()
+        .to_string();
+    match gateway.reviewer.review(&token).await {
+        Ok(identity) => {
+            request.extensions_mut().insert(identity);
+            next.run(request).await
+        }
+        Err(error) => {
+            let status = match error {
+                identity::Error::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+                _ => StatusCode::UNAUTHORIZED,
+            };
+            tracing::info!(target: "audit", event = "Unauthenticated", reason = %error);
+            problem(status, error.to_string())
+        }
+    }
+}
+
+pub fn problem(status: StatusCode, error: impl Into<String>) -> Response {
+    (status, Json(wire::Problem { error: error.into() })).into_response()
+}

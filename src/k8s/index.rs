@@ -1,0 +1,282 @@
+//! Look-ups over Tickets and ImportedClients, kept up to date by the watch: no scan, however many there are.
+
+use crate::api::ImportedClient;
+use crate::api::ticket::{Phase, Ticket};
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use kube::runtime::watcher::Event;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{PoisonError, RwLock};
+
+/// Namespace and name.
+pub type Key = (String, String);
+
+/// What is known of a client's tickets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Not claimed by an agent.
+    pub waiting: usize,
+    /// Claimed.
+    pub working: usize,
+    /// Waiting for a human.
+    pub paused: usize,
+    /// When the last ticket changed its phase.
+    pub last_change: Option<Timestamp>,
+}
+
+impl Load {
+    pub fn open(&self) -> usize {
+        self.waiting + self.working + self.paused
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    client: Option<Key>,
+    /// Namespace, connection, HaloPSA's ticket id.
+    halo: (String, String, i64),
+    phase: Phase,
+    since: Option<Timestamp>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    entries: HashMap<Key, Entry>,
+    by_client: HashMap<Key, BTreeSet<String>>,
+    by_ticket: HashMap<(String, String, i64), BTreeSet<String>>,
+    /// Names seen since a watch (re)started.
+    fresh: Option<BTreeSet<Key>>,
+}
+
+/// The index; cheap to read from many tasks.
+#[derive(Debug, Default)]
+pub struct TicketIndex(RwLock<Inner>);
+
+impl TicketIndex {
+    /// Takes an event of the watch in.
+    pub fn observe(&self, event: &Event<Ticket>) {
+        let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::Apply(ticket) => inner.insert(ticket),
+            Event::Delete(ticket) => inner.remove(&key(ticket)),
+            Event::Init => inner.fresh = Some(BTreeSet::new()),
+            Event::InitApply(ticket) => {
+                if let Some(fresh) = &mut inner.fresh {
+                    fresh.insert(key(ticket));
+                }
+                inner.insert(ticket);
+            }
+            Event::InitDone => {
+                if let Some(fresh) = inner.fresh.take() {
+                    let gone: Vec<Key> = inner.entries.keys().filter(|k| !fresh.contains(*k)).cloned().collect();
+                    for key in gone {
+                        inner.remove(&key);
+                    }
+                }
+            }
+        }
+    }
+
+    /// How busy a client is.
+    pub fn load(&self, namespace: &str, client: &str) -> Load {
+        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let mut load = Load::default();
+        let Some(names) = inner.by_client.get(&(namespace.to_string(), client.to_string())) else { return load };
+        for name in names {
+            let Some(entry) = inner.entries.get(&(namespace.to_string(), name.clone())) else { continue };
+            match entry.phase {
+                Phase::Received | Phase::Ready => load.waiting += 1,
+                Phase::Working => load.working += 1,
+                Phase::Verifying | Phase::AwaitingApproval => load.paused += 1,
+                _ => {}
+            }
+            load.last_change = load.last_change.max(entry.since);
+        }
+        load
+    }
+
+    /// Tickets of a client in this phase, longest in it first.
+    pub fn in_phase(&self, namespace: &str, client: &str, phase: Phase) -> Vec<String> {
+        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(names) = inner.by_client.get(&(namespace.to_string(), client.to_string())) else { return Vec::new() };
+        let mut found: Vec<(Option<Timestamp>, &String)> = names
+            .iter()
+            .filter_map(|name| {
+                let entry = inner.entries.get(&(namespace.to_string(), name.clone()))?;
+                (entry.phase == phase).then_some((entry.since, name))
+            })
+            .collect();
+        found.sort();
+        found.into_iter().map(|(_, name)| name.clone()).collect()
+    }
+
+    /// Every Ticket that stands for this ticket of HaloPSA.
+    pub fn of_halo_ticket(&self, namespace: &str, connection: &str, ticket_id: i64) -> Vec<String> {
+        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let key = (namespace.to_string(), connection.to_string(), ticket_id);
+        inner.by_ticket.get(&key).map(|names| names.iter().cloned().collect()).unwrap_or_default()
+    }
+}
+
+fn key(ticket: &Ticket) -> Key {
+    (ticket.namespace().unwrap_or_default(), ticket.name_any())
+}
+
+impl Inner {
+    fn insert(&mut self, ticket: &Ticket) {
+        let key = key(ticket);
+        self.remove(&key);
+        let status = ticket.status.as_ref();
+        let entry = Entry {
+            client: ticket.spec.client_ref.as_ref().map(|c| (key.0.clone(), c.name.clone())),
+            halo: (key.0.clone(), ticket.spec.connection_ref.name.clone(), ticket.spec.ticket_id),
+            phase: status.map(|s| s.phase).unwrap_or_default(),
+            since: status.and_then(|s| s.phase_since.as_ref()).map(|t| t.0),
+        };
+        if let Some(client) = &entry.client {
+            self.by_client.entry(client.clone()).or_default().insert(key.1.clone());
+        }
+        self.by_ticket.entry(entry.halo.clone()).or_default().insert(key.1.clone());
+        self.entries.insert(key, entry);
+    }
+
+    fn remove(&mut self, key: &Key) {
+        let Some(entry) = self.entries.remove(key) else { return };
+        if let Some(client) = &entry.client
+            && let Some(names) = self.by_client.get_mut(client)
+        {
+            names.remove(&key.1);
+            if names.is_empty() {
+                self.by_client.remove(client);
+            }
+        }
+        if let Some(names) = self.by_ticket.get_mut(&entry.halo) {
+            names.remove(&key.1);
+            if names.is_empty() {
+                self.by_ticket.remove(&entry.halo);
+            }
+        }
+    }
+}
+
+/// What is needed of an ImportedClient to store a Ticket for it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClientEntry {
+    /// Of two for one HaloPSA client the older counts.
+    created: Option<Timestamp>,
+    pub name: String,
+    pub slug: String,
+    pub suspended: bool,
+}
+
+/// ImportedClients by HaloPSA's client id.
+#[derive(Debug, Default)]
+pub struct ClientIndex(RwLock<ClientInner>);
+
+#[derive(Debug, Default)]
+struct ClientInner {
+    /// Namespace, connection, HaloPSA's client id.
+    by_id: HashMap<(String, String, i64), BTreeSet<ClientEntry>>,
+    entries: HashMap<Key, ((String, String, i64), ClientEntry)>,
+    fresh: Option<BTreeSet<Key>>,
+}
+
+impl ClientIndex {
+    pub fn observe(&self, event: &Event<ImportedClient>) {
+        let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let key = |c: &ImportedClient| (c.namespace().unwrap_or_default(), c.name_any());
+        match event {
+            Event::Apply(client) => inner.insert(key(client), client),
+            Event::Delete(client) => inner.remove(&key(client)),
+            Event::Init => inner.fresh = Some(BTreeSet::new()),
+            Event::InitApply(client) => {
+                if let Some(fresh) = &mut inner.fresh {
+                    fresh.insert(key(client));
+                }
+                inner.insert(key(client), client);
+            }
+            Event::InitDone => {
+                if let Some(fresh) = inner.fresh.take() {
+                    let gone: Vec<Key> = inner.entries.keys().filter(|k| !fresh.contains(*k)).cloned().collect();
+                    gone.iter().for_each(|key| inner.remove(key));
+                }
+            }
+        }
+    }
+
+    pub fn find(&self, namespace: &str, connection: &str, halo_client_id: i64) -> Option<ClientEntry> {
+        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        inner.by_id.get(&(namespace.to_string(), connection.to_string(), halo_client_id))?.first().cloned()
+    }
+}
+
+impl ClientInner {
+    fn insert(&mut self, key: Key, client: &ImportedClient) {
+        self.remove(&key);
+        // One given by name is known once the controller has resolved it.
+        let Some(id) = client.spec.halo_client_id.or_else(|| client.status.as_ref()?.halo_client_id) else { return };
+        let entry = ClientEntry {
+            created: client.metadata.creation_timestamp.as_ref().map(|t| t.0),
+            name: key.1.clone(),
+            slug: client.slug(),
+            suspended: client.spec.suspend || client.metadata.deletion_timestamp.is_some(),
+        };
+        let by = (key.0.clone(), client.spec.connection_ref.name.clone(), id);
+        self.by_id.entry(by.clone()).or_default().insert(entry.clone());
+        self.entries.insert(key, (by, entry));
+    }
+
+    fn remove(&mut self, key: &Key) {
+        let Some((by, entry)) = self.entries.remove(key) else { return };
+        if let Some(entries) = self.by_id.get_mut(&by) {
+            entries.remove(&entry);
+            if entries.is_empty() {
+                self.by_id.remove(&by);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::LocalRef;
+    use crate::api::ticket::{TicketSpec, TicketStatus};
+
+    fn ticket(name: &str, client: &str, id: i64, phase: Phase) -> Ticket {
+        let mut ticket = Ticket::new(
+            name,
+            TicketSpec {
+                connection_ref: LocalRef { name: "halo".into() },
+                client_ref: Some(LocalRef { name: client.into() }),
+                ticket_id: id,
+                ..TicketSpec::default()
+            },
+        );
+        ticket.metadata.namespace = Some("msp".into());
+        ticket.status = Some(TicketStatus { phase, ..TicketStatus::default() });
+        ticket
+    }
+
+    #[test]
+    fn follows_the_watch() {
+        let index = TicketIndex::default();
+        index.observe(&Event::Apply(ticket("acme-1", "acme", 1, Phase::Ready)));
+        index.observe(&Event::Apply(ticket("acme-2", "acme", 2, Phase::Working)));
+        index.observe(&Event::Apply(ticket("blue-1", "blue", 1, Phase::Done)));
+        let load = index.load("msp", "acme");
+        assert_eq!((load.waiting, load.working, load.open()), (1, 1, 2));
+        assert_eq!(index.of_halo_ticket("msp", "halo", 1), ["acme-1", "blue-1"]);
+        assert_eq!(index.in_phase("msp", "acme", Phase::Ready), ["acme-1"]);
+        index.observe(&Event::Apply(ticket("acme-1", "acme", 1, Phase::Done)));
+        assert_eq!(index.load("msp", "acme").waiting, 0);
+        // A watch that starts anew tells what is left.
+        index.observe(&Event::Init);
+        index.observe(&Event::InitApply(ticket("blue-1", "blue", 1, Phase::Done)));
+        index.observe(&Event::InitDone);
+        assert_eq!(index.load("msp", "acme").open(), 0);
+        assert_eq!(index.of_halo_ticket("msp", "halo", 1), ["blue-1"]);
+        index.observe(&Event::Delete(ticket("blue-1", "blue", 1, Phase::Done)));
+        assert!(index.of_halo_ticket("msp", "halo", 1).is_empty());
+    }
+}

@@ -1,0 +1,59 @@
+//! What controller, receiver and gateway share of Kubernetes.
+//!
+//! - [`reflect`]: watches kept as stores that several readers share
+//! - [`index`]: look-ups over Tickets
+//! - [`tickets`]: a Ticket's transitions, written with resourceVersion checks
+//! - [`names`]: names and field managers
+
+pub mod index;
+pub mod names;
+pub mod reflect;
+pub mod tickets;
+
+use kube::api::{Api, Patch, PatchParams};
+use kube::{Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use std::fmt::Debug;
+
+/// Applies a status, unless it is what the object has already.
+pub async fn apply_status<K, S>(api: &Api<K>, object: &K, current: Option<&S>, status: &S, manager: &str) -> Result<bool, kube::Error>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    S: Serialize,
+{
+    // Compared as the apiserver stores it: times in whole seconds.
+    if current.map(serde_json::to_value).transpose().map_err(kube::Error::SerdeError)?
+        == Some(serde_json::to_value(status).map_err(kube::Error::SerdeError)?)
+    {
+        return Ok(false);
+    }
+    let patch = json!({"apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": {"name": object.name_any()}, "status": status});
+    api.patch_status(&object.name_any(), &PatchParams::apply(manager).force(), &Patch::Apply(&patch)).await?;
+    Ok(true)
+}
+
+/// Whether the apiserver says that there is no such object.
+pub fn is_not_found(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+/// Whether somebody else wrote the object in between.
+pub fn is_conflict(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 409)
+}
+
+/// An apiserver error in one line for people.
+pub fn explain(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("the apiserver says: {}", status.message),
+        other => {
+            let mut cause: &dyn std::error::Error = other;
+            while let Some(source) = cause.source() {
+                cause = source;
+            }
+            format!("cannot reach the apiserver: {cause}")
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! How the processes are put together: arguments, watches, listeners.
+
+use crate::api::{HaloPSAConnection, ImportedClient, Ticket, ToolPolicy};
+use crate::controller::{self, certificates, context::Options};
+use crate::gateway::{self, Gateway};
+use crate::k8s::index::{ClientIndex, TicketIndex};
+use crate::k8s::names;
+use crate::k8s::reflect::Reflector;
+use crate::receiver::{self, Receiver};
+use crate::server::{self, Ready};
+use crate::tenant::Tenants;
+use axum_server::tls_rustls::RustlsConfig;
+use clap::Args;
+use k8s_openapi::api::core::v1::Secret;
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use kube_lease_manager::LeaseManagerBuilder;
+use std::error::Error;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+const LEASE: &str = "halopsa-operator";
+/// A leader that is not heard of for this long is replaced, in seconds.
+const LEASE_SECONDS: u64 = 15;
+/// Renewed this long before its end, in seconds.
+const LEASE_GRACE: u64 = 5;
+
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    /// Watch this namespace only; default: all.
+    #[arg(long, env = "HALOPSA_NAMESPACE")]
+    pub namespace: Option<String>,
+    /// The operator's own namespace.
+    #[arg(long, env = "POD_NAMESPACE")]
+    pub own_namespace: String,
+    /// Name of the operator's Service: its certificate is issued for it.
+    #[arg(long, env = "HALOPSA_SERVICE", default_value = "halopsa-operator")]
+    pub service: String,
+    /// How late HaloPSA may show a write, like 90s. After a crash a note is sent again only later than this.
+    #[arg(long, env = "HALOPSA_SETTLE", default_value = "90s", value_parser = duration)]
+    pub settle: Duration,
+    /// This process's part of a tenant's request limit, from 0 to 1.
+    #[arg(long, env = "HALOPSA_RATE_SHARE", default_value_t = 0.3)]
+    pub rate_share: f64,
+    /// Where health and metrics are served, without TLS.
+    #[arg(long)]
+    pub health_listen: Option<SocketAddr>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct ControllerArgs {
+    #[command(flatten)]
+    pub common: Common,
+    /// Image of the agents.
+    #[arg(long, env = "HALOPSA_AGENT_IMAGE")]
+    pub agent_image: String,
+    /// The gateway's address as agents reach it; default: made from the Service.
+    #[arg(long, env = "HALOPSA_GATEWAY_URL")]
+    pub gateway_url: Option<String>,
+    /// How often a connection is compared with HaloPSA.
+    #[arg(long, env = "HALOPSA_RESYNC", default_value = "60s", value_parser = duration)]
+    pub resync: Duration,
+    /// How often tickets whose webhook never came are looked for.
+    #[arg(long, env = "HALOPSA_SWEEP", default_value = "180s", value_parser = duration)]
+    pub sweep: Duration,
+    /// Lead without a Lease: for a single process.
+    #[arg(long)]
+    pub no_leader_election: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct ReceiverArgs {
+    #[command(flatten)]
+    pub common: Common,
+    /// Where webhooks come in.
+    #[arg(long, default_value = "0.0.0.0:8443")]
+    pub listen: SocketAddr,
+    /// Serve webhooks without TLS: an Ingress or a service mesh in front has it.
+    #[arg(long, env = "HALOPSA_PLAIN_WEBHOOKS")]
+    pub plain: bool,
+    /// Where agents come in, always with TLS.
+    #[arg(long, default_value = "0.0.0.0:9443")]
+    pub gateway_listen: SocketAddr,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    text.parse::<kube::core::Duration>().map(Duration::from).map_err(|e| e.to_string())
+}
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+/// The controller, for as long as it leads.
+pub async fn controller(args: ControllerArgs, stop: impl Future<Output = ()> + Clone + Send + Sync + 'static) -> Outcome {
+    let kube = Client::try_default().await?;
+    let common = &args.common;
+    if let Some(listen) = common.health_listen {
+        let ready = Ready::default();
+        // A replica that waits for its turn is ready to take it.
+        ready.set(true);
+        tokio::spawn(server::serve(listen, server::health(ready), stop.clone()));
+    }
+    let gateway_url = args.gateway_url.clone().unwrap_or_else(|| format!("https://{}.{}.svc:9443", common.service, common.own_namespace));
+    let options = Options {
+        namespace: common.namespace.clone(),
+        own_namespace: common.own_namespace.clone(),
+        agent_image: args.agent_image.clone(),
+        gateway_url,
+        service: common.service.clone(),
+        resync: args.resync,
+        sweep: args.sweep,
+        settle: common.settle,
+        rate_share: common.rate_share,
+    };
+    if args.no_leader_election {
+        controller::run(kube, options, stop).await;
+        return Ok(());
+    }
+    let identity = std::env::var("POD_NAME").unwrap_or_else(|_| format!("{}-{}", names::CONTROLLER, std::process::id()));
+    let manager = LeaseManagerBuilder::new(kube.clone(), LEASE)
+        .with_namespace(&common.own_namespace)
+        .with_identity(&identity)
+        .with_duration(LEASE_SECONDS)
+        .with_grace(LEASE_GRACE)
+        .with_field_manager(names::CONTROLLER)
+        .build()
+        .await?;
+    let (mut leads, task) = manager.watch().await;
+    let mut elected = leads.clone();
+    tokio::select! {
+        () = stop.clone() => {}
+        outcome = elected.wait_for(|leads| *leads) => {
+            outcome?;
+            tracing::info!(%identity, "leading");
+            tokio::select! {
+                () = controller::run(kube, options, stop) => {}
+                // Another may lead already: nothing more may be written. The kubelet starts us again as a follower.
+                _ = leads.wait_for(|leads| !*leads) => return Err("the Lease is lost; stopping so that the next leader is alone".into()),
+            }
+        }
+    }
+    // Closing the channel gives the Lease back, so that the next leader need not wait for its end.
+    drop(leads);
+    drop(elected);
+    let _ = tokio::time::timeout(Duration::from_secs(5), task).await;
+    Ok(())
+}
+
+/// Receiver and gateway.
+pub async fn receiver(args: ReceiverArgs, stop: impl Future<Output = ()> + Clone + Send + Sync + 'static) -> Outcome {
+    let kube = Client::try_default().await?;
+    let common = &args.common;
+    let scope = common.namespace.as_deref();
+    let ready = Ready::default();
+
+    let connections = Reflector::<HaloPSAConnection>::default();
+    let clients = Reflector::<ImportedClient>::default();
+    let tickets = Reflector::<Ticket>::default();
+    let policies = Reflector::<ToolPolicy>::default();
+    let secrets = Reflector::<Secret>::default();
+    let index = Arc::new(TicketIndex::default());
+    let by_id = Arc::new(ClientIndex::default());
+    let (bump, changed) = watch::channel(0u64);
+
+    let receiver = Arc::new(Receiver::new(
+        kube.clone(),
+        connections.store.clone(),
+        secrets.store.clone(),
+        tickets.store.clone(),
+        index.clone(),
+        by_id.clone(),
+        ready.clone(),
+    ));
+    let gateway = Arc::new(Gateway {
+        kube: kube.clone(),
+        connections: connections.store.clone(),
+        clients: clients.store.clone(),
+        tickets: tickets.store.clone(),
+        policies: policies.store.clone(),
+        index: index.clone(),
+        tenants: Tenants::new(kube.clone(), common.rate_share),
+        reviewer: gateway::identity::Reviewer::new(kube.clone()),
+        changed,
+        settle: common.settle,
+        journal: Default::default(),
+        troubles: Default::default(),
+    });
+
+    let stores = (connections.store.clone(), clients.store.clone(), tickets.store.clone(), policies.store.clone(), secrets.store.clone());
+    let readiness = ready.clone();
+    tokio::spawn(async move {
+        let (a, b, c, d, e) = stores;
+        let all = futures::future::join5(a.wait_until_ready(), b.wait_until_ready(), c.wait_until_ready(), d.wait_until_ready(), e.wait_until_ready());
+        let all = all.await;
+        if all.0.is_ok() && all.1.is_ok() && all.2.is_ok() && all.3.is_ok() && all.4.is_ok() {
+            readiness.set(true);
+            tracing::info!("ready for webhooks and agents");
+        }
+    });
+    let ours = watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY, names::OPERATOR)).fields("type=kubernetes.io/basic-auth");
+    let any = watcher::Config::default;
+    let watches = futures::future::join5(
+        connections.run(api(&kube, scope), any(), |_| ()),
+        clients.run(api(&kube, scope), any(), move |event| by_id.observe(event)),
+        tickets.run(api(&kube, scope), any(), move |event| {
+            index.observe(event);
+            bump.send_modify(|n| *n += 1);
+        }),
+        policies.run(api(&kube, scope), any(), |_| ()),
+        secrets.run(api(&kube, scope), ours, |_| ()),
+    );
+
+    if let Some(listen) = common.health_listen {
+        tokio::spawn(server::serve(listen, server::health(ready.clone()), stop.clone()));
+    }
+    let certificate = certificate(kube.clone(), common.own_namespace.clone(), certificates::server_secret(&common.service));
+    let serving = async {
+        let (tls, renewal) = certificate.await;
+        let public = receiver::router(receiver);
+        let webhooks = async {
+            match args.plain {
+                true => server::serve(args.listen, public, stop.clone()).await,
+                false => server::serve_tls(args.listen, tls.clone(), public, stop.clone()).await,
+            }
+        };
+        let agents = server::serve_tls(args.gateway_listen, tls.clone(), gateway::router(gateway), stop.clone());
+        tokio::select! {
+            served = async { tokio::try_join!(webhooks, agents) } => served.map(|_| ()),
+            () = renewal => Err(std::io::Error::other("the watch on the certificate ended")),
+        }
+    };
+    tokio::select! {
+        served = serving => served?,
+        _ = watches => return Err("the watches ended".into()),
+    }
+    Ok(())
+}
+
+fn api<K>(kube: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(kube.clone(), namespace),
+        None => Api::all(kube.clone()),
+    }
+}
+
+/// The gateway's certificate, once the controller has issued it, and a future
+/// that serves each renewed one.
+async fn certificate(kube: Client, namespace: String, secret: String) -> (RustlsConfig, impl Future<Output = ()>) {
+    use futures::StreamExt;
+    use kube::runtime::WatchStreamExt;
+    let api: Api<Secret> = Api::namespaced(kube, &namespace);
+    let config = watcher::Config::default().fields(&format!("metadata.name={secret}"));
+    let mut stream = Box::pin(
+        watcher(api, config)
+            .default_backoff()
+            .applied_objects()
+            .filter_map(|event| async move {
+                event.map_err(|error| tracing::warn!(%error, "the watch on the certificate broke and is started again")).ok()
+            })
+            .filter_map(|secret: Secret| async move {
+                let part = |key: &str| secret.data.as_ref().and_then(|d| d.get(key)).map(|b| b.0.clone());
+                let (certificate, key) = (part("tls.crt")?, part("tls.key")?);
+                server::tls_config(&certificate, &key)
+                    .map_err(|error| tracing::error!(%error, "the certificate in the Secret cannot be used; delete the Secret to have it made anew"))
+                    .ok()
+            }),
+    );
+    let first = stream.next().await;
+    // The stream has no end; without a first certificate there is nothing to serve with.
+    let tls = match first {
+        Some(config) => RustlsConfig::from_config(config),
+        None => std::future::pending().await,
+    };
+    let reload = tls.clone();
+    let renewal = async move {
+        while let Some(config) = stream.next().await {
+            reload.reload_from_config(config);
+            tracing::info!("serving a renewed certificate");
+        }
+    };
+    (tls, renewal)
+}
