@@ -8,17 +8,18 @@
 //!   [`kube_util`], [`tenant`] and [`outbox`].
 //! - [`agent`] sees only the gateway's wire types.
 
+pub mod agent;
 pub mod api;
-pub mod halopsa;
-pub mod ticket;
-pub mod k8s;
-pub mod outbox;
-pub mod tenant;
+pub mod cli;
 pub mod controller;
 pub mod gateway;
+pub mod halopsa;
+pub mod k8s;
 pub mod metrics;
+pub mod outbox;
 pub mod policy;
 pub mod receiver;
-pub mod server;
-pub mod agent;
 pub mod run;
+pub mod server;
+pub mod tenant;
+pub mod ticket;

@@ -55,7 +55,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| "info,kube_lease_manager=warn".into());
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if cli.log_format == "json" { subscriber.json().flatten_event(true).init() } else { subscriber.with_ansi(false).init() }
+    if cli.log_format == "json" {
+        subscriber.json().flatten_event(true).init()
+    } else {
+        subscriber.with_ansi(false).init()
+    }
     if let Command::Crds(args) = cli.command {
         return crds(&args);
     }
@@ -117,4 +121,3 @@ fn crds(args: &CrdsArgs) -> Result<(), Box<dyn std::error::Error>> {
     }
     if drifted.is_empty() { Ok(()) } else { Err(format!("{} differ from the types; run make crds", drifted.join(", ")).into()) }
 }
-

@@ -131,13 +131,13 @@ pub async fn controller(args: ControllerArgs, stop: impl Future<Output = ()> + C
     let mut elected = leads.clone();
     tokio::select! {
         () = stop.clone() => {}
-        outcome = elected.wait_for(|leads| *leads) => {
+        outcome = async { elected.wait_for(|leads| *leads).await.map(|_| ()) } => {
             outcome?;
             tracing::info!(%identity, "leading");
             tokio::select! {
                 () = controller::run(kube, options, stop) => {}
                 // Another may lead already: nothing more may be written. The kubelet starts us again as a follower.
-                _ = leads.wait_for(|leads| !*leads) => return Err("the Lease is lost; stopping so that the next leader is alone".into()),
+                _ = async { leads.wait_for(|leads| !*leads).await.map(|_| ()) } => return Err("the Lease is lost; stopping so that the next leader is alone".into()),
             }
         }
     }
@@ -192,7 +192,8 @@ pub async fn receiver(args: ReceiverArgs, stop: impl Future<Output = ()> + Clone
     let readiness = ready.clone();
     tokio::spawn(async move {
         let (a, b, c, d, e) = stores;
-        let all = futures::future::join5(a.wait_until_ready(), b.wait_until_ready(), c.wait_until_ready(), d.wait_until_ready(), e.wait_until_ready());
+        let all =
+            futures::future::join5(a.wait_until_ready(), b.wait_until_ready(), c.wait_until_ready(), d.wait_until_ready(), e.wait_until_ready());
         let all = all.await;
         if all.0.is_ok() && all.1.is_ok() && all.2.is_ok() && all.3.is_ok() && all.4.is_ok() {
             readiness.set(true);

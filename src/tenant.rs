@@ -95,7 +95,8 @@ impl Tenants {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn config(&self, connection: &HaloPSAConnection) -> Result<Config, Error> {
+    /// What a connection's client is made of, from the objects it refers to.
+    pub async fn config(&self, connection: &HaloPSAConnection) -> Result<Config, Error> {
         let namespace = connection.namespace().unwrap_or_default();
         let spec = &connection.spec;
         let reference = &spec.credentials_secret_ref;
@@ -131,6 +132,7 @@ impl Tenants {
             requests: spec.rate_limit.requests,
             window: spec.rate_limit.window.into(),
             share: self.share,
+            resolve: None,
         })
     }
 }

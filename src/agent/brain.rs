@@ -150,7 +150,11 @@ pub fn conclude(context: &Context, evidence: &Evidence) -> Plan {
 
     let mut steps = Vec::new();
     if let Some(best) = evidence.similar.first() {
-        steps.push(format!("Try first what solved ticket {}: {}", best.get("id").and_then(Value::as_i64).unwrap_or_default(), text(best, "closureNote")));
+        steps.push(format!(
+            "Try first what solved ticket {}: {}",
+            best.get("id").and_then(Value::as_i64).unwrap_or_default(),
+            text(best, "closureNote")
+        ));
     }
     let (cause, questions) = match book {
         Some((book, _)) => {

@@ -76,7 +76,8 @@ impl Gateway {
     async fn post<T: Serialize>(&self, path: &str, body: &T, timeout: Duration) -> Result<(StatusCode, Vec<u8>), Error> {
         let (client, token) = self.client()?;
         let unreachable = |e: reqwest::Error| Error::Unreachable(innermost(&e));
-        let mut response = client.post(format!("{}{path}", self.url)).bearer_auth(token).timeout(timeout).json(body).send().await.map_err(unreachable)?;
+        let mut response =
+            client.post(format!("{}{path}", self.url)).bearer_auth(token).timeout(timeout).json(body).send().await.map_err(unreachable)?;
         let status = response.status();
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
@@ -89,7 +90,9 @@ impl Gateway {
         match status {
             status if status.is_success() => Ok((status, bytes)),
             StatusCode::CONFLICT => Err(Error::LeaseLost),
-            StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY | StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => Err(Error::Refused(problem())),
+            StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY | StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => {
+                Err(Error::Refused(problem()))
+            }
             _ => Err(Error::Unavailable(problem())),
         }
     }

@@ -33,7 +33,22 @@ pub const RUNBOOKS: [Runbook; 16] = [
     },
     Runbook {
         name: "sign-in and passwords",
-        signs: &["password", "locked", "lockout", "locked out", "log in", "login", "sign in", "signin", "credential", "expired password", "mfa", "authenticator", "two factor", "verification code"],
+        signs: &[
+            "password",
+            "locked",
+            "lockout",
+            "locked out",
+            "log in",
+            "login",
+            "sign in",
+            "signin",
+            "credential",
+            "expired password",
+            "mfa",
+            "authenticator",
+            "two factor",
+            "verification code",
+        ],
         cause: "The account is locked, the password has expired, or a device still uses an old one",
         steps: &[
             "Verify the requester's identity before anything is changed on the account",
@@ -46,7 +61,19 @@ pub const RUNBOOKS: [Runbook; 16] = [
     },
     Runbook {
         name: "e-mail",
-        signs: &["outlook", "email", "e-mail", "mailbox", "mail", "exchange", "calendar", "shared mailbox", "bounce", "undeliverable", "not receiving"],
+        signs: &[
+            "outlook",
+            "email",
+            "e-mail",
+            "mailbox",
+            "mail",
+            "exchange",
+            "calendar",
+            "shared mailbox",
+            "bounce",
+            "undeliverable",
+            "not receiving",
+        ],
         cause: "A stale sign-in or a damaged local profile, or a rule or quota on the mailbox",
         steps: &[
             "Check whether webmail works: if so, the trouble is on the workstation",
@@ -98,7 +125,21 @@ pub const RUNBOOKS: [Runbook; 16] = [
     },
     Runbook {
         name: "files and access",
-        signs: &["shared folder", "folder", "permission", "permissions", "access to", "access denied", "file share", "sharepoint", "onedrive", "drive", "network drive", "locked for editing", "restore"],
+        signs: &[
+            "shared folder",
+            "folder",
+            "permission",
+            "permissions",
+            "access to",
+            "access denied",
+            "file share",
+            "sharepoint",
+            "onedrive",
+            "drive",
+            "network drive",
+            "locked for editing",
+            "restore",
+        ],
         cause: "A missing group membership, or a stale session that holds the file",
         steps: &[
             "Find the folder's owner and the group that grants the access asked for",
@@ -137,7 +178,20 @@ pub const RUNBOOKS: [Runbook; 16] = [
     },
     Runbook {
         name: "suspicious mail and security",
-        signs: &["phishing", "suspicious", "virus", "malware", "ransomware", "hacked", "spam", "clicked a link", "strange email", "suspicious e-mail", "scam", "zip file"],
+        signs: &[
+            "phishing",
+            "suspicious",
+            "virus",
+            "malware",
+            "ransomware",
+            "hacked",
+            "spam",
+            "clicked a link",
+            "strange email",
+            "suspicious e-mail",
+            "scam",
+            "zip file",
+        ],
         cause: "Phishing; how bad it is depends on whether somebody opened it or entered a password",
         steps: &[
             "Ask at once whether a link or attachment was opened or a password entered; if so, treat it as an incident",
@@ -174,7 +228,19 @@ pub const RUNBOOKS: [Runbook; 16] = [
     },
     Runbook {
         name: "software installation",
-        signs: &["install", "installation", "software", "licence", "license", "update", "upgrade", "application", "new version", "adobe", "activation"],
+        signs: &[
+            "install",
+            "installation",
+            "software",
+            "licence",
+            "license",
+            "update",
+            "upgrade",
+            "application",
+            "new version",
+            "adobe",
+            "activation",
+        ],
         cause: "A request, or a licence that is used up",
         steps: &[
             "Check that the software is approved for this client and that a licence is free",
@@ -199,7 +265,18 @@ pub const RUNBOOKS: [Runbook; 16] = [
     },
     Runbook {
         name: "crash",
-        signs: &["blue screen", "bluescreen", "crash", "crashes", "restarts", "shuts down", "does not start", "won't start", "wont turn on", "black screen"],
+        signs: &[
+            "blue screen",
+            "bluescreen",
+            "crash",
+            "crashes",
+            "restarts",
+            "shuts down",
+            "does not start",
+            "won't start",
+            "wont turn on",
+            "black screen",
+        ],
         cause: "A driver or a failing part; after an update most likely a driver",
         steps: &[
             "Read the stop code and the last event log entries before the crash",
@@ -256,8 +333,9 @@ fn words(text: &str) -> String {
 /// The words of a subject worth searching for.
 pub fn keywords(subject: &str) -> Vec<String> {
     const EMPTY: [&str; 40] = [
-        "a", "an", "the", "my", "our", "is", "are", "was", "to", "in", "on", "at", "of", "for", "and", "or", "not", "no", "with", "from", "since", "keeps", "please",
-        "help", "cannot", "can't", "does", "doesn't", "has", "have", "it", "i", "we", "you", "this", "that", "urgent", "again", "asking", "re",
+        "a", "an", "the", "my", "our", "is", "are", "was", "to", "in", "on", "at", "of", "for", "and", "or", "not", "no", "with", "from", "since",
+        "keeps", "please", "help", "cannot", "can't", "does", "doesn't", "has", "have", "it", "i", "we", "you", "this", "that", "urgent", "again",
+        "asking", "re",
     ];
     let words = words(subject);
     words.split_whitespace().filter(|w| w.len() > 2 && !EMPTY.contains(w)).map(str::to_string).collect()

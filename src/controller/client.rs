@@ -129,7 +129,10 @@ fn find(client: &ImportedClient, connection: Option<&HaloPSAConnection>, ctx: &C
     let namespace = client.namespace().unwrap_or_default();
     let reference = &client.spec.connection_ref.name;
     let Some(connection) = connection else {
-        return Err(Verdict::no("ConnectionNotFound", format!("there is no HaloPSAConnection {reference} in namespace {namespace}; apply it, or correct spec.connectionRef")));
+        return Err(Verdict::no(
+            "ConnectionNotFound",
+            format!("there is no HaloPSAConnection {reference} in namespace {namespace}; apply it, or correct spec.connectionRef"),
+        ));
     };
     let Some(listing) = ctx.directory.get(&namespace, reference) else {
         return Err(Verdict::unknown(
@@ -140,35 +143,41 @@ fn find(client: &ImportedClient, connection: Option<&HaloPSAConnection>, ctx: &C
     let found = import::resolve(&listing, client.spec.halo_client_id, client.spec.halo_client_name.as_deref())
         .map_err(|unresolved| Verdict::no("ClientNotFound", unresolved.to_string()))?;
     if found.inactive {
-        return Err(Verdict::no("ClientInactive", format!("HaloPSA client {} \"{}\" is inactive; reactivate it in HaloPSA or delete this ImportedClient", found.id, found.name)));
+        return Err(Verdict::no(
+            "ClientInactive",
+            format!("HaloPSA client {} \"{}\" is inactive; reactivate it in HaloPSA or delete this ImportedClient", found.id, found.name),
+        ));
     }
     let same = |other: &ImportedClient| {
         other.namespace() == client.namespace()
             && other.spec.connection_ref == client.spec.connection_ref
             && other.name_any() != client.name_any()
-            && (other.spec.halo_client_id == Some(found.id) || (other.spec.halo_client_id.is_none() && other.status.as_ref().is_some_and(|s| s.halo_client_id == Some(found.id))))
+            && (other.spec.halo_client_id == Some(found.id)
+                || (other.spec.halo_client_id.is_none() && other.status.as_ref().is_some_and(|s| s.halo_client_id == Some(found.id))))
     };
     let age = |c: &ImportedClient| (c.metadata.creation_timestamp.as_ref().map(|t| t.0), c.name_any());
     let clash = ctx.stores.clients.state_filter(same).into_iter().find(|other| age(other) < age(client));
     if let Some(older) = clash {
-        return Err(Verdict::no("Duplicate", format!("ImportedClient {} is for HaloPSA client {} already and is older; delete one of the two", older.name_any(), found.id)));
+        return Err(Verdict::no(
+            "Duplicate",
+            format!("ImportedClient {} is for HaloPSA client {} already and is older; delete one of the two", older.name_any(), found.id),
+        ));
     }
     Ok(found.clone())
 }
 
 /// Applies what is not as it has to be.
-async fn keep_agent(client: &ImportedClient, connection: &HaloPSAConnection, deployment: Option<&Deployment>, replicas: i32, ctx: &Context) -> Result<(), kube::Error> {
+async fn keep_agent(
+    client: &ImportedClient,
+    connection: &HaloPSAConnection,
+    deployment: Option<&Deployment>,
+    replicas: i32,
+    ctx: &Context,
+) -> Result<(), kube::Error> {
     let namespace = client.namespace().unwrap_or_default();
     let name = names::agent(&client.name_any());
     let image = workload::setting(client, connection, |s| s.image.as_deref()).unwrap_or(&ctx.options.agent_image);
-    let agent = Agent {
-        connection,
-        client,
-        image,
-        gateway_url: &ctx.options.gateway_url,
-        gateway_namespace: &ctx.options.own_namespace,
-        replicas,
-    };
+    let agent = Agent { connection, client, image, gateway_url: &ctx.options.gateway_url, gateway_namespace: &ctx.options.own_namespace, replicas };
     super::certificates::publish_ca(ctx, &namespace).await?;
     apply_metadata::<ServiceAccount>(ctx, &namespace, &name, "ServiceAccount", &agent.service_account()).await?;
     apply_metadata::<NetworkPolicy>(ctx, &namespace, &name, "NetworkPolicy", &agent.network_policy()).await?;
@@ -184,7 +193,11 @@ async fn keep_agent(client: &ImportedClient, connection: &HaloPSAConnection, dep
 
 async fn apply_metadata<K>(ctx: &Context, namespace: &str, name: &str, kind: &'static str, wanted: &Value) -> Result<(), kube::Error>
 where
-    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + Clone + serde::de::DeserializeOwned + serde::Serialize + std::fmt::Debug,
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + serde::de::DeserializeOwned
+        + serde::Serialize
+        + std::fmt::Debug,
 {
     let api: Api<K> = Api::namespaced(ctx.kube.clone(), namespace);
     let observed: Option<PartialObjectMeta<K>> = api.get_metadata_opt(name).await?;

@@ -191,6 +191,7 @@ async fn observe(connection: &HaloPSAConnection, before: &HaloPSAConnectionStatu
         findings.status.granted_scopes = scopes.clone();
         let missing = missing_scopes(&scopes);
         if !missing.is_empty() {
+            halo.sign_out().await;
             findings.credentials = Verdict::no(
                 "MissingScopes",
                 format!(
@@ -211,7 +212,10 @@ async fn observe(connection: &HaloPSAConnection, before: &HaloPSAConnectionStatu
         let excess: Vec<&str> = EXCESSIVE_SCOPES.into_iter().filter(|e| scopes.iter().any(|s| s == e)).collect();
         findings.credentials = match excess.as_slice() {
             [] => Verdict::yes("SignedIn", "signed in with all:standard, all:teams and admin:webhooks"),
-            excess => Verdict::yes("ExcessiveScopes", format!("signed in, but {} grants more than needed; untick it in the application's permissions", excess.join(" "))),
+            excess => Verdict::yes(
+                "ExcessiveScopes",
+                format!("signed in, but {} grants more than needed; untick it in the application's permissions", excess.join(" ")),
+            ),
         };
         match register(connection, &halo, &mut findings.status, ctx).await? {
             Ok(()) => findings.webhook = Verdict::yes("Registered", format!("HaloPSA posts to {}", webhook_url(connection))),
@@ -239,9 +243,7 @@ async fn observe(connection: &HaloPSAConnection, before: &HaloPSAConnectionStatu
 /// The verdicts that still stand from the last pass.
 fn kept(before: &HaloPSAConnectionStatus) -> (Verdict, Verdict) {
     let keep = |type_, reasons: &[&'static str]| match condition::get(&before.conditions, type_) {
-        Some(c) if c.status == "True" => {
-            Verdict::yes(reasons.iter().find(|r| **r == c.reason).copied().unwrap_or(reasons[0]), c.message.clone())
-        }
+        Some(c) if c.status == "True" => Verdict::yes(reasons.iter().find(|r| **r == c.reason).copied().unwrap_or(reasons[0]), c.message.clone()),
         _ => Verdict::unknown("NotChecked", "not checked yet"),
     };
     (keep(condition::CREDENTIALS_VALID, &["SignedIn", "ExcessiveScopes"]), keep(condition::WEBHOOK_REGISTERED, &["Registered"]))
@@ -280,8 +282,7 @@ async fn register(
         tracing::info!(namespace = connection.namespace().unwrap_or_default(), connection = connection.name_any(), "{note}");
         ctx.event(&connection.object_ref(&()), EventType::Normal, "WebhookRegistered", "Register", &note).await;
     }
-    status.webhook =
-        Some(WebhookStatus { id: registered.id, name, url, secret_ref: LocalRef { name: secret_name }, credentials_checksum: checksum });
+    status.webhook = Some(WebhookStatus { id: registered.id, name, url, secret_ref: LocalRef { name: secret_name }, credentials_checksum: checksum });
     Ok(Ok(()))
 }
 
@@ -357,7 +358,10 @@ async fn sync_clients(
     } else {
         Verdict::no(
             "ClientsNotFound",
-            format!("spec.clients names clients HaloPSA does not have: {}; the others are imported", unmatched.into_iter().take(10).collect::<Vec<_>>().join(", ")),
+            format!(
+                "spec.clients names clients HaloPSA does not have: {}; the others are imported",
+                unmatched.into_iter().take(10).collect::<Vec<_>>().join(", ")
+            ),
         )
     }))
 }
@@ -376,13 +380,24 @@ struct Existing<'a> {
 /// What has to be done about one ImportedClient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Change {
-    Create { name: String, id: i64 },
+    Create {
+        name: String,
+        id: i64,
+    },
     /// Selected again while it was being drained.
-    Resume { name: String, id: i64 },
+    Resume {
+        name: String,
+        id: i64,
+    },
     /// Not selected any more, with tickets under way: takes no new ones.
-    Drain { name: String, id: i64 },
+    Drain {
+        name: String,
+        id: i64,
+    },
     /// Not selected any more, nothing under way.
-    Remove { name: String },
+    Remove {
+        name: String,
+    },
 }
 
 /// Compares what is selected with what there is: pure.
@@ -392,7 +407,8 @@ enum Change {
 /// because of it. Its own ClientFound condition tells.
 fn plan<'a>(selector: &ClientSelector, listing: &import::Listing, existing: impl Iterator<Item = Existing<'a>>) -> Vec<Change> {
     let existing: Vec<Existing<'a>> = existing.collect();
-    let id_of = |c: &ImportedClient| c.spec.halo_client_id.or_else(|| import::resolve(listing, None, c.spec.halo_client_name.as_deref()).ok().map(|h| h.id));
+    let id_of =
+        |c: &ImportedClient| c.spec.halo_client_id.or_else(|| import::resolve(listing, None, c.spec.halo_client_name.as_deref()).ok().map(|h| h.id));
     let mut taken: std::collections::HashSet<String> = existing.iter().map(|e| e.client.name_any()).collect();
     let by_id: HashMap<i64, &Existing<'a>> = existing.iter().filter_map(|e| Some((id_of(e.client)?, e))).collect();
     let mut changes = Vec::new();
@@ -440,7 +456,9 @@ async fn carry_out(change: Change, connection: &HaloPSAConnection, api: &Api<Imp
             let params = DeleteParams { preconditions: Some(Preconditions { uid, resource_version: None }), ..DeleteParams::background() };
             match api.delete(name, &params).await {
                 Err(error) if !k8s::is_not_found(&error) => return Err(error.into()),
-                _ => ctx.event(&about, EventType::Normal, "ClientRemoved", "Remove", &format!("{name} is not selected any more and is removed")).await,
+                _ => {
+                    ctx.event(&about, EventType::Normal, "ClientRemoved", "Remove", &format!("{name} is not selected any more and is removed")).await
+                }
             }
         }
     }
@@ -528,7 +546,12 @@ mod tests {
     #[test]
     fn import_plan() {
         let halo = |id, name: &str, inactive| HaloClient { id, name: name.into(), inactive };
-        let listing = import::Directory::default().put("ns", "c", "u", vec![halo(1, "Unknown", false), halo(12, "Acme", false), halo(13, "Blue", false), halo(14, "Old", true)]);
+        let listing = import::Directory::default().put(
+            "ns",
+            "c",
+            "u",
+            vec![halo(1, "Unknown", false), halo(12, "Acme", false), halo(13, "Blue", false), halo(14, "Old", true)],
+        );
         let ids = |ids: &[i64]| ClientSelector { ids: Some(ids.to_vec()), ..ClientSelector::default() };
         let acme = imported("acme", 12, false);
         let drained = imported("acme", 12, true);

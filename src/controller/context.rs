@@ -91,9 +91,19 @@ impl Context {
             if condition.type_ == condition::READY || old.is_some_and(|o| o.status == condition.status && o.reason == condition.reason) {
                 continue;
             }
-            let type_ = if condition.status == "True" { EventType::Normal } else { EventType::Warning };
+            let wanted = condition.status == "True" || matches!(condition.reason.as_str(), "Provisioning" | "Suspended");
+            let type_ = if wanted { EventType::Normal } else { EventType::Warning };
             // What has not been looked at yet is no news.
             if condition.reason != "NotChecked" && condition.reason != "Pending" {
+                let (kind, namespace, name) = (about.kind.as_deref(), about.namespace.as_deref(), about.name.as_deref());
+                match type_ {
+                    EventType::Normal => {
+                        tracing::info!(kind, namespace, name, condition = condition.type_, reason = condition.reason, "{}", condition.message)
+                    }
+                    EventType::Warning => {
+                        tracing::warn!(kind, namespace, name, condition = condition.type_, reason = condition.reason, "{}", condition.message)
+                    }
+                }
                 self.event(about, type_, &condition.reason, &condition.type_, &condition.message).await;
             }
         }

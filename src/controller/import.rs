@@ -23,12 +23,8 @@ pub fn selects(selector: &ClientSelector, client: &HaloClient) -> bool {
 /// Ids and names of the selector that no client has: a typo, or a client that is gone.
 pub fn unmatched(selector: &ClientSelector, clients: &[HaloClient]) -> Vec<String> {
     let ids = selector.ids.iter().flatten().filter(|id| !clients.iter().any(|c| c.id == **id)).map(|id| format!("id {id}"));
-    let names = selector
-        .names
-        .iter()
-        .flatten()
-        .filter(|n| !clients.iter().any(|c| c.name.trim().eq_ignore_ascii_case(n.trim())))
-        .map(|n| format!("\"{n}\""));
+    let names =
+        selector.names.iter().flatten().filter(|n| !clients.iter().any(|c| c.name.trim().eq_ignore_ascii_case(n.trim()))).map(|n| format!("\"{n}\""));
     ids.chain(names).collect()
 }
 

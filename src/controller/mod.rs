@@ -22,8 +22,8 @@ use crate::api::{CLIENT_LABEL, CONNECTION_LABEL, HaloPSAConnection, ImportedClie
 use crate::k8s::names;
 use crate::k8s::reflect::Reflector;
 use context::{Context, Options, Stores};
-use futures::channel::mpsc;
 use futures::StreamExt;
+use futures::channel::mpsc;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -179,7 +179,13 @@ fn owned_metadata<K>(
     namespace: Option<&str>,
 ) -> impl futures::Stream<Item = Result<PartialObjectMeta<K>, watcher::Error>> + Send + 'static
 where
-    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + serde::de::DeserializeOwned
+        + std::fmt::Debug
+        + Send
+        + Sync
+        + 'static,
 {
     use kube::runtime::WatchStreamExt;
     let config = watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY, names::OPERATOR));

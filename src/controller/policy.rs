@@ -25,16 +25,22 @@ pub fn of_client(policies: Store<ToolPolicy>) -> impl Fn(Arc<ImportedClient>) ->
 }
 
 fn about(policies: &Store<ToolPolicy>, namespace: Option<String>, connection: &str) -> Vec<ObjectRef<ToolPolicy>> {
-    policies.state_filter(|p| p.namespace() == namespace && p.spec.connection_ref.name == connection).iter().map(|p| ObjectRef::from_obj(&**p)).collect()
+    policies
+        .state_filter(|p| p.namespace() == namespace && p.spec.connection_ref.name == connection)
+        .iter()
+        .map(|p| ObjectRef::from_obj(&**p))
+        .collect()
 }
 
 pub async fn reconcile(policy: Arc<ToolPolicy>, ctx: Arc<Context>) -> Result<Action, Error> {
     let namespace = policy.namespace().unwrap_or_default();
     let connection = &policy.spec.connection_ref.name;
-    let unknown: Vec<&String> =
-        policy.spec.clients.iter().flatten().filter(|c| reflect::get(&ctx.stores.clients, &namespace, c).is_none()).collect();
+    let unknown: Vec<&String> = policy.spec.clients.iter().flatten().filter(|c| reflect::get(&ctx.stores.clients, &namespace, c).is_none()).collect();
     let verdict = if reflect::get(&ctx.stores.connections, &namespace, connection).is_none() {
-        Verdict::no("ConnectionNotFound", format!("there is no HaloPSAConnection {connection} in namespace {namespace}; apply it, or correct spec.connectionRef"))
+        Verdict::no(
+            "ConnectionNotFound",
+            format!("there is no HaloPSAConnection {connection} in namespace {namespace}; apply it, or correct spec.connectionRef"),
+        )
     } else if unknown.is_empty() {
         Verdict::yes("Accepted", "in force from the next call on")
     } else {

@@ -166,7 +166,11 @@ mod tests {
 
     #[test]
     fn ours_is_found_by_id_then_url_then_name() {
-        let all = [webhook(json!({"id": "n", "url": "other"})), webhook(json!({"id": "u", "name": "other"})), webhook(json!({"id": "i", "name": "o", "url": "o"}))];
+        let all = [
+            webhook(json!({"id": "n", "url": "other"})),
+            webhook(json!({"id": "u", "name": "other"})),
+            webhook(json!({"id": "i", "name": "o", "url": "o"})),
+        ];
         assert_eq!(ours(&all, Some("I"), &SPEC).map(|w| w.id.as_str()), Some("i"));
         assert_eq!(ours(&all, Some("gone"), &SPEC).map(|w| w.id.as_str()), Some("u"));
         assert_eq!(ours(&all[..1], None, &SPEC).map(|w| w.id.as_str()), Some("n"));

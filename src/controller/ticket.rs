@@ -61,7 +61,9 @@ pub fn of_connection(context: Arc<Context>) -> impl Fn(Arc<HaloPSAConnection>) -
 
 fn open_tickets(context: &Context, namespace: &str, which: impl Fn(&Ticket) -> bool) -> Vec<ObjectRef<Ticket>> {
     let open = |t: &Ticket| {
-        t.namespace().as_deref() == Some(namespace) && which(t) && t.status.as_ref().is_none_or(|s| !s.phase.is_terminal() || state::owed(s).is_some())
+        t.namespace().as_deref() == Some(namespace)
+            && which(t)
+            && t.status.as_ref().is_none_or(|s| !s.phase.is_terminal() || state::owed(s).is_some())
     };
     context.stores.tickets.state_filter(open).iter().map(|t| ObjectRef::from_obj(&**t)).collect()
 }
@@ -83,13 +85,19 @@ pub fn decide(ticket: &Ticket, facts: &Facts<'_>, now: Timestamp) -> Option<Even
         return Some(Event::Ignored { reason: "Closed", message: "the ticket was closed or deleted in HaloPSA".into() });
     }
     let Some(client) = facts.client else {
-        return Some(Event::Ignored { reason: "ClientNotImported", message: "its ImportedClient is gone; import the client to have its tickets handled".into() });
+        return Some(Event::Ignored {
+            reason: "ClientNotImported",
+            message: "its ImportedClient is gone; import the client to have its tickets handled".into(),
+        });
     };
     let resolved = client.status.as_ref().and_then(|s| s.halo_client_id);
     if let (Some(now), Some(own)) = (ticket.spec.halo_client_id, resolved)
         && now != own
     {
-        return Some(Event::Ignored { reason: "Moved", message: format!("the ticket was moved to HaloPSA client {now}; its agent, if imported, takes it from there") });
+        return Some(Event::Ignored {
+            reason: "Moved",
+            message: format!("the ticket was moved to HaloPSA client {now}; its agent, if imported, takes it from there"),
+        });
     }
     if facts.connection.spec.suspend {
         return None;

@@ -2,8 +2,8 @@
 
 use crate::k8s::{self, names};
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
-use kube::api::{Api, PostParams};
 use kube::Client;
+use kube::api::{Api, PostParams};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -98,7 +98,6 @@ fn identity_of(review: &TokenReview) -> Result<Identity, Error> {
     Ok(Identity { namespace: namespace.into(), client: client.into(), pod: pod.clone() })
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,7 +110,8 @@ mod tests {
     #[test]
     fn only_an_agents_pod_with_our_audience() {
         let user = |name: &str| json!({"username": name, "extra": {"authentication.kubernetes.io/pod-name": ["p-1"]}});
-        let good = review(json!({"authenticated": true, "audiences": ["halopsa-gateway"], "user": user("system:serviceaccount:msp:halopsa-agent-acme")}));
+        let good =
+            review(json!({"authenticated": true, "audiences": ["halopsa-gateway"], "user": user("system:serviceaccount:msp:halopsa-agent-acme")}));
         assert_eq!(good.unwrap(), Identity { namespace: "msp".into(), client: "acme".into(), pod: "p-1".into() });
         for bad in [
             json!({"authenticated": false, "audiences": ["halopsa-gateway"], "user": user("system:serviceaccount:msp:halopsa-agent-acme")}),

@@ -8,8 +8,8 @@ use crate::policy::{self, Decision, Named, Nature};
 use crate::ticket::text::one_line;
 use kube::ResourceExt;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation, ListToolsResult, PaginatedRequestParams, ServerCapabilities,
-    ServerConfig, Tool, ToolAnnotations,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation, ListToolsResult, PaginatedRequestParams,
+    ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
 };
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
@@ -38,10 +38,8 @@ impl Tools {
 
     fn decide(&self, identity: &Identity, bound: &Bound, tool: &str, nature: Nature) -> Decision {
         let connection = bound.connection.name_any();
-        let policies = self
-            .gateway
-            .policies
-            .state_filter(|p| p.namespace().as_deref() == Some(&identity.namespace) && p.spec.connection_ref.name == connection);
+        let policies =
+            self.gateway.policies.state_filter(|p| p.namespace().as_deref() == Some(&identity.namespace) && p.spec.connection_ref.name == connection);
         let names: Vec<String> = policies.iter().map(|p| p.name_any()).collect();
         let named: Vec<Named<'_>> = names.iter().zip(&policies).map(|(name, p)| Named { name, spec: &p.spec }).collect();
         policy::decide(bound.mode, &identity.client, tool, nature, &named)
@@ -95,7 +93,8 @@ impl ServerHandler for Tools {
         let bound = self.gateway.bound(&identity).map_err(|why| ErrorData::internal_error(why, None))?;
         let visible = tools::TOOLS.iter().filter(|t| self.decide(&identity, &bound, t.name, t.nature).effect != Effect::Disabled);
         let listed = visible.map(|t| {
-            let annotations = ToolAnnotations::new().read_only(t.nature == Nature::Read).destructive(t.nature == Nature::Destructive).open_world(false);
+            let annotations =
+                ToolAnnotations::new().read_only(t.nature == Nature::Read).destructive(t.nature == Nature::Destructive).open_world(false);
             Tool::new(t.name, t.description, Arc::new(t.schema())).with_title(t.title).with_annotations(annotations)
         });
         Ok(ListToolsResult::with_all_items(listed.collect()))

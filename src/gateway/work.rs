@@ -145,24 +145,39 @@ async fn hand_out(gateway: &Gateway, identity: &Identity, bound: &Bound, ticket:
         Err(tickets::Error::Kube(error)) if crate::k8s::is_not_found(&error) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let name = ticket.name_any();
-    match gather(bound, &halo, ticket.spec.ticket_id).await {
-        Ok(Gathered::Context(context)) => Ok(Some(Work {
-            ticket: name,
+    let mut unclaimed =
+        Unclaimed { held: Some((api.clone(), ticket.clone(), Event::Released { lease: lease.clone(), holder: identity.pod.clone() })) };
+    let gathered = gather(bound, &halo, ticket.spec.ticket_id).await?;
+    unclaimed.held = None;
+    match gathered {
+        Gathered::Context(context) => Ok(Some(Work {
+            ticket: ticket.name_any(),
             lease_id: lease,
             lease_seconds: LEASE.as_secs().unsigned_abs(),
             mode: bound.mode,
             context: *context,
         })),
-        Ok(Gathered::NoWork { reason, message }) => {
+        Gathered::NoWork { reason, message } => {
             tickets::transition(&api, &ticket, &[Event::Ignored { reason, message }], "gateway").await?;
             Ok(None)
         }
-        Err(error) => {
-            let released = Event::Released { lease, holder: identity.pod.clone() };
-            tickets::transition(&api, &ticket, &[released], "gateway").await?;
-            Err(error.into())
-        }
+    }
+}
+
+/// Hands a ticket back whose context could not be gathered, or whose agent hung
+/// up meanwhile: the next agent need not wait for the lease to run out.
+struct Unclaimed {
+    held: Option<(Api<Ticket>, Ticket, Event)>,
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        let Some((api, ticket, released)) = self.held.take() else { return };
+        tokio::spawn(async move {
+            if let Err(error) = tickets::transition(&api, &ticket, &[released], "gateway").await {
+                tracing::warn!(ticket = %ticket.name_any(), %error, "a ticket could not be handed back; its lease runs out");
+            }
+        });
     }
 }
 
@@ -204,7 +219,11 @@ async fn gather(bound: &Bound, halo: &halopsa::Client, ticket_id: i64) -> Result
         ticket_id,
         subject: text::one_line(&ticket.summary, 500),
         details,
-        requester: Requester { user_id: ticket.user_id, name: text::one_line(&ticket.user_name, 200), email: text::one_line(&ticket.user_email, 200) },
+        requester: Requester {
+            user_id: ticket.user_id,
+            name: text::one_line(&ticket.user_name, 200),
+            email: text::one_line(&ticket.user_email, 200),
+        },
         priority: text::one_line(&ticket.priority_name, 100),
         status: text::one_line(&ticket.status_name, 100),
         site: text::one_line(&ticket.site_name, 200),
@@ -242,7 +261,10 @@ pub async fn complete(
 ) -> Response {
     let plan = completion.plan.bounded();
     if plan.is_empty() {
-        return problem(StatusCode::UNPROCESSABLE_ENTITY, "the plan is empty: say what is asked, and what was found, would be done, or has to be asked");
+        return problem(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "the plan is empty: say what is asked, and what was found, would be done, or has to be asked",
+        );
     }
     let (bound, ticket) = match (gateway.bound(&identity), own_ticket(&gateway, &identity, &name).await) {
         (Ok(bound), Ok(ticket)) => (bound, ticket),
@@ -296,7 +318,9 @@ pub async fn complete(
 /// Whether the ticket is no work any more: (reason, message).
 async fn gather_again(bound: &Bound, halo: &halopsa::Client, ticket_id: i64) -> Result<Option<(&'static str, String)>, halopsa::Error> {
     match halo.ticket(ticket_id).await {
-        Ok(ticket) if ticket.client_id != Some(bound.halo_client_id) => Ok(Some(("Moved", "the ticket was moved to another client in HaloPSA".into()))),
+        Ok(ticket) if ticket.client_id != Some(bound.halo_client_id) => {
+            Ok(Some(("Moved", "the ticket was moved to another client in HaloPSA".into())))
+        }
         Ok(_) => Ok(None),
         Err(halopsa::Error::NotFound { .. }) => Ok(Some(("Deleted", "HaloPSA does not have the ticket any more".into()))),
         Err(error) => Err(error),

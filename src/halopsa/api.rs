@@ -89,12 +89,8 @@ impl Client {
     }
 
     pub async fn assets(&self, client: i64, search: &str, count: usize) -> Result<Vec<Asset>, Error> {
-        let mut query = vec![
-            ("client_id", client.to_string()),
-            ("pageinate", "true".into()),
-            ("page_size", count.to_string()),
-            ("page_no", "1".into()),
-        ];
+        let mut query =
+            vec![("client_id", client.to_string()), ("pageinate", "true".into()), ("page_size", count.to_string()), ("page_no", "1".into())];
         if !search.is_empty() {
             query.push(("search", search.to_string()));
         }
@@ -102,12 +98,7 @@ impl Client {
     }
 
     pub async fn articles(&self, search: &str, count: usize) -> Result<Vec<Article>, Error> {
-        let query = [
-            ("search", search.to_string()),
-            ("pageinate", "true".into()),
-            ("page_size", count.to_string()),
-            ("page_no", "1".into()),
-        ];
+        let query = [("search", search.to_string()), ("pageinate", "true".into()), ("page_size", count.to_string()), ("page_no", "1".into())];
         Ok(rows(self.get("/KBArticle", &query, Priority::Ticket).await?, "articles"))
     }
 
@@ -176,13 +167,7 @@ impl Client {
 
     /// Every page of a list. A row that moves to another page while pages are
     /// read may come twice (it is kept once, by id) or be missed until the next reading.
-    async fn all_pages<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        envelope: &str,
-        query: &[(&str, String)],
-        max_pages: usize,
-    ) -> Result<Vec<T>, Error> {
+    async fn all_pages<T: DeserializeOwned>(&self, path: &str, envelope: &str, query: &[(&str, String)], max_pages: usize) -> Result<Vec<T>, Error> {
         let mut seen = std::collections::HashSet::new();
         let mut all = Vec::new();
         for page in 1..=max_pages {

@@ -36,6 +36,8 @@ pub struct Config {
     pub window: Duration,
     /// This process's part of the request limit.
     pub share: f64,
+    /// Reaches this host at this address: a port-forward into the cluster.
+    pub resolve: Option<(String, std::net::SocketAddr)>,
 }
 
 /// A signed-in client of one tenant. Cheap to clone; clones share token and limit.
@@ -83,6 +85,9 @@ impl Client {
             .pool_idle_timeout(Duration::from_secs(60))
             // A redirect would carry the token to whoever HaloPSA names.
             .redirect(reqwest::redirect::Policy::none());
+        if let Some((host, address)) = &config.resolve {
+            builder = builder.resolve(host, *address).no_proxy();
+        }
         if let Some(pem) = &config.ca {
             let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes())
                 .map_err(|_| Error::Setup("the CA in spec.caConfigMapRef is not a PEM certificate".into()))?;
@@ -99,6 +104,14 @@ impl Client {
     /// Signs in unless it is signed in; the scopes HaloPSA granted.
     pub async fn sign_in(&self) -> Result<Vec<String>, Error> {
         Ok(self.token(None).await?.scopes)
+    }
+
+    /// Drops the token: permissions are baked into it, so a change shows with the next one only.
+    pub async fn sign_out(&self) {
+        // The generation counts on, so that nobody takes an old refusal for the new token's.
+        if let Some(token) = self.inner.token.lock().await.as_mut() {
+            token.renew_at = Instant::now();
+        }
     }
 
     /// How full the request window is, from 0 to 1.
@@ -122,14 +135,7 @@ impl Client {
         }
     }
 
-    async fn call(
-        &self,
-        method: Method,
-        path: &str,
-        query: &[(&str, String)],
-        body: Option<Value>,
-        priority: Priority,
-    ) -> Result<Value, Error> {
+    async fn call(&self, method: Method, path: &str, query: &[(&str, String)], body: Option<Value>, priority: Priority) -> Result<Value, Error> {
         let call = format!("{method} {}", template(path));
         let mut refused_token = None;
         let mut failures = 0;
@@ -170,9 +176,7 @@ impl Client {
     }
 
     async fn admit(&self, priority: Priority) -> Result<(), Error> {
-        tokio::time::timeout(LIMIT_WAIT, self.inner.limiter.admit(priority))
-            .await
-            .map_err(|_| Error::RateLimited { wait: LIMIT_WAIT })
+        tokio::time::timeout(LIMIT_WAIT, self.inner.limiter.admit(priority)).await.map_err(|_| Error::RateLimited { wait: LIMIT_WAIT })
     }
 
     async fn attempt(
@@ -210,16 +214,13 @@ impl Client {
                 call: call.into(),
                 detail: format!("it redirects (HTTP {}); put the address it redirects to into spec.instanceURL", status.as_u16()),
             }),
-            status if status.is_server_error() => {
-                Err(Error::Server { call: call.into(), status: status.as_u16(), detail: error::detail(&bytes) })
-            }
+            status if status.is_server_error() => Err(Error::Server { call: call.into(), status: status.as_u16(), detail: error::detail(&bytes) }),
             status => Err(Error::Rejected { call: call.into(), status: status.as_u16(), detail: error::detail(&bytes) }),
         }
     }
 
     fn limited(&self, headers: &header::HeaderMap, body: &[u8]) -> Error {
-        let retry_after =
-            headers.get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()).and_then(|v| v.trim().parse().ok()).map(Duration::from_secs);
+        let retry_after = headers.get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()).and_then(|v| v.trim().parse().ok()).map(Duration::from_secs);
         Error::RateLimited { wait: self.inner.limiter.rejected(&String::from_utf8_lossy(body), retry_after) }
     }
 
@@ -241,9 +242,7 @@ impl Client {
         match tokio::time::timeout(ATTEMPT_TIMEOUT, reply).await {
             Err(_) => Err(Error::Timeout { host: host(), call: call.into(), seconds: ATTEMPT_TIMEOUT.as_secs() }),
             Ok(Ok((status, headers, Some(bytes)))) => Ok((status, headers, bytes)),
-            Ok(Ok((_, _, None))) => {
-                Err(Error::Answer { call: call.into(), detail: format!("it is longer than {} MiB", MAX_BODY >> 20) })
-            }
+            Ok(Ok((_, _, None))) => Err(Error::Answer { call: call.into(), detail: format!("it is longer than {} MiB", MAX_BODY >> 20) }),
             Ok(Err(e)) => Err(self.transport_error(&e, call)),
         }
     }
@@ -346,10 +345,7 @@ fn refusal(status: StatusCode, bytes: &[u8]) -> Error {
 /// `/Tickets/42` as `/Tickets/{id}`: for logs and metrics, where ids would be noise.
 pub fn template(path: &str) -> String {
     let path = path.split('?').next().unwrap_or(path);
-    path.split('/')
-        .map(|part| if part.bytes().any(|b| b.is_ascii_digit()) { "{id}" } else { part })
-        .collect::<Vec<_>>()
-        .join("/")
+    path.split('/').map(|part| if part.bytes().any(|b| b.is_ascii_digit()) { "{id}" } else { part }).collect::<Vec<_>>().join("/")
 }
 
 #[cfg(test)]

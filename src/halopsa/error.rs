@@ -13,7 +13,9 @@ pub enum Error {
     Timeout { host: String, call: String, seconds: u64 },
     #[error("the connection to HaloPSA at {host} broke during {call}: {detail}; the call is tried again later")]
     Broken { host: String, call: String, detail: String },
-    #[error("HaloPSA refused to sign in: {detail}; check the Client ID and Client Secret under Configuration > Integrations > HaloPSA API, and whether the secret was regenerated")]
+    #[error(
+        "HaloPSA refused to sign in: {detail}; check the Client ID and Client Secret under Configuration > Integrations > HaloPSA API, and whether the secret was regenerated"
+    )]
     InvalidClient { detail: String },
     #[error("HaloPSA refused the scopes: {detail}; tick all:standard, all:teams and admin:webhooks in the application's permissions")]
     InvalidScope { detail: String },
@@ -135,7 +137,10 @@ mod tests {
         for (body, line) in [
             (r#"{"error":"invalid_client"}"#, "invalid_client"),
             (r#"{"error":"invalid_scope","error_description":"no such scope"}"#, "invalid_scope: no such scope"),
-            (r#"{"ClassName":"System.Exception","Message":"An Outcome must be entered for this Action"}"#, "An Outcome must be entered for this Action"),
+            (
+                r#"{"ClassName":"System.Exception","Message":"An Outcome must be entered for this Action"}"#,
+                "An Outcome must be entered for this Action",
+            ),
             (r#"{"resultCode":4,"errorMessage":"nope"}"#, "nope"),
             (r#"{"Message":"Authorization has been denied"}"#, "Authorization has been denied"),
             (r#"[{"Message":"in a list"}]"#, "in a list"),

@@ -65,7 +65,9 @@ fn event(outer: &Map<String, Value>) -> Option<Event> {
     let nested = |names: &[&str]| get(outer, names).and_then(Value::as_object);
     let ticket = nested(&["ticket", "object", "data", "faults"]);
     let action = nested(&["action"]);
-    let id = |object: &Map<String, Value>, names: &[&str]| get(object, names).and_then(lenient::integer).filter(|id| (1..=i64::from(i32::MAX)).contains(id));
+    let id = |object: &Map<String, Value>, names: &[&str]| {
+        get(object, names).and_then(lenient::integer).filter(|id| (1..=i64::from(i32::MAX)).contains(id))
+    };
     let ticket_id = ticket
         .and_then(|t| id(t, &["ticket_id", "ticketid", "id", "faultid"]))
         .or_else(|| id(outer, &["ticket_id", "ticketid", "object_id", "objectid"]))
@@ -169,7 +171,9 @@ mod tests {
 
     #[test]
     fn who_did_it() {
-        let event = one(json!({"event": "action added", "object_id": 7, "action": {"ticket_id": 7, "id": 2, "who_agentid": 31, "actionby_application_id": "Rallied Agent"}}));
+        let event = one(
+            json!({"event": "action added", "object_id": 7, "action": {"ticket_id": 7, "id": 2, "who_agentid": 31, "actionby_application_id": "Rallied Agent"}}),
+        );
         assert_eq!((event.actor_agent, event.actor_application.as_deref()), (Some(31), Some("Rallied Agent")));
     }
 

@@ -49,11 +49,8 @@ where
     }
 }
 
-async fn drive<K>(
-    stream: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
-    writer: Writer<K>,
-    observe: impl Fn(&watcher::Event<K>) + Send,
-) where
+async fn drive<K>(stream: impl Stream<Item = watcher::Result<watcher::Event<K>>>, writer: Writer<K>, observe: impl Fn(&watcher::Event<K>) + Send)
+where
     K: Resource + Clone + Debug + Send + Sync + 'static,
     K::DynamicType: Hash + Eq + Clone + Default,
 {

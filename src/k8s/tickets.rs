@@ -4,8 +4,8 @@ use crate::api::ticket::{Ticket, TicketSpec, TicketStatus};
 use crate::api::{CLIENT_LABEL, CONNECTION_LABEL, HaloPSAConnection};
 use crate::ticket::state::{self, Event, Refused};
 use k8s_openapi::jiff::Timestamp;
-use kube::{Resource, ResourceExt};
 use kube::api::{Api, PostParams};
+use kube::{Resource, ResourceExt};
 use std::time::Duration;
 
 /// Tries before a Ticket that others keep writing is given up for now.

@@ -19,10 +19,18 @@ pub struct Known<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// A new Ticket; without a client the controller finds out whose it is.
-    Create { client: Option<ClientEntry> },
+    Create {
+        client: Option<ClientEntry>,
+    },
     /// News about a Ticket that is there.
-    Update { ticket: String, halo_client_id: Option<i64>, closed: Option<bool> },
-    NotImported { client_id: i64 },
+    Update {
+        ticket: String,
+        halo_client_id: Option<i64>,
+        closed: Option<bool>,
+    },
+    NotImported {
+        client_id: i64,
+    },
 }
 
 pub fn decide(event: &Event, known: &Known<'_>) -> Vec<Step> {

@@ -20,7 +20,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use base64::Engine;
-use decide::{Step, Known};
+use decide::{Known, Step};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -220,8 +220,12 @@ impl Receiver {
             }
             said.insert(key, Instant::now());
         }
-        let note = format!("a ticket of HaloPSA client {client_id} came and is not handled; import the client to handle it (kubectl halopsa clients {})", connection.name_any());
-        let event = Event { type_: EventType::Normal, reason: "ClientNotImported".into(), note: Some(note), action: "Receive".into(), secondary: None };
+        let note = format!(
+            "a ticket of HaloPSA client {client_id} came and is not handled; import the client to handle it (kubectl halopsa clients {})",
+            connection.name_any()
+        );
+        let event =
+            Event { type_: EventType::Normal, reason: "ClientNotImported".into(), note: Some(note), action: "Receive".into(), secondary: None };
         if let Err(error) = self.recorder.publish(&event, &connection.object_ref(&())).await {
             tracing::debug!(%error, "an Event was not written");
         }

@@ -142,12 +142,8 @@ mod tests {
         let marker = marker("0f3c5f0a-1111-2222-3333-444455556666", 42, 0, IntentKind::PlanNote);
         assert!(marker.starts_with("rallied-") && marker.ends_with("-0-plan"), "{marker}");
         assert_eq!(marker.len(), "rallied-".len() + 16 + "-0-plan".len());
-        let plan = Plan {
-            asked: "<script>alert(1)</script>".into(),
-            steps: vec!["Restart & wait".into()],
-            confidence: Confidence::High,
-            ..Plan::default()
-        };
+        let plan =
+            Plan { asked: "<script>alert(1)</script>".into(), steps: vec!["Restart & wait".into()], confidence: Confidence::High, ..Plan::default() };
         let html = plan_html(&plan.bounded(), Mode::Plan, &marker);
         assert!(!html.contains("<script>"));
         assert!(html.contains("Restart &amp; wait"));

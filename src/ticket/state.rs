@@ -24,37 +24,73 @@ pub enum Event {
     /// It is ours to work on, and nothing holds it up.
     Accepted,
     /// The requester has to prove who they are first.
-    VerificationStarted { deadline: Timestamp },
+    VerificationStarted {
+        deadline: Timestamp,
+    },
     Verified,
-    VerificationFailed { message: String },
+    VerificationFailed {
+        message: String,
+    },
     /// An agent takes it.
-    Claimed { lease: String, holder: String, expires_at: Timestamp, mode: Mode },
+    Claimed {
+        lease: String,
+        holder: String,
+        expires_at: Timestamp,
+        mode: Mode,
+    },
     /// The agent is still at it.
-    Heartbeat { lease: String, expires_at: Timestamp },
+    Heartbeat {
+        lease: String,
+        expires_at: Timestamp,
+    },
     /// The agent hands it back: it is shutting down, or cannot go on.
-    Released { lease: String, holder: String },
+    Released {
+        lease: String,
+        holder: String,
+    },
     /// The agent was not heard of until its lease ran out.
     LeaseExpired,
     /// The deadline of a waiting phase has passed.
     DeadlinePassed,
     /// A write to HaloPSA is about to be sent.
-    WriteIntended { kind: IntentKind, marker: String },
+    WriteIntended {
+        kind: IntentKind,
+        marker: String,
+    },
     /// HaloPSA has the write.
-    WritePosted { marker: String, action_id: Option<i64> },
+    WritePosted {
+        marker: String,
+        action_id: Option<i64>,
+    },
     /// HaloPSA certainly does not have the write: it answered no.
-    WriteRefused { marker: String },
+    WriteRefused {
+        marker: String,
+    },
     /// The agent is done.
-    Completed { lease: String },
+    Completed {
+        lease: String,
+    },
     /// Steps wait for a technician.
-    ApprovalRequested { lease: String, deadline: Timestamp },
+    ApprovalRequested {
+        lease: String,
+        deadline: Timestamp,
+    },
     Approved,
     Denied,
     /// Not work for us, or not any more.
-    Ignored { reason: &'static str, message: String },
+    Ignored {
+        reason: &'static str,
+        message: String,
+    },
     /// It cannot be worked on.
-    Failed { reason: &'static str, message: String },
+    Failed {
+        reason: &'static str,
+        message: String,
+    },
     /// A human wants it worked on again.
-    Reopened { request: String },
+    Reopened {
+        request: String,
+    },
 }
 
 /// Why an event does not apply.

@@ -27,6 +27,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/tickets", post(ticket))
         .route("/actions", post(action))
         .route("/tickets/{id}/actions", get(actions))
+        .route("/notes", get(notes))
         .route("/records/{kind}/{id}", get(record).post(change))
         .route("/webhooks", get(webhooks).post(webhook).delete(delete_webhooks))
         .route("/deliveries", get(deliveries))
@@ -150,6 +151,21 @@ async fn action(State(shared): App, Json(body): Json<Value>) -> Response {
 async fn actions(State(shared): App, Path(id): Path<i64>) -> Json<Value> {
     let all: Vec<Value> = shared.store().actions(id).into_iter().map(|a| Value::Object(a.clone())).collect();
     Json(all.into())
+}
+
+/// How many actions the integration has on each ticket that anybody did something on.
+async fn notes(State(shared): App) -> Json<Value> {
+    let application = crate::seed::applications().into_iter().next().map(|a| a.name).unwrap_or_default();
+    let store = shared.store();
+    let tickets = store.kind("tickets").into_iter().flat_map(|t| t.keys());
+    let counts: Vec<Value> = tickets
+        .filter_map(|id| {
+            let actions = store.actions(*id);
+            let ours = actions.iter().filter(|a| text(a, "actionby_application_id") == application).count();
+            (!actions.is_empty()).then(|| json!({"ticket_id": id, "notes": ours}))
+        })
+        .collect();
+    Json(counts.into())
 }
 
 async fn record(State(shared): App, Path((kind, id)): Path<(String, i64)>) -> Response {

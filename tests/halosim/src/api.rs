@@ -124,11 +124,12 @@ fn resource(shared: &Shared, method: &Method, segments: &[&str], query: &Query, 
         ("POST", ["tickets"]) => write(shared, &objects, query, |store, input| store.write_ticket(input, &author)),
         ("DELETE", ["tickets", id]) => {
             let outcome = shared.store().delete_ticket(id.parse().unwrap_or_default());
-            outcome.map(|(ticket, changes)| {
-                shared.publish(changes);
-                ok(ticket.into())
-            })
-            .unwrap_or_else(|no| refused(&no))
+            outcome
+                .map(|(ticket, changes)| {
+                    shared.publish(changes);
+                    ok(ticket.into())
+                })
+                .unwrap_or_else(|no| refused(&no))
         }
         ("GET", ["webhook"]) => {
             let store = shared.store();
@@ -143,10 +144,8 @@ fn resource(shared: &Shared, method: &Method, segments: &[&str], query: &Query, 
             let store = shared.store();
             let webhook = query.get("webhook_id");
             let rows = store.kind("notification").into_iter().flat_map(|rows| rows.values());
-            let rows: Vec<Value> = rows
-                .filter(|n| webhook.is_none_or(|w| text(n, "webhook_id").eq_ignore_ascii_case(w)))
-                .map(|n| Value::Object(n.clone()))
-                .collect();
+            let rows: Vec<Value> =
+                rows.filter(|n| webhook.is_none_or(|w| text(n, "webhook_id").eq_ignore_ascii_case(w))).map(|n| Value::Object(n.clone())).collect();
             ok(rows.into())
         }
         ("POST", ["notification"]) => write(shared, &objects, query, |store, input| store.write_notification(input).map(|n| (n, Vec::new()))),
@@ -169,9 +168,7 @@ fn resource(shared: &Shared, method: &Method, segments: &[&str], query: &Query, 
             }),
             None => StatusCode::NOT_FOUND.into_response(),
         },
-        ("DELETE", [kind, id]) if KINDS.contains(kind) => {
-            reply(shared.store().remove(kind, id.parse().unwrap_or_default()).ok_or(No::NotFound))
-        }
+        ("DELETE", [kind, id]) if KINDS.contains(kind) => reply(shared.store().remove(kind, id.parse().unwrap_or_default()).ok_or(No::NotFound)),
         _ => StatusCode::NOT_FOUND.into_response(),
     }
 }

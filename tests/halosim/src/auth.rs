@@ -6,9 +6,30 @@ use std::time::{Duration, Instant};
 
 /// Scopes HaloPSA knows; any other fails the whole request.
 pub const KNOWN_SCOPES: [&str; 24] = [
-    "all", "all:standard", "all:teams", "admin", "admin:webhooks", "read:tickets", "edit:tickets", "read:customers", "edit:customers",
-    "read:teams", "edit:teams", "read:assets", "edit:assets", "read:kb", "edit:kb", "read:reporting", "edit:reporting", "read:calendar",
-    "edit:calendar", "read:items", "edit:items", "read:projects", "edit:projects", "offline_access",
+    "all",
+    "all:standard",
+    "all:teams",
+    "admin",
+    "admin:webhooks",
+    "read:tickets",
+    "edit:tickets",
+    "read:customers",
+    "edit:customers",
+    "read:teams",
+    "edit:teams",
+    "read:assets",
+    "edit:assets",
+    "read:kb",
+    "edit:kb",
+    "read:reporting",
+    "edit:reporting",
+    "read:calendar",
+    "edit:calendar",
+    "read:items",
+    "edit:items",
+    "read:projects",
+    "edit:projects",
+    "offline_access",
 ];
 
 /// An API application under Configuration > Integrations > HaloPSA API.
@@ -88,9 +109,10 @@ impl Auth {
         }
         // An application that has `all` or `admin` has what is below them too.
         let allowed = |s: &str| {
-            application.scopes.iter().any(|a| {
-                a.eq_ignore_ascii_case(s) || (a == "all" && !s.starts_with("admin")) || (a == "admin" && s.starts_with("admin"))
-            })
+            application
+                .scopes
+                .iter()
+                .any(|a| a.eq_ignore_ascii_case(s) || (a == "all" && !s.starts_with("admin")) || (a == "admin" && s.starts_with("admin")))
         };
         let granted: Vec<String> = asked.iter().filter(|s| allowed(s)).map(|s| (*s).to_string()).collect();
         let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());

@@ -91,15 +91,16 @@ fn found(kind: &str, row: &Object, search: &str, phones: bool) -> bool {
     let haystack = fields.iter().map(|f| row.get(*f).map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_string)).unwrap_or_default());
     let haystack = haystack.collect::<Vec<_>>().join(" ").to_lowercase();
     let digits = |s: &str| s.chars().filter(char::is_ascii_digit).collect::<String>();
-    search.split_whitespace().all(|word| {
-        haystack.contains(&word.to_lowercase()) || (phones && digits(word).len() > 5 && digits(&haystack).contains(&digits(word)))
-    })
+    search
+        .split_whitespace()
+        .all(|word| haystack.contains(&word.to_lowercase()) || (phones && digits(word).len() > 5 && digits(&haystack).contains(&digits(word))))
 }
 
 /// Rows to a list reply: page or count, in an envelope or bare.
 pub fn list<'a>(kind: &str, rows: impl DoubleEndedIterator<Item = &'a Object>, query: &Query) -> Value {
     // Tickets come by id, newest first; the rest by id.
-    let rows: Vec<&Object> = if kind == "tickets" { rows.rev().filter(|r| passes(kind, r, query)).collect() } else { rows.filter(|r| passes(kind, r, query)).collect() };
+    let rows: Vec<&Object> =
+        if kind == "tickets" { rows.rev().filter(|r| passes(kind, r, query)).collect() } else { rows.filter(|r| passes(kind, r, query)).collect() };
     let total = rows.len();
     let page = match query.flag("pageinate") {
         true => {

@@ -61,16 +61,32 @@ fn put(store: &mut Store, kind: &'static str, rows: Value) {
 fn lookups(store: &mut Store) {
     put(store, "client", json!([{"id": 1, "name": "Unknown", "toplevel_id": 1, "inactive": false, "main_site_id": 1}]));
     put(store, "site", json!([{"id": 1, "name": "Unknown", "client_id": 1, "client_name": "Unknown", "inactive": false}]));
-    put(store, "team", json!([{"id": 1, "name": "1st Line Support", "forrequests": true}, {"id": 2, "name": "2nd Line Support", "forrequests": true}]));
-    put(store, "status", json!([
+    put(
+        store,
+        "team",
+        json!([{"id": 1, "name": "1st Line Support", "forrequests": true}, {"id": 2, "name": "2nd Line Support", "forrequests": true}]),
+    );
+    put(
+        store,
+        "status",
+        json!([
         {"id": 1, "name": "New", "shortname": "New", "type": 0}, {"id": 2, "name": "In Progress", "shortname": "In Prog", "type": 0},
         {"id": 4, "name": "With User", "shortname": "With User", "type": 0}, {"id": 8, "name": "Resolved", "shortname": "Resolved", "type": 0},
-        {"id": CLOSED_STATUS, "name": "Closed", "shortname": "Closed", "type": 0}]));
-    put(store, "tickettype", json!([{"id": 1, "name": "Incident", "use": "ticket", "cancreate": true}, {"id": 3, "name": "Service Request", "use": "ticket", "cancreate": true}]));
-    put(store, "outcome", json!([
+        {"id": CLOSED_STATUS, "name": "Closed", "shortname": "Closed", "type": 0}]),
+    );
+    put(
+        store,
+        "tickettype",
+        json!([{"id": 1, "name": "Incident", "use": "ticket", "cancreate": true}, {"id": 3, "name": "Service Request", "use": "ticket", "cancreate": true}]),
+    );
+    put(
+        store,
+        "outcome",
+        json!([
         {"id": 7, "outcome": "Private Note", "buttonname": "Private Note", "hidefromuser": true, "hidesendemail": true},
         {"id": 16, "outcome": "Email User", "buttonname": "Email User", "hidefromuser": false, "sendemail": 1},
-        {"id": 20, "outcome": "Internal Note", "buttonname": "Internal Note", "hidefromuser": true}]));
+        {"id": 20, "outcome": "Internal Note", "buttonname": "Internal Note", "hidefromuser": true}]),
+    );
     let priorities = ["Critical", "High", "Medium", "Low"];
     for (index, name) in priorities.iter().enumerate() {
         // The row's own id is a UUID on the wire; the number tickets use is priorityid.
@@ -79,11 +95,15 @@ fn lookups(store: &mut Store) {
             row.insert("id".into(), uuid::Uuid::new_v4().to_string().into());
         }
     }
-    put(store, "agent", json!([
+    put(
+        store,
+        "agent",
+        json!([
         {"id": 1, "name": "Unassigned", "initials": "U", "isdisabled": false, "isapiagent": false},
         {"id": 3, "name": "Dana Novak", "firstname": "Dana", "surname": "Novak", "initials": "DN", "email": "dana.novak@northwind-msp.example", "team": "1st Line Support", "isdisabled": false, "isapiagent": false},
         {"id": 4, "name": "Luis Ortega", "firstname": "Luis", "surname": "Ortega", "initials": "LO", "email": "luis.ortega@northwind-msp.example", "team": "2nd Line Support", "isdisabled": false, "isapiagent": false},
-        {"id": API_AGENT, "name": "Rallied Agent", "firstname": "Rallied", "surname": "Agent", "initials": "RA", "email": "rallied@northwind-msp.example", "isdisabled": false, "isapiagent": true}]));
+        {"id": API_AGENT, "name": "Rallied Agent", "firstname": "Rallied", "surname": "Agent", "initials": "RA", "email": "rallied@northwind-msp.example", "isdisabled": false, "isapiagent": true}]),
+    );
 }
 
 struct Company {
@@ -101,7 +121,16 @@ const COMPANIES: [Company; 3] = [
         domain: "acmedental.example",
         sites: ["Main Street Practice", "Riverside Practice"],
         people: [
-            "Kim Lee", "Priya Raman", "Tom Becker", "Aisha Khan", "Marcus Hill", "Elena Petrova", "Jon Svensson", "Grace Otieno", "Noah Fischer", "Lucy Chen",
+            "Kim Lee",
+            "Priya Raman",
+            "Tom Becker",
+            "Aisha Khan",
+            "Marcus Hill",
+            "Elena Petrova",
+            "Jon Svensson",
+            "Grace Otieno",
+            "Noah Fischer",
+            "Lucy Chen",
         ],
     },
     Company {
@@ -110,7 +139,16 @@ const COMPANIES: [Company; 3] = [
         domain: "blueharbor.example",
         sites: ["Harbor Office", "Warehouse 4"],
         people: [
-            "Sam Whitaker", "Ines Duarte", "Karl Lindqvist", "Mei Tanaka", "Omar Haddad", "Rosa Jimenez", "Peter Vogel", "Hannah Brooks", "Ivan Marić", "Zoe Laurent",
+            "Sam Whitaker",
+            "Ines Duarte",
+            "Karl Lindqvist",
+            "Mei Tanaka",
+            "Omar Haddad",
+            "Rosa Jimenez",
+            "Peter Vogel",
+            "Hannah Brooks",
+            "Ivan Marić",
+            "Zoe Laurent",
         ],
     },
     Company {
@@ -119,46 +157,120 @@ const COMPANIES: [Company; 3] = [
         domain: "cedarfinch.example",
         sites: ["City Chambers", "Court Annex"],
         people: [
-            "Olivia Finch", "Daniel Cedar", "Fatima Noor", "Greg O'Brien", "Nina Kowalski", "Paul Adeyemi", "Sofia Rossi", "Ben Carter", "Yuki Mori", "Claire Dubois",
+            "Olivia Finch",
+            "Daniel Cedar",
+            "Fatima Noor",
+            "Greg O'Brien",
+            "Nina Kowalski",
+            "Paul Adeyemi",
+            "Sofia Rossi",
+            "Ben Carter",
+            "Yuki Mori",
+            "Claire Dubois",
         ],
     },
 ];
 
 /// Past tickets of the kinds help desks see: summary, details, how it was solved.
 const PAST: [(&str, &str, &str); 16] = [
-    ("Printer on reception is offline", "The label printer at the front desk shows offline since this morning. Nobody can print.", "Print spooler had hung on the print server; restarted the spooler and cleared two stuck jobs."),
-    ("Cannot print to the second floor printer", "Jobs go into the queue and nothing comes out.", "The printer had got a new address by DHCP; set a reservation and updated the port."),
-    ("Outlook keeps asking for password", "Since the weekend Outlook asks for my password every few minutes.", "Stale token after a password change: signed out of Office, removed the cached credential, signed in again."),
+    (
+        "Printer on reception is offline",
+        "The label printer at the front desk shows offline since this morning. Nobody can print.",
+        "Print spooler had hung on the print server; restarted the spooler and cleared two stuck jobs.",
+    ),
+    (
+        "Cannot print to the second floor printer",
+        "Jobs go into the queue and nothing comes out.",
+        "The printer had got a new address by DHCP; set a reservation and updated the port.",
+    ),
+    (
+        "Outlook keeps asking for password",
+        "Since the weekend Outlook asks for my password every few minutes.",
+        "Stale token after a password change: signed out of Office, removed the cached credential, signed in again.",
+    ),
     ("Outlook search finds nothing", "Searching my mailbox returns no results.", "Rebuilt the search index; results were back after an hour."),
-    ("VPN drops every ten minutes", "Working from home, the VPN disconnects all the time.", "Old VPN client; updated to the current version and disabled power saving of the network adapter."),
+    (
+        "VPN drops every ten minutes",
+        "Working from home, the VPN disconnects all the time.",
+        "Old VPN client; updated to the current version and disabled power saving of the network adapter.",
+    ),
     ("No internet at the desk", "My PC says no network, colleagues are fine.", "Patch cable was loose at the wall outlet; replaced the cable."),
-    ("Laptop very slow since update", "Everything takes minutes to open since the update last night.", "Update was still indexing and disk was 97 % full; cleaned up temporary files, moved the mail archive."),
-    ("Shared folder access for new colleague", "Please give our new colleague access to the Finance folder.", "Approved by the manager, added to group FS-Finance-RW."),
-    ("Teams has no sound in calls", "Nobody hears me in Teams calls, other apps are fine.", "Wrong microphone selected after docking; set the headset as default device."),
-    ("New starter on Monday", "A new colleague starts on Monday and needs an account, a laptop and a mailbox.", "Account created from the starter form, laptop imaged, welcome sheet sent to the manager."),
-    ("Suspicious e-mail with an invoice", "I got an invoice from a supplier we don't know, with a zip file.", "Phishing: message removed from all mailboxes, sender blocked, user had not opened it."),
-    ("Blue screen on the meeting room PC", "The meeting room PC shows a blue screen when the projector is connected.", "Graphics driver updated; no blue screen in three test connections."),
-    ("Scanner does not send to e-mail", "Scan to e-mail says authentication failed.", "Basic authentication was switched off; configured the scanner with the relay connector."),
-    ("Wi-Fi is slow in the waiting room", "Patients complain that the guest Wi-Fi is slow.", "Access point was on a crowded channel; moved it to channel 11 and updated the firmware."),
-    ("Excel file locked for editing by another user", "The planning sheet says it is locked by somebody who left last year.", "Closed the stale session on the file server."),
-    ("Disk space warning on the file server", "The monitoring reports less than 5 % free on drive D.", "Removed old shadow copies and extended the volume by 200 GB."),
+    (
+        "Laptop very slow since update",
+        "Everything takes minutes to open since the update last night.",
+        "Update was still indexing and disk was 97 % full; cleaned up temporary files, moved the mail archive.",
+    ),
+    (
+        "Shared folder access for new colleague",
+        "Please give our new colleague access to the Finance folder.",
+        "Approved by the manager, added to group FS-Finance-RW.",
+    ),
+    (
+        "Teams has no sound in calls",
+        "Nobody hears me in Teams calls, other apps are fine.",
+        "Wrong microphone selected after docking; set the headset as default device.",
+    ),
+    (
+        "New starter on Monday",
+        "A new colleague starts on Monday and needs an account, a laptop and a mailbox.",
+        "Account created from the starter form, laptop imaged, welcome sheet sent to the manager.",
+    ),
+    (
+        "Suspicious e-mail with an invoice",
+        "I got an invoice from a supplier we don't know, with a zip file.",
+        "Phishing: message removed from all mailboxes, sender blocked, user had not opened it.",
+    ),
+    (
+        "Blue screen on the meeting room PC",
+        "The meeting room PC shows a blue screen when the projector is connected.",
+        "Graphics driver updated; no blue screen in three test connections.",
+    ),
+    (
+        "Scanner does not send to e-mail",
+        "Scan to e-mail says authentication failed.",
+        "Basic authentication was switched off; configured the scanner with the relay connector.",
+    ),
+    (
+        "Wi-Fi is slow in the waiting room",
+        "Patients complain that the guest Wi-Fi is slow.",
+        "Access point was on a crowded channel; moved it to channel 11 and updated the firmware.",
+    ),
+    (
+        "Excel file locked for editing by another user",
+        "The planning sheet says it is locked by somebody who left last year.",
+        "Closed the stale session on the file server.",
+    ),
+    (
+        "Disk space warning on the file server",
+        "The monitoring reports less than 5 % free on drive D.",
+        "Removed old shadow copies and extended the volume by 200 GB.",
+    ),
 ];
 
 fn demo(store: &mut Store) {
     let (mut site_id, mut user_id, mut asset_id) = (18, 70, 400);
     for company in &COMPANIES {
-        store.put("client", object(json!({
-            "id": company.id, "name": company.name, "toplevel_id": 1, "toplevel_name": "Customers", "inactive": false,
-            "main_site_id": site_id, "colour": "#2bd3c6", "is_vip": false,
-        })));
+        store.put(
+            "client",
+            object(json!({
+                "id": company.id, "name": company.name, "toplevel_id": 1, "toplevel_name": "Customers", "inactive": false,
+                "main_site_id": site_id, "colour": "#2bd3c6", "is_vip": false,
+            })),
+        );
         let first_site = site_id;
         for site in company.sites {
-            store.put("site", object(json!({"id": site_id, "name": site, "client_id": company.id, "client_name": company.name, "inactive": false, "timezone": "UTC"})));
+            store.put(
+                "site",
+                object(
+                    json!({"id": site_id, "name": site, "client_id": company.id, "client_name": company.name, "inactive": false, "timezone": "UTC"}),
+                ),
+            );
             site_id += 1;
         }
         for (index, person) in company.people.iter().enumerate() {
             let (first, last) = person.split_once(' ').unwrap_or((person, ""));
-            let login: String = person.to_lowercase().chars().filter(|c| c.is_ascii_alphanumeric() || *c == ' ').collect::<String>().replace(' ', ".");
+            let login: String =
+                person.to_lowercase().chars().filter(|c| c.is_ascii_alphanumeric() || *c == ' ').collect::<String>().replace(' ', ".");
             let site = first_site + (index % 2) as i64;
             store.put("users", object(json!({
                 "id": user_id, "name": person, "firstname": first, "surname": last, "emailaddress": format!("{login}@{}", company.domain), "login": login,
@@ -174,10 +286,14 @@ fn demo(store: &mut Store) {
             asset_id += 1;
         }
     }
-    put(store, "kbarticle", json!([
+    put(
+        store,
+        "kbarticle",
+        json!([
         {"id": 1, "name": "Printer offline: first checks", "description": "A network printer shows offline.", "resolution": "1. Power and cable. 2. Ping the printer. 3. Restart the print spooler on the server. 4. Check the port's address against DHCP.", "tag_string": "printer,print,spooler", "inactive": false},
         {"id": 2, "name": "Outlook keeps asking for a password", "description": "Repeated credential prompts after a password change.", "resolution": "Remove cached credentials in Credential Manager, sign out of Office, sign in again. Check modern authentication.", "tag_string": "outlook,password,credential", "inactive": false},
-        {"id": 3, "name": "VPN disconnects", "description": "Client VPN drops.", "resolution": "Update the client, check the adapter's power saving, try another network.", "tag_string": "vpn,remote", "inactive": false}]));
+        {"id": 3, "name": "VPN disconnects", "description": "Client VPN drops.", "resolution": "Update the client, check the adapter's power saving, try another network.", "tag_string": "vpn,remote", "inactive": false}]),
+    );
     let start = Timestamp::now() - SignedDuration::from_hours(24 * 90);
     for (index, (summary, details, solution)) in PAST.iter().enumerate() {
         let company = &COMPANIES[index % COMPANIES.len()];
@@ -211,14 +327,19 @@ fn past(store: &mut Store, client: i64, index: usize, summary: &str, details: &s
 fn scale(store: &mut Store, clients: usize, users: usize) {
     for client in 0..clients as i64 {
         let id = 100 + client;
-        store.put("client", object(json!({"id": id, "name": format!("Client {client:05}"), "toplevel_id": 1, "inactive": false, "main_site_id": id})));
-        store.put("site", object(json!({"id": id, "name": "Main", "client_id": id, "client_name": format!("Client {client:05}"), "inactive": false})));
+        store
+            .put("client", object(json!({"id": id, "name": format!("Client {client:05}"), "toplevel_id": 1, "inactive": false, "main_site_id": id})));
+        store
+            .put("site", object(json!({"id": id, "name": "Main", "client_id": id, "client_name": format!("Client {client:05}"), "inactive": false})));
     }
     for user in 0..users as i64 {
         let client = 100 + user % clients.max(1) as i64;
-        store.put("users", object(json!({
-            "id": 1000 + user, "name": format!("User {user:06}"), "emailaddress": format!("user{user}@client.example"), "site_id": client,
-            "client_id": client, "client_name": format!("Client {:05}", client - 100), "inactive": false,
-        })));
+        store.put(
+            "users",
+            object(json!({
+                "id": 1000 + user, "name": format!("User {user:06}"), "emailaddress": format!("user{user}@client.example"), "site_id": client,
+                "client_id": client, "client_name": format!("Client {:05}", client - 100), "inactive": false,
+            })),
+        );
     }
 }

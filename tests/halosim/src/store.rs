@@ -16,9 +16,8 @@ pub const CLOSED_STATUS: i64 = 9;
 pub const UNASSIGNED: i64 = 1;
 
 /// Entities with whole numbers for ids, by their path in lower case.
-pub const KINDS: [&str; 13] = [
-    "tickets", "client", "site", "users", "agent", "team", "status", "priority", "tickettype", "outcome", "asset", "kbarticle", "notification",
-];
+pub const KINDS: [&str; 13] =
+    ["tickets", "client", "site", "users", "agent", "team", "status", "priority", "tickettype", "outcome", "asset", "kbarticle", "notification"];
 
 #[derive(Debug, Default)]
 pub struct Store {
@@ -179,7 +178,13 @@ impl Store {
         let opened = object(json!({"ticket_id": id, "outcome": "Opened", "outcome_id": -1, "note": text(input, "details"), "hiddenfromuser": false}));
         self.push_action(id, opened, author, Instant::now());
         let ticket = self.get("tickets", id).cloned().unwrap_or_default();
-        let change = Change { event: 3, name: "new ticket logged", message: format!("New Ticket Logged. Ticket ID: {id:07}."), ticket: ticket.clone(), action: None };
+        let change = Change {
+            event: 3,
+            name: "new ticket logged",
+            message: format!("New Ticket Logged. Ticket ID: {id:07}."),
+            ticket: ticket.clone(),
+            action: None,
+        };
         Ok((ticket, vec![change]))
     }
 
@@ -198,7 +203,14 @@ impl Store {
     }
 
     /// What changes with a ticket's new values: names, close date, events.
-    fn finish_update(&mut self, id: i64, before: &Object, mut ticket: Object, author: &Author, action: Option<&Object>) -> Outcome<(Object, Vec<Change>)> {
+    fn finish_update(
+        &mut self,
+        id: i64,
+        before: &Object,
+        mut ticket: Object,
+        author: &Author,
+        action: Option<&Object>,
+    ) -> Outcome<(Object, Vec<Change>)> {
         let (old_status, status) = (number(before, "status_id"), number(&ticket, "status_id"));
         let closes = status == Some(CLOSED_STATUS) && old_status != status;
         if closes && number(&ticket, "agent_id") == Some(UNASSIGNED) {
@@ -235,7 +247,13 @@ impl Store {
 
     pub fn delete_ticket(&mut self, id: i64) -> Outcome<(Object, Vec<Change>)> {
         let ticket = self.remove("tickets", id).ok_or(No::NotFound)?;
-        let change = Change { event: 1072, name: "ticket deleted", message: format!("Ticket ID: {id:07} has been deleted."), ticket: ticket.clone(), action: None };
+        let change = Change {
+            event: 1072,
+            name: "ticket deleted",
+            message: format!("Ticket ID: {id:07} has been deleted."),
+            ticket: ticket.clone(),
+            action: None,
+        };
         Ok((ticket, vec![change]))
     }
 
@@ -244,7 +262,8 @@ impl Store {
         let ticket_id = number(input, "ticket_id").ok_or(No::BadRequest(""))?;
         let before = self.get("tickets", ticket_id).cloned().ok_or(No::BadRequest("Record not found"))?;
         if let Some(id) = number(input, "id").filter(|id| *id > 0) {
-            let action = self.actions.get_mut(&ticket_id).and_then(|a| a.iter_mut().find(|a| number(&a.object, "id") == Some(id))).ok_or(No::NotFound)?;
+            let action =
+                self.actions.get_mut(&ticket_id).and_then(|a| a.iter_mut().find(|a| number(&a.object, "id") == Some(id))).ok_or(No::NotFound)?;
             action.object.extend(input.clone());
             return Ok((action.object.clone(), Vec::new()));
         }

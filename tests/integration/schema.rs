@@ -1,0 +1,73 @@
+//! What the apiserver refuses, and the sentence it says.
+
+use crate::harness::Harness;
+use halopsa_operator::api::{HaloPSAConnection, ImportedClient, ToolPolicy};
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::{Value, json};
+
+async fn refusal<K>(api: &Api<K>, object: &Value) -> String
+where
+    K: kube::Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+{
+    let params = PatchParams { dry_run: true, ..PatchParams::apply("test").force() };
+    let name = object["metadata"]["name"].as_str().unwrap();
+    match api.patch(name, &params, &Patch::Apply(object)).await {
+        Err(kube::Error::Api(status)) => status.message,
+        other => panic!("taken: {object}: {other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nonsense_is_refused_with_a_sentence_that_helps() {
+    let harness = Harness::start("schema").await;
+    let good = harness.connection(&[12]);
+    let api = harness.api::<HaloPSAConnection>();
+    for (path, value, sentence) in [
+        ("/spec/instanceURL", json!("https://x.example/"), "has no trailing slash"),
+        ("/spec/instanceURL", json!("http://x.example"), "starts with https://"),
+        ("/spec/instanceURL", json!("https://user@x.example"), "is a plain URL"),
+        ("/spec/instanceURL", json!("https://"), "instanceURL"),
+        ("/spec/webhook/url", json!("http://x.example"), "starts with https://"),
+        ("/spec/webhook/url", json!("https://x.example/"), "has no trailing slash"),
+        ("/spec/credentialsSecretRef", json!({}), "name"),
+        ("/spec/clients", json!({"all": true, "ids": [1]}), "imports every client"),
+        ("/spec/clients", json!({"ids": [0]}), "greater than or equal to 1"),
+        ("/spec/agent", json!({"mode": "Wild"}), "Unsupported value"),
+        ("/spec/agent", json!({"idleTime": "-5m"}), "idleTime"),
+        ("/spec/agent", json!({"maxReplicas": 0}), "maxReplicas"),
+        ("/metadata/name", json!("n".repeat(64)), "at most 63"),
+    ] {
+        let mut bad = good.clone();
+        bad.pointer_mut(&path[..path.rfind('/').unwrap()]).unwrap()[&path[path.rfind('/').unwrap() + 1..]] = value.clone();
+        let said = refusal(&api, &bad).await;
+        assert!(said.contains(sentence), "{path} = {value}: {said}");
+    }
+    let client =
+        |name: &str, spec: Value| json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "ImportedClient", "metadata": {"name": name}, "spec": spec});
+    let api = harness.api::<ImportedClient>();
+    for (name, spec, sentence) in [
+        ("a", json!({"connectionRef": {"name": "halo"}}), "one of the two"),
+        ("a", json!({"connectionRef": {"name": "halo"}, "haloClientId": 1, "haloClientName": "x"}), "one of the two"),
+        ("a", json!({"connectionRef": {"name": "halo"}, "haloClientId": 1, "slug": "Not A Slug"}), "slug"),
+        ("a.b", json!({"connectionRef": {"name": "halo"}, "haloClientId": 1}), "lowercase letters, digits and hyphens"),
+    ] {
+        let said = refusal(&api, &client(name, spec.clone())).await;
+        assert!(said.contains(sentence), "{spec}: {said}");
+    }
+    harness.apply::<ImportedClient>("a", &client("a", json!({"connectionRef": {"name": "halo"}, "haloClientId": 1}))).await;
+    let said = refusal(&api, &client("a", json!({"connectionRef": {"name": "other"}, "haloClientId": 1}))).await;
+    assert!(said.contains("connectionRef is immutable"), "{said}");
+
+    let policy = |rules: Value| json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "ToolPolicy", "metadata": {"name": "p"}, "spec": {"connectionRef": {"name": "halo"}, "rules": rules}});
+    let api = harness.api::<ToolPolicy>();
+    for (rules, sentence) in [
+        (json!([]), "at least 1"),
+        (json!([{"tools": [], "effect": "Auto"}]), "at least 1"),
+        (json!([{"tools": ["a b"], "effect": "Auto"}]), "tools"),
+        (json!([{"tools": ["a"], "effect": "Maybe"}]), "Unsupported value"),
+    ] {
+        let said = refusal(&api, &policy(rules.clone())).await;
+        assert!(said.contains(sentence), "{rules}: {said}");
+    }
+    harness.stop().await;
+}

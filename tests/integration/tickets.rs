@@ -1,0 +1,133 @@
+//! Tickets from webhook to note, with an agent in this process.
+
+use crate::harness::{ACME, BLUE, Harness};
+use halopsa_operator::api::HaloPSAConnection;
+use halopsa_operator::api::ticket::REOPEN_ANNOTATION;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+use std::time::Duration;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_note_and_one_only() {
+    let mut harness = Harness::start("note").await;
+    harness.ready(&[ACME]).await;
+    harness.run_agent("acme-dental-group").await;
+    let id = harness.open_ticket(ACME, "Label printer is offline");
+    let name = format!("acme-dental-group-{id}");
+    let ticket = harness.ticket_in(&name, "Done").await;
+    let notes = harness.our_notes(id);
+    assert_eq!(notes.len(), 1);
+    assert!(notes[0].contains("Restart the Print Spooler") && notes[0].contains("spooler"), "{}", notes[0]);
+    let status = ticket.status.unwrap();
+    assert_eq!(status.intents.len(), 1);
+    assert!(status.journal.iter().any(|e| e.event == "ToolCalled" && e.detail.as_ref().is_some_and(|d| d.contains("halopsa_search_tickets"))));
+    assert!(!serde_json::to_string(&status).unwrap().contains("does not work"), "no ticket text in the status");
+
+    // Asked again by a human: a new turn, one more note.
+    let patch = json!({"metadata": {"annotations": {REOPEN_ANNOTATION: "1"}}});
+    harness.api::<halopsa_operator::api::Ticket>().patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    crate::harness::eventually("a second note", || async { (harness.our_notes(id).len() == 2).then_some(()) }).await;
+    harness.ticket_in(&name, "Done").await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(harness.our_notes(id).len(), 2);
+    harness.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_reply_and_late_reads_make_no_second_note() {
+    let mut harness = Harness::start("lost").await;
+    harness.ready(&[ACME]).await;
+    {
+        let mut faults = harness.sim.shared.faults();
+        faults.lose_replies = 1;
+        faults.read_lag_ms = 1500;
+    }
+    harness.run_agent("acme-dental-group").await;
+    let id = harness.open_ticket(ACME, "Outlook keeps asking for my password");
+    harness.ticket_in(&format!("acme-dental-group-{id}"), "Done").await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(harness.our_notes(id).len(), 1);
+    harness.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_agents_share_the_tickets() {
+    let mut harness = Harness::start("two").await;
+    harness.ready(&[ACME]).await;
+    harness.run_agent("acme-dental-group").await;
+    harness.run_agent("acme-dental-group").await;
+    let ids: Vec<i64> = (0..12).map(|n| harness.open_ticket(ACME, &format!("Printer {n} is offline"))).collect();
+    for id in &ids {
+        harness.ticket_in(&format!("acme-dental-group-{id}"), "Done").await;
+    }
+    assert!(ids.iter().all(|id| harness.our_notes(*id).len() == 1));
+    harness.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_moved_ticket_leaves_at_once() {
+    let mut harness = Harness::start("moved").await;
+    harness.ready(&[ACME, BLUE]).await;
+    let id = harness.open_ticket(ACME, "Printer offline");
+    harness.ticket_in(&format!("acme-dental-group-{id}"), "Ready").await;
+    let changes = {
+        let mut store = harness.sim.shared.store();
+        let input = json!({"id": id, "tickettype_id": 1, "client_id": BLUE, "status_id": 2});
+        store.write_ticket(input.as_object().unwrap(), &halosim::store::Author::Agent { id: 3, application: "web".into() }).unwrap().1
+    };
+    harness.sim.shared.publish(changes);
+    let left = harness.ticket_in(&format!("acme-dental-group-{id}"), "Ignored").await;
+    assert_eq!(left.status.unwrap().reason.as_deref(), Some("Moved"));
+    harness.run_agent("blue-harbor-logistics").await;
+    harness.ticket_in(&format!("blue-harbor-logistics-{id}"), "Done").await;
+    assert_eq!(harness.our_notes(id).len(), 1);
+    harness.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subjects_stay_in_halopsa_when_told_so() {
+    let harness = Harness::start("private").await;
+    harness.ready(&[ACME]).await;
+    let patch = json!({"spec": {"privacy": {"hideSubjects": true}}});
+    harness.api::<HaloPSAConnection>().patch("halo", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let id = harness.open_ticket(ACME, "A very private matter");
+    let ticket = harness.ticket_in(&format!("acme-dental-group-{id}"), "Ready").await;
+    assert!(!serde_json::to_string(&ticket).unwrap().contains("private matter"));
+    harness.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn halopsa_down_while_tickets_wait() {
+    let mut harness = Harness::start("down").await;
+    harness.ready(&[ACME]).await;
+    let id = harness.open_ticket(ACME, "Printer offline");
+    harness.ticket_in(&format!("acme-dental-group-{id}"), "Ready").await;
+    harness.sim.shared.faults().down = true;
+    harness.run_agent("acme-dental-group").await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    harness.sim.shared.faults().down = false;
+    let ticket = harness.ticket_in(&format!("acme-dental-group-{id}"), "Done").await;
+    assert_eq!(ticket.status.unwrap().attempts, 1, "a HaloPSA that is down costs no attempt");
+    assert_eq!(harness.our_notes(id).len(), 1);
+    harness.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_told_to_stop_hands_back() {
+    let mut harness = Harness::start("stop").await;
+    harness.ready(&[ACME]).await;
+    harness.sim.shared.faults().latency_ms = 700;
+    let stop = harness.run_agent("acme-dental-group").await;
+    let id = harness.open_ticket(ACME, "Printer offline");
+    let name = format!("acme-dental-group-{id}");
+    harness.ticket_in(&name, "Working").await;
+    tokio::time::sleep(Duration::from_millis(1700)).await;
+    stop.send(true).unwrap();
+    harness.ticket_in(&name, "Ready").await;
+    harness.sim.shared.faults().latency_ms = 0;
+    harness.run_agent("acme-dental-group").await;
+    harness.ticket_in(&name, "Done").await;
+    assert_eq!(harness.our_notes(id).len(), 1);
+    harness.stop().await;
+}
