@@ -10,7 +10,7 @@ ifeq ($(CLUSTER),local)
 export KUBECONFIG := $(CURDIR)/$(LOCAL)/kubeconfig
 endif
 
-.PHONY: demo test lint unit render integration e2e chaos cluster-up cluster-down cluster-status tools build image crds bench clean
+.PHONY: demo test config lint unit render integration e2e chaos cluster-up cluster-down cluster-status tools build image crds clean
 
 demo: ## The main job, end to end, on a real cluster
 	@tests/demo/demo $(CLUSTER)
@@ -23,11 +23,12 @@ lint: ## Formatting, warnings, generated files
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo run -q -- crds --out crds --check
 	diff -r crds charts/halopsa-operator/files/crds
+	diff -r crds config/crds
 
 unit: ## Rules, without a cluster
 	cargo test --workspace --lib
 
-render: tools ## Chart, kustomize and examples are valid
+render: cluster-up ## Chart, kustomize and examples are valid
 	@tests/render
 
 integration: cluster-up ## Reconcilers, receiver and gateway against a real apiserver and halosim
@@ -63,6 +64,10 @@ image: ## Both images, loaded into the local cluster
 crds: ## Generates the CRDs from the types
 	cargo run -q -- crds --out crds
 	mkdir -p charts/halopsa-operator/files && rm -rf charts/halopsa-operator/files/crds && cp -r crds charts/halopsa-operator/files/crds
+	rm -rf config/crds && cp -r crds config/crds
+
+config: tools ## Generates config/operator.yaml from the chart
+	tests/config > config/operator.yaml
 
 clean: cluster-down
 	rm -rf target $(LOCAL)

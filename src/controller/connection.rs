@@ -25,8 +25,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// HaloPSA's list of clients is read again after this time.
-const CLIENTS_MAX_AGE: Duration = Duration::from_secs(300);
+/// HaloPSA's list of clients is read again after so many resyncs (five minutes by default).
+const CLIENTS_EVERY: u32 = 5;
 /// A connection being deleted waits this long for a HaloPSA that does not answer.
 const CLEANUP_PATIENCE: SignedDuration = SignedDuration::from_secs(60);
 /// Applies under way at once while importing.
@@ -335,7 +335,7 @@ async fn sync_clients(
     use futures::TryStreamExt;
     let (namespace, name) = (connection.namespace().unwrap_or_default(), connection.name_any());
     let url = &connection.spec.instance_url;
-    let listing = match import::listing(&ctx.directory, halo, &namespace, &name, url, CLIENTS_MAX_AGE).await {
+    let listing = match import::listing(&ctx.directory, halo, &namespace, &name, url, ctx.options.resync * CLIENTS_EVERY).await {
         Ok(listing) => listing,
         Err(error) => return Ok(Err(error)),
     };
