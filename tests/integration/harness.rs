@@ -53,7 +53,8 @@ impl Harness {
         let _ = tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).with_test_writer().try_init();
         let kube = Client::try_default().await.expect("a cluster: run make integration");
         let namespace = format!("it-{name}-{:06x}", rand::random::<u32>() & 0xff_ffff);
-        let object: Namespace = serde_json::from_value(json!({"metadata": {"name": namespace, "labels": {"rallied.ai/test": "integration"}}})).unwrap();
+        let object: Namespace =
+            serde_json::from_value(json!({"metadata": {"name": namespace, "labels": {"rallied.ai/test": "integration"}}})).unwrap();
         Api::all(kube.clone()).create(&PostParams::default(), &object).await.unwrap();
         let sim = Sim::start(Options { rate_limit: 100_000, ..Options::default() }).await.unwrap();
         let (listen, gateway_listen) = (free_port(), free_port());

@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The application of HaloPSA's own web pages: what people do comes from here.
 pub const WEB_APPLICATION: &str = "nethelpdesk-agent-web-application";
@@ -25,6 +25,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/rate-limit", post(rate_limit))
         .route("/applications", get(applications).post(application))
         .route("/tickets", post(ticket))
+        .route("/batch", get(batch_ids).post(batch))
         .route("/actions", post(action))
         .route("/tickets/{id}/actions", get(actions))
         .route("/notes", get(notes))
@@ -108,8 +109,40 @@ fn done(shared: &Shared, outcome: Result<(Object, Vec<Change>), No>) -> Response
     }
 }
 
+/// Many tickets, so many milliseconds apart, while the caller goes on:
+/// `{"interval_ms": 200, "tickets": [...]}`.
+async fn batch(State(shared): App, Json(body): Json<Value>) -> Response {
+    let Some(tickets) = body.get("tickets").and_then(Value::as_array).cloned() else {
+        return (StatusCode::BAD_REQUEST, "give tickets\n").into_response();
+    };
+    let interval = Duration::from_millis(whole(&body, "interval_ms").unwrap_or_default().max(0).unsigned_abs());
+    shared.batch().clear();
+    tokio::spawn(async move {
+        for body in tickets {
+            match open(&shared, body) {
+                Ok(ticket) => shared.batch().extend(number(&ticket, "id")),
+                Err((_, why)) => tracing::warn!("a ticket of the batch is refused: {why}"),
+            }
+            tokio::time::sleep(interval).await;
+        }
+    });
+    StatusCode::ACCEPTED.into_response()
+}
+
+/// The ids of the last batch, as far as it is.
+async fn batch_ids(State(shared): App) -> Json<Value> {
+    Json(shared.batch().clone().into())
+}
+
 /// A new or changed ticket. Names do for ids: `client`, `user`.
-async fn ticket(State(shared): App, Json(mut body): Json<Value>) -> Response {
+async fn ticket(State(shared): App, Json(body): Json<Value>) -> Response {
+    match open(&shared, body) {
+        Ok(ticket) => (StatusCode::CREATED, Json(Value::Object(ticket))).into_response(),
+        Err(refused) => refused.into_response(),
+    }
+}
+
+fn open(shared: &Shared, mut body: Value) -> Result<Object, (StatusCode, String)> {
     for (name, kind, id) in [("client", "client", "client_id"), ("user", "users", "user_id")] {
         let Some(wanted) = body.get(name).and_then(Value::as_str).map(str::to_string) else { continue };
         let found = {
@@ -118,7 +151,7 @@ async fn ticket(State(shared): App, Json(mut body): Json<Value>) -> Response {
         };
         match found {
             Some(found) => body[id] = found.into(),
-            None => return (StatusCode::NOT_FOUND, format!("no {name} named {wanted}\n")).into_response(),
+            None => return Err((StatusCode::NOT_FOUND, format!("no {name} named {wanted}\n"))),
         }
     }
     let author = author(&body);
@@ -136,7 +169,14 @@ async fn ticket(State(shared): App, Json(mut body): Json<Value>) -> Response {
         }
     }
     let outcome = shared.store().write_ticket(&input, &author);
-    done(&shared, outcome)
+    match outcome {
+        Ok((ticket, changes)) => {
+            shared.publish(changes);
+            Ok(ticket)
+        }
+        Err(No::NotFound) => Err((StatusCode::NOT_FOUND, String::new())),
+        Err(No::BadRequest(message)) => Err((StatusCode::BAD_REQUEST, message.into())),
+    }
 }
 
 async fn action(State(shared): App, Json(body): Json<Value>) -> Response {

@@ -80,6 +80,7 @@ pub struct Shared {
     pub auth: auth::Auth,
     faults: Mutex<Faults>,
     webhook_ca: Mutex<Option<String>>,
+    batch: Mutex<Vec<i64>>,
     queue: mpsc::Sender<deliver::Delivery>,
     pub ca_pem: String,
 }
@@ -91,6 +92,10 @@ impl Shared {
 
     pub fn faults(&self) -> MutexGuard<'_, Faults> {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn batch(&self) -> MutexGuard<'_, Vec<i64>> {
+        self.batch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The CA that webhook receivers' certificates are checked against, besides the system's.
@@ -134,6 +139,7 @@ impl Sim {
             auth: auth::Auth::new(options.token_life, options.rate_limit),
             faults: Mutex::default(),
             webhook_ca: Mutex::default(),
+            batch: Mutex::default(),
             queue,
             ca_pem: tls.ca_pem,
         });

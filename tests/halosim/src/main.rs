@@ -48,8 +48,6 @@ enum Command {
     Get { path: String },
     /// A POST of JSON to the admin API, from the argument or standard input.
     Post { path: String, json: Option<String> },
-    /// POSTs each line of standard input to the admin API, so many milliseconds apart.
-    Each { path: String, interval_ms: u64 },
     /// A DELETE on the admin API.
     Delete { path: String },
 }
@@ -100,21 +98,12 @@ async fn speak(admin: SocketAddr, command: Command) -> Result<(), Box<dyn std::e
             Ok,
         )
     };
-    if let Command::Each { path, interval_ms } = command {
-        for line in input(None)?.lines().filter(|l| !l.trim().is_empty()) {
-            let response = http.post(url(&path)).header("content-type", "application/json").body(line.to_string()).send().await?;
-            println!("{}", response.error_for_status()?.text().await?);
-            tokio::time::sleep(Duration::from_millis(interval_ms)).await;
-        }
-        return Ok(());
-    }
     let request = match command {
         Command::Ca => http.get(url("/ca")),
         Command::Trust => http.post(url("/trust")).body(input(None)?),
         Command::Get { path } => http.get(url(&path)),
         Command::Post { path, json } => http.post(url(&path)).header("content-type", "application/json").body(input(json)?),
         Command::Delete { path } => http.delete(url(&path)),
-        Command::Each { .. } => return Ok(()),
     };
     let response = request.send().await?;
     let status = response.status();
