@@ -10,7 +10,7 @@ ifeq ($(CLUSTER),local)
 export KUBECONFIG := $(CURDIR)/$(LOCAL)/kubeconfig
 endif
 
-.PHONY: demo test config lint unit render integration e2e chaos cluster-up cluster-down cluster-status tools build image crds clean
+.PHONY: demo test config lint unit render integration e2e chaos cluster-up cluster-down cluster-status tools build image crds bench clean
 
 demo: ## The main job, end to end, on a real cluster
 	@tests/demo/demo $(CLUSTER)
@@ -42,6 +42,10 @@ e2e: ## The demo, then what must hold after it
 
 chaos: ## Kills in the middle of 50 tickets
 	@tests/e2e/chaos
+
+bench: cluster-up ## How fast; prints, asserts nothing. Not while a demo's operator runs in the cluster
+	kubectl apply --server-side --force-conflicts -f crds >/dev/null
+	cargo bench --bench bench
 
 cluster-up: ## A real local Kubernetes
 	@tests/cluster/cluster up

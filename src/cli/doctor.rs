@@ -5,7 +5,7 @@ use crate::api::{HaloPSAConnection, ImportedClient, condition};
 use crate::controller::registration;
 use crate::halopsa::api::WebhookSpec;
 use crate::halopsa::types::WebhookEvent;
-use crate::halopsa::{Client, EXCESSIVE_SCOPES, missing_scopes};
+use crate::halopsa::{Client, missing_scopes};
 use crate::k8s::names;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
@@ -87,8 +87,8 @@ async fn outside(cluster: &Cluster, connection: &HaloPSAConnection, halo: &Clien
             missing.join(" ")
         )),
     });
-    if let Some(excess) = EXCESSIVE_SCOPES.into_iter().find(|e| scopes.iter().any(|s| s == e)) {
-        findings.push(warning(format!("permissions: {excess} grants more than needed; untick it")));
+    if let Some(excess) = halo.excess_scopes().await.ok().filter(|e| !e.is_empty()) {
+        findings.push(warning(format!("permissions: {} grants more than needed; untick it", excess.join(" and "))));
     }
     match halo.me().await {
         Ok(agent) => findings.push(good(format!("API agent: {} (id {})", agent.name, agent.id))),

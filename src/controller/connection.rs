@@ -6,7 +6,7 @@ use crate::api::condition::{self, Verdict};
 use crate::api::connection::{ApiAgent, ClientSelector, HaloPSAConnectionStatus, WebhookStatus};
 use crate::api::{CONNECTION_LABEL, HALO_CLIENT_ID_LABEL, HaloPSAConnection, ImportedClient, LocalRef};
 use crate::halopsa::api::WebhookSpec;
-use crate::halopsa::{self, EXCESSIVE_SCOPES, missing_scopes};
+use crate::halopsa::{self, missing_scopes};
 use crate::k8s::{self, names};
 use crate::tenant;
 use crate::ticket::route;
@@ -27,6 +27,8 @@ use std::time::{Duration, Instant};
 
 /// HaloPSA's list of clients is read again after so many resyncs (five minutes by default).
 const CLIENTS_EVERY: u32 = 5;
+/// Scopes beyond those needed are asked about again after this time.
+const EXCESS_EVERY: Duration = Duration::from_secs(600);
 /// A connection being deleted waits this long for a HaloPSA that does not answer.
 const CLEANUP_PATIENCE: SignedDuration = SignedDuration::from_secs(60);
 /// Applies under way at once while importing.
@@ -45,7 +47,7 @@ pub enum Error {
 /// What was last verified against HaloPSA, so that a pass caused by a client's
 /// status asks HaloPSA nothing.
 #[derive(Debug, Default)]
-pub struct Verified(Mutex<HashMap<(String, String), (i64, Instant)>>);
+pub struct Verified(Mutex<HashMap<(String, String), (i64, Instant)>>, Mutex<HashMap<(String, String), (i64, Instant, Vec<String>)>>);
 
 impl Verified {
     fn is_fresh(&self, key: &(String, String), generation: i64, max_age: Duration) -> bool {
@@ -57,7 +59,22 @@ impl Verified {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, (generation, Instant::now()));
     }
 
+    /// Scopes beyond those needed, asked for now and then: it takes a sign-in of its own.
+    async fn excess(&self, key: &(String, String), generation: i64, halo: &halopsa::Client) -> Result<Vec<String>, halopsa::Error> {
+        let known = self.1.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
+        if let Some((at_generation, at, excess)) = known
+            && at_generation == generation
+            && at.elapsed() < EXCESS_EVERY
+        {
+            return Ok(excess);
+        }
+        let excess = halo.excess_scopes().await?;
+        self.1.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), (generation, Instant::now(), excess.clone()));
+        Ok(excess)
+    }
+
     pub fn forget(&self, key: &(String, String)) {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }
@@ -209,13 +226,18 @@ async fn observe(connection: &HaloPSAConnection, before: &HaloPSAConnectionStatu
                 return Ok(findings);
             }
         }
-        let excess: Vec<&str> = EXCESSIVE_SCOPES.into_iter().filter(|e| scopes.iter().any(|s| s == e)).collect();
-        findings.credentials = match excess.as_slice() {
-            [] => Verdict::yes("SignedIn", "signed in with all:standard, all:teams and admin:webhooks"),
-            excess => Verdict::yes(
-                "ExcessiveScopes",
-                format!("signed in, but {} grants more than needed; untick it in the application's permissions", excess.join(" ")),
-            ),
+        let excess = match ctx.verified.excess(&key, generation, &halo).await {
+            Ok(excess) => excess,
+            Err(error) => {
+                findings.credentials = outside(&error);
+                return Ok(findings);
+            }
+        };
+        findings.credentials = if excess.is_empty() {
+            Verdict::yes("SignedIn", "signed in with all:standard, all:teams and admin:webhooks")
+        } else {
+            let message = format!("signed in, but the application also has {}, more than needed; untick it in its permissions", excess.join(" and "));
+            Verdict::yes("ExcessiveScopes", message)
         };
         match register(connection, &halo, &mut findings.status, ctx).await? {
             Ok(()) => findings.webhook = Verdict::yes("Registered", format!("HaloPSA posts to {}", webhook_url(connection))),

@@ -67,8 +67,7 @@ struct Token {
 struct TokenReply {
     access_token: Option<String>,
     expires_in: Option<Value>,
-    #[serde(default)]
-    scope: String,
+    scope: Option<String>,
 }
 
 impl Client {
@@ -104,6 +103,16 @@ impl Client {
     /// Signs in unless it is signed in; the scopes HaloPSA granted.
     pub async fn sign_in(&self) -> Result<Vec<String>, Error> {
         Ok(self.token(None).await?.scopes)
+    }
+
+    /// Which scopes beyond those needed the application would grant. The token
+    /// that says so is not kept. HaloPSA that refuses the question grants none.
+    pub async fn excess_scopes(&self) -> Result<Vec<String>, Error> {
+        match self.request_token(&super::EXCESSIVE_SCOPES.join(" "), 0).await {
+            Ok(token) => Ok(token.scopes.into_iter().filter(|s| super::EXCESSIVE_SCOPES.contains(&s.as_str())).collect()),
+            Err(error) if error.is_passing() => Err(error),
+            Err(_) => Ok(Vec::new()),
+        }
     }
 
     /// Drops the token: permissions are baked into it, so a change shows with the next one only.
@@ -274,22 +283,21 @@ impl Client {
             return Ok(token.clone());
         }
         let generation = slot.as_ref().map_or(0, |t| t.generation) + 1;
-        let token = self.request_token(generation).await?;
+        let token = self.request_token(&super::REQUIRED_SCOPES.join(" "), generation).await?;
         *slot = Some(token.clone());
         Ok(token)
     }
 
-    async fn request_token(&self, generation: u64) -> Result<Token, Error> {
+    async fn request_token(&self, scope: &str, generation: u64) -> Result<Token, Error> {
         let config = &self.inner.config;
         let call = "POST /auth/token";
-        let scope = super::REQUIRED_SCOPES.join(" ");
         let mut failures = 0;
         loop {
             let mut request = self.inner.http.post(format!("{}/auth/token", config.instance_url)).form(&[
                 ("grant_type", "client_credentials"),
                 ("client_id", &config.client_id),
                 ("client_secret", config.client_secret.expose_secret()),
-                ("scope", &scope),
+                ("scope", scope),
             ]);
             if let Some(tenant) = &config.tenant {
                 request = request.query(&[("tenant", tenant)]);
@@ -321,7 +329,8 @@ fn token_from(bytes: &[u8], generation: u64) -> Result<Token, Error> {
     Ok(Token {
         secret: secret.into(),
         renew_at: Instant::now() + life.saturating_sub(RENEW_BEFORE.min(life / 5)),
-        scopes: reply.scope.split_whitespace().map(str::to_string).collect(),
+        // A reply that does not say is taken at its word: the calls will tell.
+        scopes: reply.scope.as_deref().unwrap_or(&super::REQUIRED_SCOPES.join(" ")).split_whitespace().map(str::to_string).collect(),
         generation,
     })
 }

@@ -1,9 +1,11 @@
 //! Tickets from webhook to note, with an agent in this process.
 
-use crate::harness::{ACME, BLUE, Harness};
+use crate::harness::{ACME, BLUE, Harness, eventually};
 use halopsa_operator::api::HaloPSAConnection;
-use halopsa_operator::api::ticket::REOPEN_ANNOTATION;
-use kube::api::{Patch, PatchParams};
+use halopsa_operator::api::ticket::{Intent, IntentKind, IntentState, Phase, REOPEN_ANNOTATION, Ticket};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 use std::time::Duration;
 
@@ -25,8 +27,8 @@ async fn one_note_and_one_only() {
 
     // Asked again by a human: a new turn, one more note.
     let patch = json!({"metadata": {"annotations": {REOPEN_ANNOTATION: "1"}}});
-    harness.api::<halopsa_operator::api::Ticket>().patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
-    crate::harness::eventually("a second note", || async { (harness.our_notes(id).len() == 2).then_some(()) }).await;
+    harness.api::<Ticket>().patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    eventually("a second note", || async { (harness.our_notes(id).len() == 2).then_some(()) }).await;
     harness.ticket_in(&name, "Done").await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(harness.our_notes(id).len(), 2);
@@ -129,5 +131,63 @@ async fn an_agent_told_to_stop_hands_back() {
     harness.run_agent("acme-dental-group").await;
     harness.ticket_in(&name, "Done").await;
     assert_eq!(harness.our_notes(id).len(), 1);
+    harness.stop().await;
+}
+
+/// A Ticket as it is after five agents have died on it.
+async fn fail(harness: &Harness, name: &str, with_plan: Option<&str>) {
+    let api = harness.api::<Ticket>();
+    let mut ticket = harness.ticket_in(name, "Ready").await;
+    let status = ticket.status.as_mut().unwrap();
+    status.phase = Phase::Failed;
+    status.message = Some("5 agents took the ticket and none finished".into());
+    status.intents = with_plan
+        .map(|marker| Intent {
+            kind: IntentKind::PlanNote,
+            turn: 0,
+            marker: marker.into(),
+            state: IntentState::Intended,
+            recorded_at: Time(Timestamp::now()),
+            action_id: None,
+        })
+        .into_iter()
+        .collect();
+    api.replace_status(name, &PostParams::default(), &ticket).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_ticket_gets_one_note_that_says_so() {
+    let harness = Harness::start("failed").await;
+    harness.ready(&[ACME]).await;
+    let id = harness.open_ticket(ACME, "Printer offline");
+    fail(&harness, &format!("acme-dental-group-{id}"), None).await;
+    eventually("the failure note", || async { (harness.our_notes(id).len() == 1).then_some(()) }).await;
+    assert!(harness.our_notes(id)[0].contains("needs a technician"));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(harness.our_notes(id).len(), 1);
+    harness.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_agents_last_note_is_the_note() {
+    let harness = Harness::start("lastnote").await;
+    harness.ready(&[ACME]).await;
+    let id = harness.open_ticket(ACME, "Printer offline");
+    let name = format!("acme-dental-group-{id}");
+    harness.ticket_in(&name, "Ready").await;
+    {
+        let mut store = harness.sim.shared.store();
+        let input = json!({"ticket_id": id, "outcome": "Private Note", "note_html": "<p>the plan</p><p>rallied-x-0-plan</p>"});
+        let author = halosim::store::Author::Agent { id: halosim::seed::API_AGENT, application: "Rallied Agent".into() };
+        store.write_action(input.as_object().unwrap(), &author, std::time::Instant::now()).unwrap();
+    }
+    fail(&harness, &name, Some("rallied-x-0-plan")).await;
+    let api = harness.api::<Ticket>();
+    eventually("the intent is known to be posted", || async {
+        (api.get(&name).await.unwrap().status?.intents.first()?.state == IntentState::Posted).then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(harness.our_notes(id).len(), 1, "no failure note beside it");
     harness.stop().await;
 }

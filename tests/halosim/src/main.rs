@@ -10,6 +10,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9090);
+
 #[derive(Parser)]
 #[command(version, about = "A faithful simulator of the HaloPSA REST API")]
 struct Cli {
@@ -18,9 +20,9 @@ struct Cli {
     /// Where the API listens, with TLS.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// Where the admin API listens, without TLS: keep it on loopback.
-    #[arg(long, global = true, default_value = "127.0.0.1:9090")]
-    admin: SocketAddr,
+    /// Where the admin API listens, without TLS: keep it on loopback. Default: port 9090, or any when that is taken.
+    #[arg(long, global = true)]
+    admin: Option<SocketAddr>,
     /// demo, or scale[:CLIENTS[:USERS]].
     #[arg(long, default_value = "demo")]
     seed: seed::Seed,
@@ -59,11 +61,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     if let Some(command) = cli.command {
-        return speak(cli.admin, command).await;
+        return speak(cli.admin.unwrap_or(ADMIN), command).await;
     }
     let options = Options {
         listen: cli.listen,
-        admin: Some(cli.admin),
+        admin: Some(cli.admin.unwrap_or_else(free_admin)),
         seed: cli.seed,
         names: cli.names,
         rate_limit: cli.rate_limit,
@@ -84,6 +86,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         _ = terminate.recv() => {}
     }
     Ok(())
+}
+
+/// The usual port of the admin API, or any when another simulator has it.
+fn free_admin() -> SocketAddr {
+    match std::net::TcpListener::bind(ADMIN) {
+        Ok(_) => ADMIN,
+        Err(_) => SocketAddr::from(([127, 0, 0, 1], 0)),
+    }
 }
 
 async fn speak(admin: SocketAddr, command: Command) -> Result<(), Box<dyn std::error::Error>> {

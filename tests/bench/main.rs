@@ -1,0 +1,103 @@
+//! `make bench`: how fast webhooks are taken, beside how fast the apiserver alone
+//! creates Tickets, and how soon a warm agent has a ticket. Prints, asserts nothing.
+
+#[path = "../integration/harness.rs"]
+#[allow(dead_code, clippy::unwrap_used)]
+mod harness;
+
+use futures::StreamExt;
+use halopsa_operator::api::{LocalRef, Ticket, TicketSpec};
+use harness::{ACME, Harness};
+use kube::api::PostParams;
+use serde_json::json;
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+const TICKETS: i64 = 3000;
+const CONNECTIONS: usize = 32;
+const CLAIMS: i64 = 300;
+
+/// Runs `count` calls, `CONNECTIONS` at once: calls a second, and how long each took.
+async fn measure<F: Future<Output = ()>>(what: &str, count: i64, call: impl Fn(i64) -> F) -> f64 {
+    let started = Instant::now();
+    let call = &call;
+    let timed = |n| async move {
+        let at = Instant::now();
+        call(n).await;
+        at.elapsed()
+    };
+    let mut took: Vec<Duration> = futures::stream::iter(0..count).map(timed).buffer_unordered(CONNECTIONS).collect().await;
+    let rate = count as f64 / started.elapsed().as_secs_f64();
+    println!("{what}: {rate:.0} a second, {}", percentiles(&mut took));
+    rate
+}
+
+fn percentiles(took: &mut [Duration]) -> String {
+    took.sort();
+    let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize].as_secs_f64() * 1000.0;
+    format!("p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms ({} calls)", at(0.5), at(0.99), at(1.0), took.len())
+}
+
+#[tokio::main]
+async fn main() {
+    let harness = Harness::start("bench").await;
+    harness.ready(&[ACME]).await;
+    println!("{CONNECTIONS} connections, everything on this machine");
+    let api = harness.api::<Ticket>();
+    let spec = |id| TicketSpec {
+        connection_ref: LocalRef { name: "none".into() },
+        client_ref: Some(LocalRef { name: "none".into() }),
+        ticket_id: id,
+        subject: Some("Printer on the second floor is offline again".into()),
+        ..TicketSpec::default()
+    };
+    let create = |n| {
+        let (api, ticket) = (api.clone(), Ticket::new(&format!("bench-{n}"), spec(n + 1)));
+        async move {
+            api.create(&PostParams::default(), &ticket).await.expect("created");
+        }
+    };
+    let alone = measure("the apiserver alone creates Tickets", TICKETS, create).await;
+
+    let (username, password) = harness.webhook_login().await;
+    let (http, url) = (harness.http(), format!("{}/webhooks/{}/halo", harness.webhooks, harness.namespace));
+    let post = |id: i64| {
+        let body = json!({"event": "new ticket logged", "object_id": id, "ticket": {"id": id, "summary": "Printer on the second floor is offline again", "client_id": ACME}});
+        http.post(&url).basic_auth(&username, Some(&password)).json(&body).send()
+    };
+    let webhook = |n: i64| {
+        let sent = post(1_000_000 + n);
+        async move {
+            assert!(sent.await.expect("answered").status().is_success());
+        }
+    };
+    let taken = measure("webhooks taken (while the controller works on them)", TICKETS, webhook).await;
+    println!("ratio: {:.0} %", taken / alone * 100.0);
+
+    // A ticket of the simulator each time, so that the gateway can gather its context.
+    let harness = {
+        harness.stop().await;
+        let harness = Harness::start("claims").await;
+        harness.ready(&[ACME]).await;
+        harness
+    };
+    let agent = harness.agent_gateway("acme-dental-group").await;
+    let mut took = Vec::new();
+    for n in 0..CLAIMS {
+        let claim = {
+            let agent = agent.clone();
+            tokio::spawn(async move { agent.claim().await })
+        };
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        let at = Instant::now();
+        harness.open_ticket(ACME, &format!("Printer {n} is offline"));
+        let work = claim.await.expect("joined").expect("claimed").expect("a ticket");
+        // The simulator waits 20 ms before it posts.
+        took.push(at.elapsed().saturating_sub(Duration::from_millis(20)));
+        agent.release(&work).await.expect("released");
+        // Out of the way of the next.
+        let _ = harness.api::<Ticket>().delete(&work.ticket, &Default::default()).await;
+    }
+    println!("webhook to claimed, context read, by a warm agent: {}", percentiles(&mut took));
+    harness.stop().await;
+}
