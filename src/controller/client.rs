@@ -3,7 +3,6 @@
 use super::context::{Context, jitter};
 use super::workload::{self, Agent};
 use super::{import, scale};
-use crate::api::client::ImportedClientStatus;
 use crate::api::condition::{self, Verdict};
 use crate::api::{AgentPhase, HaloPSAConnection, ImportedClient};
 use crate::k8s::{self, names, reflect};
@@ -236,9 +235,4 @@ fn agent_verdict(deployment: Option<&Deployment>, replicas: i32) -> (Verdict, Ag
         ),
         None => (Verdict::unknown("Provisioning", "the agent is starting"), AgentPhase::Provisioning),
     }
-}
-
-/// The mode in effect for a client, as its status tells.
-pub fn mode(client: &ImportedClient) -> crate::api::Mode {
-    client.status.as_ref().and_then(|s: &ImportedClientStatus| s.mode).unwrap_or_default()
 }

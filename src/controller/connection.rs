@@ -47,21 +47,25 @@ pub enum Error {
 /// What was last verified against HaloPSA, so that a pass caused by a client's
 /// status asks HaloPSA nothing.
 #[derive(Debug, Default)]
-pub struct Verified(Mutex<HashMap<(String, String), (i64, Instant)>>, Mutex<HashMap<(String, String), (i64, Instant, Vec<String>)>>);
+pub struct Verified {
+    /// Generation and time of the last full check.
+    checks: Mutex<HashMap<(String, String), (i64, Instant)>>,
+    excess: Mutex<HashMap<(String, String), (i64, Instant, Vec<String>)>>,
+}
 
 impl Verified {
     fn is_fresh(&self, key: &(String, String), generation: i64, max_age: Duration) -> bool {
-        let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let map = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
         map.get(key).is_some_and(|(at_generation, at)| *at_generation == generation && at.elapsed() < max_age)
     }
 
     fn set(&self, key: (String, String), generation: i64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, (generation, Instant::now()));
+        self.checks.lock().unwrap_or_else(PoisonError::into_inner).insert(key, (generation, Instant::now()));
     }
 
     /// Scopes beyond those needed, asked for now and then: it takes a sign-in of its own.
     async fn excess(&self, key: &(String, String), generation: i64, halo: &halopsa::Client) -> Result<Vec<String>, halopsa::Error> {
-        let known = self.1.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
+        let known = self.excess.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
         if let Some((at_generation, at, excess)) = known
             && at_generation == generation
             && at.elapsed() < EXCESS_EVERY
@@ -69,13 +73,13 @@ impl Verified {
             return Ok(excess);
         }
         let excess = halo.excess_scopes().await?;
-        self.1.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), (generation, Instant::now(), excess.clone()));
+        self.excess.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), (generation, Instant::now(), excess.clone()));
         Ok(excess)
     }
 
     pub fn forget(&self, key: &(String, String)) {
-        self.1.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.excess.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.checks.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }
 

@@ -123,11 +123,6 @@ impl Client {
         }
     }
 
-    /// How full the request window is, from 0 to 1.
-    pub fn window_fill(&self) -> f64 {
-        self.inner.limiter.fill()
-    }
-
     pub async fn get(&self, path: &str, query: &[(&str, String)], priority: Priority) -> Result<Value, Error> {
         self.call(Method::GET, path, query, None, priority).await
     }

@@ -61,11 +61,6 @@ impl Window {
     pub fn learn(&mut self, limit: usize) {
         self.limit = limit.max(1);
     }
-
-    /// How full the window is, from 0 to 1.
-    pub fn fill(&self) -> f64 {
-        self.sent.len() as f64 / self.limit as f64
-    }
 }
 
 /// A window shared by the callers of one process.
@@ -104,10 +99,6 @@ impl Limiter {
         }
         window.close(Instant::now() + wait);
         wait
-    }
-
-    pub fn fill(&self) -> f64 {
-        self.lock().fill()
     }
 
     fn lock(&self) -> MutexGuard<'_, Window> {

@@ -22,8 +22,6 @@ pub use error::Error;
 pub const REQUIRED_SCOPES: [&str; 3] = ["all:standard", "all:teams", "admin:webhooks"];
 /// Scopes that grant more than needed.
 pub const EXCESSIVE_SCOPES: [&str; 2] = ["all", "admin"];
-/// HaloPSA's built-in agent "Unassigned": a ticket that nobody has.
-pub const UNASSIGNED_AGENT: i64 = 1;
 /// HaloPSA's catch-all client "Unknown".
 pub const UNKNOWN_CLIENT: i64 = 1;
 

@@ -4,7 +4,7 @@ use super::lenient;
 use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 
-/// A ticket. `agent_id` is the assigned technician; [`super::UNASSIGNED_AGENT`] is nobody.
+/// A ticket.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Ticket {

@@ -330,11 +330,7 @@ impl TicketStatus {
         // Every phase that waits has an end of its own; Working has its lease.
         self.deadline = matches!(phase, Phase::Received | Phase::Ready | Phase::Verifying | Phase::AwaitingApproval)
             .then(|| Time(now.checked_add(WAIT).unwrap_or(now)));
-        let finished = match phase {
-            Phase::Done | Phase::Ignored => Verdict::yes(phase.as_str_static(), message),
-            Phase::Failed | Phase::Refused => Verdict::yes(phase.as_str_static(), message),
-            _ => Verdict::no(phase.as_str_static(), message),
-        };
+        let finished = if phase.is_terminal() { Verdict::yes(phase.as_str(), message) } else { Verdict::no(phase.as_str(), message) };
         condition::set(&mut self.conditions, condition::FINISHED, &finished, self.observed_generation, now);
     }
 
@@ -357,12 +353,6 @@ impl TicketStatus {
         });
         let excess = self.journal.len().saturating_sub(JOURNAL_LIMIT);
         self.journal.drain(..excess);
-    }
-}
-
-impl Phase {
-    fn as_str_static(self) -> &'static str {
-        self.as_str()
     }
 }
 
