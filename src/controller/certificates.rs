@@ -17,7 +17,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
-const CHECK_EVERY: Duration = Duration::from_secs(600);
+/// Two reads; also how soon a deleted certificate is back.
+const CHECK_EVERY: Duration = Duration::from_secs(15);
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 const CA_DAYS: i64 = 3650;
 const SERVER_DAYS: i64 = 90;

@@ -1,7 +1,7 @@
 //! The tools over MCP: listed and called under policy, every call audited.
 
 use super::identity::Identity;
-use super::{Bound, Gateway, tools, work};
+use super::{Bound, Gateway, SUSPENDED, tools, work};
 use crate::api::policy::Effect;
 use crate::metrics::{METRICS, ToolLabels};
 use crate::policy::{self, Decision, Named, Nature};
@@ -55,6 +55,9 @@ impl Tools {
             Ok(bound) => bound,
             Err(why) => return (refuse(why.into()), "failed", why.into()),
         };
+        if bound.connection.spec.suspend {
+            return (refuse(SUSPENDED.into()), "suspended", "spec.suspend".into());
+        }
         let decision = self.decide(identity, &bound, tool.name, tool.nature);
         match decision.effect {
             Effect::Auto => {}

@@ -61,6 +61,9 @@ pub struct Bound {
     pub mode: Mode,
 }
 
+/// Why nothing goes out for a suspended connection.
+pub const SUSPENDED: &str = "the connection is suspended; this goes on when spec.suspend is false again";
+
 impl Gateway {
     /// What the agent's identity binds it to.
     pub fn bound(&self, identity: &Identity) -> Result<Bound, &'static str> {

@@ -2,7 +2,7 @@
 
 use super::identity::Identity;
 use super::wire::{Completion, Context, Held, Requester, TicketNote, Work};
-use super::{Bound, Gateway, problem};
+use super::{Bound, Gateway, SUSPENDED, problem};
 use crate::api::ticket::{IntentKind, Phase, Ticket};
 use crate::halopsa;
 use crate::k8s::{reflect, tickets};
@@ -271,6 +271,9 @@ pub async fn complete(
         (Err(why), _) => return unavailable(why, 5),
         (_, Err(response)) => return *response,
     };
+    if bound.connection.spec.suspend {
+        return unavailable(SUSPENDED, 10);
+    }
     let api = api(&gateway, &identity);
     let status = ticket.status.clone().unwrap_or_default();
     let held = status.phase == Phase::Working && status.lease.as_ref().is_some_and(|l| l.id == completion.lease_id);

@@ -3,8 +3,8 @@
 use crate::harness::{ACME, BLUE, Harness};
 use halopsa_operator::agent::gateway::Error;
 use halopsa_operator::gateway::wire::{Plan, Work};
-use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::api::PostParams;
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use kube::api::{Patch, PatchParams, PostParams};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -113,6 +113,48 @@ async fn a_lost_lease_and_an_empty_plan_write_nothing() {
     assert!(harness.our_notes(id).is_empty());
     two.complete(&again, &plan).await.unwrap();
     assert!(matches!(two.complete(&again, &plan).await, Err(Error::LeaseLost)), "done is done");
+    assert_eq!(harness.our_notes(id).len(), 1);
+    harness.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_certificate_is_served_without_a_restart() {
+    let harness = Harness::start("renewal").await;
+    harness.ready(&[ACME]).await;
+    let served = || async {
+        let ca = reqwest::Certificate::from_pem(harness.ca.as_bytes()).unwrap();
+        let http = reqwest::Client::builder().tls_certs_only([ca]).tls_info(true).no_proxy().build().unwrap();
+        let answer = http.get(format!("{}/healthz", harness.webhooks)).send().await.unwrap();
+        answer.extensions().get::<reqwest::tls::TlsInfo>().unwrap().peer_certificate().unwrap().to_vec()
+    };
+    let first = served().await;
+    // Due for renewal, as after two thirds of its life.
+    let patch = json!({"metadata": {"annotations": {"rallied.ai/renew-after": "2020-01-01T00:00:00Z"}}});
+    harness.api::<Secret>().patch("operator-tls", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    crate::harness::eventually("another certificate of the same CA", || async { (served().await != first).then_some(()) }).await;
+    harness.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_goes_out_while_suspended() {
+    let harness = Harness::start("suspended").await;
+    harness.ready(&[ACME]).await;
+    let id = harness.open_ticket(ACME, "Printer offline");
+    harness.ticket_in(&format!("acme-dental-group-{id}"), "Ready").await;
+    let acme = harness.agent_gateway("acme-dental-group").await;
+    let work = acme.claim().await.unwrap().expect("a ticket waits");
+    let suspend = |on: bool| {
+        let api = harness.api::<halopsa_operator::api::HaloPSAConnection>();
+        async move { api.patch("halo", &PatchParams::default(), &Patch::Merge(json!({"spec": {"suspend": on}}))).await.unwrap() }
+    };
+    suspend(true).await;
+    let tools = acme.tools().await.unwrap();
+    crate::harness::eventually("tools are refused", || async { tools.call("halopsa_get_ticket", json!({"ticketId": id})).await.err() }).await;
+    let plan = Plan { asked: "x".into(), steps: vec!["y".into()], ..Plan::default() };
+    assert!(matches!(acme.complete(&work, &plan).await, Err(Error::Unavailable(_))));
+    assert!(harness.our_notes(id).is_empty());
+    suspend(false).await;
+    crate::harness::eventually("the plan is taken", || async { acme.complete(&work, &plan).await.ok() }).await;
     assert_eq!(harness.our_notes(id).len(), 1);
     harness.stop().await;
 }
