@@ -326,3 +326,117 @@ fn html(status: StatusCode, title: &str) -> Response {
 pub fn whole(value: &Value, key: &str) -> Option<i64> {
     value.get(key).and_then(integer)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Options, Sim, seed};
+    use serde_json::{Value, json};
+
+    struct Wire {
+        sim: Sim,
+        http: reqwest::Client,
+        token: String,
+    }
+
+    impl Wire {
+        async fn new(scope: &str) -> Self {
+            let sim = Sim::start(Options { rate_limit: 40, ..Options::default() }).await.unwrap();
+            let ca = reqwest::Certificate::from_pem(sim.shared.ca_pem.as_bytes()).unwrap();
+            let http = reqwest::Client::builder().tls_certs_only([ca]).no_proxy().build().unwrap();
+            let mut wire = Self { sim, http, token: String::new() };
+            let (status, reply) = wire.sign_in(seed::CLIENT_SECRET, Some(scope)).await;
+            assert_eq!(status, 200, "{reply}");
+            wire.token = reply["access_token"].as_str().unwrap().to_string();
+            wire
+        }
+
+        async fn sign_in(&self, secret: &str, scope: Option<&str>) -> (u16, Value) {
+            let mut form = vec![("grant_type", "client_credentials"), ("client_id", seed::CLIENT_ID), ("client_secret", secret)];
+            form.extend(scope.map(|s| ("scope", s)));
+            let answer = self.http.post(format!("{}/auth/token", self.sim.url)).form(&form).send().await.unwrap();
+            (answer.status().as_u16(), answer.json().await.unwrap())
+        }
+
+        async fn get(&self, path: &str) -> (u16, Value) {
+            let answer = self.http.get(format!("{}{path}", self.sim.url)).bearer_auth(&self.token).send().await.unwrap();
+            (answer.status().as_u16(), serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or_default())
+        }
+
+        async fn post(&self, path: &str, body: Value) -> (u16, Value) {
+            let answer = self.http.post(format!("{}{path}", self.sim.url)).bearer_auth(&self.token).json(&body).send().await.unwrap();
+            (answer.status().as_u16(), serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or_default())
+        }
+    }
+
+    const ALL: &str = "all:standard all:teams admin:webhooks";
+
+    #[tokio::test]
+    async fn sign_in_as_halopsa_does_it() {
+        let wire = Wire::new(ALL).await;
+        assert_eq!(wire.sign_in("wrong", Some(ALL)).await, (401, json!({"error": "invalid_client"})));
+        assert_eq!(wire.sign_in(seed::CLIENT_SECRET, Some("read:actions")).await, (400, json!({"error": "invalid_scope"})));
+        let (_, reply) = wire.sign_in(seed::CLIENT_SECRET, Some("all all:teams")).await;
+        assert_eq!(reply["scope"], "all:teams", "what the application does not have is not granted");
+        let (status, reply) = wire.sign_in(seed::CLIENT_SECRET, None).await;
+        assert!(status == 200 && reply.get("scope").is_none());
+        let limited = Wire::new("all:standard").await;
+        assert_eq!(limited.get("/api/Webhook").await.0, 403);
+        assert_eq!(limited.get("/api/Tickets").await.1["record_count"], 0, "without all:teams one sees one's own");
+    }
+
+    #[tokio::test]
+    async fn posts_are_arrays_and_paths_have_no_case() {
+        let wire = Wire::new(ALL).await;
+        let (status, reply) = wire.post("/api/Tickets", json!({"summary": "x"})).await;
+        assert!(status == 400 && reply["Message"].as_str().unwrap().contains("requires a JSON array"));
+        let text = wire.http.post(format!("{}/api/Tickets", wire.sim.url)).bearer_auth(&wire.token).body("[]").send().await.unwrap();
+        assert_eq!(text.status().as_u16(), 415);
+        let (status, ticket) = wire.post("/API/tickets", json!([{"summary": "x", "client_id": 12, "actions": [{"note": "lost"}]}])).await;
+        assert_eq!((status, &ticket["agent_id"], &ticket["client_name"]), (201, &json!(1), &json!("Acme Dental Group")));
+        let id = ticket["id"].as_i64().unwrap();
+        let (status, reply) = wire.post("/api/Tickets", json!([{"id": id, "status_id": 2}])).await;
+        assert!(status == 400 && reply["Message"] == "Record not found");
+        let (status, reply) = wire.post("/api/Tickets", json!([{"id": id, "tickettype_id": 1, "client_id": 12, "status_id": 9}])).await;
+        assert!(status == 400 && reply["Message"].as_str().unwrap().contains("assign"));
+        let (status, reply) =
+            wire.post("/api/Tickets", json!([{"id": id, "tickettype_id": 1, "client_id": 12, "status_id": 9, "agent_id": 3}])).await;
+        assert!(status == 201 && reply["hasbeenclosed"] == true && reply["summary"] == "x");
+        assert_eq!(wire.get("/api/Tickets/999999").await.0, 404);
+    }
+
+    #[tokio::test]
+    async fn actions_keep_halopsas_rules() {
+        let wire = Wire::new(ALL).await;
+        let (_, ticket) = wire.post("/api/Tickets", json!([{"summary": "x", "client_id": 12}])).await;
+        let id = ticket["id"].as_i64().unwrap();
+        assert_eq!(wire.post("/api/Actions", json!([{"outcome": "Private Note", "note": "x"}])).await.0, 400);
+        let (status, reply) = wire.post("/api/Actions", json!([{"ticket_id": id, "note": "x"}])).await;
+        assert!(status == 400 && reply["Message"] == "An Outcome must be entered for this Action");
+        let note = json!([{"ticket_id": id, "outcome_id": 7, "note_html": "<p>a</p><p>b &amp; c</p>", "new_status": 2}]);
+        let (status, action) = wire.post("/api/Actions", note).await;
+        assert_eq!((status, &action["id"], &action["note"]), (201, &json!(2), &json!("ab & c")));
+        assert_eq!((&action["who_agentid"], &action["actionby_application_id"]), (&json!(31), &json!("Rallied Agent")));
+        assert_eq!(wire.get(&format!("/api/Tickets/{id}")).await.1["status_id"], 2);
+        let (_, list) = wire.get(&format!("/api/Actions?ticket_id={id}&count=1")).await;
+        assert_eq!((&list["record_count"], &list["actions"][0]["id"]), (&json!(2), &json!(2)), "newest first");
+        assert!(list["actions"][0].get("note_html").is_none());
+        assert_eq!(wire.get("/api/Actions/1").await.0, 400);
+    }
+
+    #[tokio::test]
+    async fn lists_page_and_count_and_are_limited() {
+        let wire = Wire::new(ALL).await;
+        let (_, page) = wire.get("/api/Users?pageinate=true&page_size=7&page_no=2&client_id=12").await;
+        assert_eq!((&page["record_count"], page["users"].as_array().unwrap().len()), (&json!(10), 3));
+        assert!(page["users"][0]["site_id"].is_f64(), "a double, as HaloPSA writes it");
+        let (_, found) = wire.get("/api/Tickets?search=printer%20offline&client_id=12&nonsense=1").await;
+        assert!(found["record_count"].as_i64().unwrap() > 0);
+        let (_, agents) = wire.get("/api/Agent").await;
+        assert!(agents.as_array().unwrap().iter().all(|a| a["name"] != "Rallied Agent"));
+        let mut last = (200, Value::Null);
+        for _ in 0..45 {
+            last = wire.get("/api/Agent/me").await;
+        }
+        assert_eq!(last.0, 429);
+    }
+}
