@@ -1,6 +1,6 @@
 //! What an event asks to be done: pure.
 
-use crate::api::ticket::Ticket;
+use crate::api::ticket::{Phase, Ticket};
 use crate::halopsa::webhook::{Event, Kind};
 use crate::k8s::index::ClientEntry;
 use kube::ResourceExt;
@@ -22,11 +22,13 @@ pub enum Step {
     Create {
         client: Option<ClientEntry>,
     },
-    /// News about a Ticket that is there.
+    /// News about a Ticket that is there. `reopen`: it was left because it was
+    /// closed or somebody else's, and now it is open and ours again.
     Update {
         ticket: String,
         halo_client_id: Option<i64>,
         closed: Option<bool>,
+        reopen: bool,
     },
     NotImported {
         client_id: i64,
@@ -45,7 +47,8 @@ pub fn decide(event: &Event, known: &Known<'_>) -> Vec<Step> {
         .filter_map(|ticket| {
             let halo_client_id = event.client_id.filter(|id| ticket.spec.halo_client_id != Some(*id));
             let closed = Some(gone).filter(|gone| ticket.spec.closed != *gone);
-            (halo_client_id.is_some() || closed.is_some()).then(|| Step::Update { ticket: ticket.name_any(), halo_client_id, closed })
+            let reopen = !gone && was_left(ticket) && known.client.as_ref().is_some_and(|c| is_of(ticket, c));
+            (halo_client_id.is_some() || closed.is_some()).then(|| Step::Update { ticket: ticket.name_any(), halo_client_id, closed, reopen })
         })
         .collect();
     if !matches!(event.kind, Kind::New | Kind::Updated) && !moved(event, known) {
@@ -57,8 +60,7 @@ pub fn decide(event: &Event, known: &Known<'_>) -> Vec<Step> {
     match (event.client_id, &known.client) {
         (Some(_), Some(client)) if client.suspended => {}
         (Some(_), Some(client)) => {
-            let has = known.tickets.iter().any(|t| t.spec.client_ref.as_ref().is_some_and(|c| c.name == client.name));
-            if !has {
+            if !known.tickets.iter().any(|t| is_of(t, client)) {
                 steps.push(Step::Create { client: Some(client.clone()) });
             }
         }
@@ -67,6 +69,16 @@ pub fn decide(event: &Event, known: &Known<'_>) -> Vec<Step> {
         (None, _) => {}
     }
     steps
+}
+
+fn is_of(ticket: &Ticket, client: &ClientEntry) -> bool {
+    ticket.spec.client_ref.as_ref().is_some_and(|c| c.name == client.name)
+}
+
+/// Left unfinished, for a reason that may go away.
+fn was_left(ticket: &Ticket) -> bool {
+    let status = ticket.status.as_ref();
+    status.is_some_and(|s| s.phase == Phase::Ignored && matches!(s.reason.as_deref(), Some("Moved" | "Closed")))
 }
 
 /// A ticket that we know under another client: its new client's agent takes it over.
@@ -79,7 +91,7 @@ mod tests {
     use super::*;
     use crate::api::LocalRef;
     use crate::api::client::{ImportedClient, ImportedClientSpec};
-    use crate::api::ticket::TicketSpec;
+    use crate::api::ticket::{TicketSpec, TicketStatus};
     use crate::k8s::index::ClientIndex;
 
     fn entry(name: &str, id: i64, suspend: bool) -> ClientEntry {
@@ -120,7 +132,7 @@ mod tests {
         assert_eq!(decide(&event(Kind::New, Some(12)), &with(Some(&asleep), vec![])), [], "a suspended client takes nothing new");
         assert_eq!(
             decide(&event(Kind::Closed, Some(12)), &with(Some(&acme), vec![stored])),
-            [Step::Update { ticket: "acme-7".into(), halo_client_id: None, closed: Some(true) }]
+            [Step::Update { ticket: "acme-7".into(), halo_client_id: None, closed: Some(true), reopen: false }]
         );
         assert_eq!(decide(&event(Kind::Closed, Some(12)), &with(Some(&acme), vec![])), []);
         assert_eq!(decide(&event(Kind::Deleted, None), &with(None, vec![stored])).len(), 1);
@@ -136,13 +148,33 @@ mod tests {
         for kind in [Kind::Updated, Kind::Changed] {
             assert_eq!(
                 decide(&event(kind, Some(13)), &known),
-                [Step::Update { ticket: "acme-7".into(), halo_client_id: Some(13), closed: None }, Step::Create { client: Some(blue.clone()) }]
+                [
+                    Step::Update { ticket: "acme-7".into(), halo_client_id: Some(13), closed: None, reopen: false },
+                    Step::Create { client: Some(blue.clone()) }
+                ]
             );
         }
+        // And back again: it was left unfinished, so it is work again.
+        let acme = entry("acme", 12, false);
+        let mut left = ticket("acme", 13);
+        left.status = Some(TicketStatus { phase: Phase::Ignored, reason: Some("Moved".into()), ..TicketStatus::default() });
+        let back = Known { api_agent: None, client: Some(acme.clone()), tickets: vec![&left] };
+        let reopened = |ticket: &str, halo_client_id, closed| vec![Step::Update { ticket: ticket.into(), halo_client_id, closed, reopen: true }];
+        assert_eq!(decide(&event(Kind::Changed, Some(12)), &back), reopened("acme-7", Some(12), None));
+        // Closed before the agent came, and opened again.
+        let mut closed = ticket("acme", 12);
+        closed.spec.closed = true;
+        closed.status = Some(TicketStatus { phase: Phase::Ignored, reason: Some("Closed".into()), ..TicketStatus::default() });
+        let open = Known { api_agent: None, client: Some(acme.clone()), tickets: vec![&closed] };
+        assert_eq!(decide(&event(Kind::Changed, Some(12)), &open), reopened("acme-7", None, Some(false)));
+        // What is done stays done.
+        closed.status = Some(TicketStatus { phase: Phase::Done, reason: Some("Completed".into()), ..TicketStatus::default() });
+        let done = Known { api_agent: None, client: Some(acme), tickets: vec![&closed] };
+        assert!(matches!(decide(&event(Kind::Changed, Some(12)), &done)[..], [Step::Update { reopen: false, .. }]));
         let nobody = Known { api_agent: None, client: None, tickets: vec![&stored] };
         assert_eq!(
             decide(&event(Kind::Updated, Some(99)), &nobody),
-            [Step::Update { ticket: "acme-7".into(), halo_client_id: Some(99), closed: None }, Step::NotImported { client_id: 99 }]
+            [Step::Update { ticket: "acme-7".into(), halo_client_id: Some(99), closed: None, reopen: false }, Step::NotImported { client_id: 99 }]
         );
     }
 }

@@ -5,7 +5,7 @@
 
 pub mod decide;
 
-use crate::api::ticket::{Source, Ticket, TicketSpec};
+use crate::api::ticket::{REOPEN_ANNOTATION, Source, Ticket, TicketSpec};
 use crate::api::{HaloPSAConnection, LocalRef};
 use crate::halopsa::webhook;
 use crate::k8s::index::{ClientIndex, TicketIndex};
@@ -185,12 +185,17 @@ impl Receiver {
                     }
                     WebhookResult::Stored
                 }
-                Step::Update { ticket, halo_client_id, closed } => {
+                Step::Update { ticket, halo_client_id, closed, reopen } => {
                     let mut spec = serde_json::Map::new();
                     spec.extend(halo_client_id.map(|id| ("haloClientId".to_string(), json!(id))));
                     spec.extend(closed.map(|closed| ("closed".to_string(), json!(closed))));
+                    let mut patch = json!({"spec": spec});
+                    if reopen {
+                        let request = format!("halopsa-{}", uuid::Uuid::new_v4());
+                        patch["metadata"] = json!({"annotations": {REOPEN_ANNOTATION: request}});
+                    }
                     let params = PatchParams { field_manager: Some(names::RECEIVER.into()), ..PatchParams::default() };
-                    match api.patch(&ticket, &params, &Patch::Merge(json!({"spec": spec}))).await {
+                    match api.patch(&ticket, &params, &Patch::Merge(patch)).await {
                         Err(error) if k8s::is_not_found(&error) => {}
                         other => {
                             other?;

@@ -67,7 +67,7 @@ async fn two_agents_share_the_tickets() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_moved_ticket_leaves_at_once() {
+async fn a_moved_ticket_leaves_at_once_and_may_come_back() {
     let mut harness = Harness::start("moved").await;
     harness.ready(&[ACME, BLUE]).await;
     let id = harness.open_ticket(ACME, "Printer offline");
@@ -80,8 +80,19 @@ async fn a_moved_ticket_leaves_at_once() {
     harness.sim.shared.publish(changes);
     let left = harness.ticket_in(&format!("acme-dental-group-{id}"), "Ignored").await;
     assert_eq!(left.status.unwrap().reason.as_deref(), Some("Moved"));
+    // And back, before anybody has worked on it.
+    harness.ticket_in(&format!("blue-harbor-logistics-{id}"), "Ready").await;
+    let changes = {
+        let mut store = harness.sim.shared.store();
+        let input = json!({"id": id, "tickettype_id": 1, "client_id": ACME, "status_id": 1});
+        store.write_ticket(input.as_object().unwrap(), &halosim::store::Author::Agent { id: 3, application: "web".into() }).unwrap().1
+    };
+    harness.sim.shared.publish(changes);
+    harness.ticket_in(&format!("blue-harbor-logistics-{id}"), "Ignored").await;
+    harness.ticket_in(&format!("acme-dental-group-{id}"), "Ready").await;
     harness.run_agent("blue-harbor-logistics").await;
-    harness.ticket_in(&format!("blue-harbor-logistics-{id}"), "Done").await;
+    harness.run_agent("acme-dental-group").await;
+    harness.ticket_in(&format!("acme-dental-group-{id}"), "Done").await;
     assert_eq!(harness.our_notes(id).len(), 1);
     harness.stop().await;
 }
