@@ -203,14 +203,12 @@ pub async fn receiver(args: ReceiverArgs, stop: impl Future<Output = ()> + Clone
     let ours = watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY, names::OPERATOR)).fields("type=kubernetes.io/basic-auth");
     let any = watcher::Config::default;
     let watches = futures::future::join5(
-        connections.run(api(&kube, scope), any(), |_| ()),
-        clients.run(api(&kube, scope), any(), move |event| by_id.observe(event)),
-        tickets.run(api(&kube, scope), any(), move |event| {
-            index.observe(event);
-            bump.send_modify(|n| *n += 1);
-        }),
-        policies.run(api(&kube, scope), any(), |_| ()),
-        secrets.run(api(&kube, scope), ours, |_| ()),
+        connections.run(api(&kube, scope), any(), |_| (), || ()),
+        clients.run(api(&kube, scope), any(), move |event| by_id.observe(event), || ()),
+        // Waiting agents are woken when the store has the news, not before: they read it.
+        tickets.run(api(&kube, scope), any(), move |event| index.observe(event), move || bump.send_modify(|n| *n += 1)),
+        policies.run(api(&kube, scope), any(), |_| (), || ()),
+        secrets.run(api(&kube, scope), ours, |_| (), || ()),
     );
 
     if let Some(listen) = common.health_listen {

@@ -108,25 +108,40 @@ pub async fn run(kube: Client, options: Options, stop: impl Future<Output = ()> 
     let clients_gone = std::sync::Mutex::new(conn_deleted);
     let agents = watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY, names::OPERATOR));
     let watches = futures::future::join5(
-        connections.run(all(&kube, scope.as_deref()), watcher::Config::default(), |_| ()),
-        clients.run(all(&kube, scope.as_deref()), watcher::Config::default(), move |event| {
-            by_id.clients.observe(event);
-            if let watcher::Event::Delete(client) = event {
-                send_all(&clients_gone, connection_of(client, &client.spec.connection_ref.name));
-            }
-        }),
-        tickets.run(all(&kube, scope.as_deref()), watcher::Config::default(), move |event| {
-            index.index.observe(event);
-            if let watcher::Event::Delete(ticket) = event {
-                send_all(&tickets_gone, client_of_ticket(ticket));
-            }
-        }),
-        policies.run(all(&kube, scope.as_deref()), watcher::Config::default(), |_| ()),
-        deployments.run(all(&kube, scope.as_deref()), agents, move |event| {
-            if let watcher::Event::Delete(deployment) = event {
-                send_all(&deployments_gone, client_of_label(deployment));
-            }
-        }),
+        connections.run(all(&kube, scope.as_deref()), watcher::Config::default(), |_| (), || ()),
+        clients.run(
+            all(&kube, scope.as_deref()),
+            watcher::Config::default(),
+            move |event| {
+                by_id.clients.observe(event);
+                if let watcher::Event::Delete(client) = event {
+                    send_all(&clients_gone, connection_of(client, &client.spec.connection_ref.name));
+                }
+            },
+            || (),
+        ),
+        tickets.run(
+            all(&kube, scope.as_deref()),
+            watcher::Config::default(),
+            move |event| {
+                index.index.observe(event);
+                if let watcher::Event::Delete(ticket) = event {
+                    send_all(&tickets_gone, client_of_ticket(ticket));
+                }
+            },
+            || (),
+        ),
+        policies.run(all(&kube, scope.as_deref()), watcher::Config::default(), |_| (), || ()),
+        deployments.run(
+            all(&kube, scope.as_deref()),
+            agents,
+            move |event| {
+                if let watcher::Event::Delete(deployment) = event {
+                    send_all(&deployments_gone, client_of_label(deployment));
+                }
+            },
+            || (),
+        ),
     );
 
     let controllers = futures::future::join4(

@@ -43,14 +43,20 @@ where
         self.writer.subscribe()
     }
 
-    /// Watches until dropped; `observe` sees every event.
-    pub async fn run(self, api: Api<K>, config: watcher::Config, observe: impl Fn(&watcher::Event<K>) + Send) {
-        drive(watcher::watcher(api, config), self.writer, observe).await;
+    /// Watches until dropped. `observe` sees every event before the store and the
+    /// subscribers do, `stored` is called when the store has it: an index belongs
+    /// into the first, a wake-up of those who read the store into the second.
+    pub async fn run(self, api: Api<K>, config: watcher::Config, observe: impl Fn(&watcher::Event<K>) + Send, stored: impl Fn() + Send) {
+        drive(watcher::watcher(api, config), self.writer, observe, stored).await;
     }
 }
 
-async fn drive<K>(stream: impl Stream<Item = watcher::Result<watcher::Event<K>>>, writer: Writer<K>, observe: impl Fn(&watcher::Event<K>) + Send)
-where
+async fn drive<K>(
+    stream: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
+    writer: Writer<K>,
+    observe: impl Fn(&watcher::Event<K>) + Send,
+    stored: impl Fn() + Send,
+) where
     K: Resource + Clone + Debug + Send + Sync + 'static,
     K::DynamicType: Hash + Eq + Clone + Default,
 {
@@ -63,7 +69,10 @@ where
             Err(error) => tracing::warn!(%error, "a watch broke and is started again"),
         })
         .reflect_shared(writer)
-        .for_each(|_| std::future::ready(()));
+        .for_each(|_| {
+            stored();
+            std::future::ready(())
+        });
     stream.await;
 }
 
@@ -73,4 +82,29 @@ where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
     store.get(&reflector::ObjectRef::new(name).within(namespace))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::ticket::{Ticket, TicketSpec};
+    use std::sync::Mutex;
+
+    #[tokio::test]
+    async fn who_is_woken_finds_the_news_in_the_store() {
+        let ticket = |name: &str| {
+            let mut ticket = Ticket::new(name, TicketSpec::default());
+            ticket.metadata.namespace = Some("msp".into());
+            ticket
+        };
+        use watcher::Event::{Apply, Init, InitApply, InitDone};
+        let events = [Init, InitApply(ticket("a")), InitDone, Apply(ticket("b")), Apply(ticket("c"))];
+        let reflector = Reflector::<Ticket>::default();
+        let (store, observed, stored) = (reflector.store.clone(), Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+        let (at_observe, at_stored) =
+            (|_: &watcher::Event<Ticket>| observed.lock().unwrap().push(store.len()), || stored.lock().unwrap().push(store.len()));
+        drive(futures::stream::iter(events.map(Ok)), reflector.writer, at_observe, at_stored).await;
+        assert_eq!(*observed.lock().unwrap(), [0, 0, 0, 1, 2], "the index comes first");
+        assert_eq!(*stored.lock().unwrap(), [0, 0, 1, 2, 3], "the wake-up last");
+    }
 }
