@@ -10,6 +10,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod cause;
 pub mod cli;
 pub mod controller;
 pub mod gateway;

@@ -4,8 +4,8 @@ use crate::api::{HaloPSAConnection, ImportedClient, Ticket, ToolPolicy};
 use crate::controller::{self, certificates, context::Options};
 use crate::gateway::{self, Gateway};
 use crate::k8s::index::{ClientIndex, TicketIndex};
-use crate::k8s::names;
 use crate::k8s::reflect::Reflector;
+use crate::k8s::{names, scoped};
 use crate::receiver::{self, Receiver};
 use crate::server::{self, Ready};
 use crate::tenant::Tenants;
@@ -203,12 +203,12 @@ pub async fn receiver(args: ReceiverArgs, stop: impl Future<Output = ()> + Clone
     let ours = watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY, names::OPERATOR)).fields("type=kubernetes.io/basic-auth");
     let any = watcher::Config::default;
     let watches = futures::future::join5(
-        connections.run(api(&kube, scope), any(), |_| (), || ()),
-        clients.run(api(&kube, scope), any(), move |event| by_id.observe(event), || ()),
+        connections.run(scoped(&kube, scope), any(), |_| (), || ()),
+        clients.run(scoped(&kube, scope), any(), move |event| by_id.observe(event), || ()),
         // Waiting agents are woken when the store has the news, not before: they read it.
-        tickets.run(api(&kube, scope), any(), move |event| index.observe(event), move || bump.send_modify(|n| *n += 1)),
-        policies.run(api(&kube, scope), any(), |_| (), || ()),
-        secrets.run(api(&kube, scope), ours, |_| (), || ()),
+        tickets.run(scoped(&kube, scope), any(), move |event| index.observe(event), move || bump.send_modify(|n| *n += 1)),
+        policies.run(scoped(&kube, scope), any(), |_| (), || ()),
+        secrets.run(scoped(&kube, scope), ours, |_| (), || ()),
     );
 
     if let Some(listen) = common.health_listen {
@@ -235,16 +235,6 @@ pub async fn receiver(args: ReceiverArgs, stop: impl Future<Output = ()> + Clone
         _ = watches => return Err("the watches ended".into()),
     }
     Ok(())
-}
-
-fn api<K>(kube: &Client, namespace: Option<&str>) -> Api<K>
-where
-    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
-{
-    match namespace {
-        Some(namespace) => Api::namespaced(kube.clone(), namespace),
-        None => Api::all(kube.clone()),
-    }
 }
 
 /// The gateway's certificate, once the controller has issued it, and a future

@@ -1,5 +1,6 @@
 //! The gateway from the agent's side.
 
+use crate::cause::innermost;
 use crate::gateway::wire::{Completion, Held, Plan, Problem, Work};
 use reqwest::StatusCode;
 use rmcp::model::{CallToolRequestParams, ClientConfig};
@@ -43,14 +44,6 @@ pub struct Gateway {
     pub url: String,
     pub ca_file: PathBuf,
     pub token_file: PathBuf,
-}
-
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 impl Gateway {

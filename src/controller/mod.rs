@@ -19,8 +19,8 @@ pub mod ticket;
 pub mod workload;
 
 use crate::api::{CLIENT_LABEL, CONNECTION_LABEL, HaloPSAConnection, ImportedClient, Ticket, ToolPolicy};
-use crate::k8s::names;
 use crate::k8s::reflect::Reflector;
+use crate::k8s::{names, scoped};
 use context::{Context, Options, Stores};
 use futures::StreamExt;
 use futures::channel::mpsc;
@@ -31,7 +31,7 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::controller::Config;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Controller, watcher};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -65,7 +65,7 @@ pub async fn run(kube: Client, options: Options, stop: impl Future<Output = ()> 
     let connection_controller = shared(&connections)
         .with_config(config())
         .watches_with(
-            all::<PartialObjectMeta<Secret>>(&kube, scope.as_deref()),
+            scoped::<PartialObjectMeta<Secret>>(&kube, scope.as_deref()),
             (),
             watcher::Config::default(),
             connection::of_secret(context.clone()),
@@ -108,9 +108,9 @@ pub async fn run(kube: Client, options: Options, stop: impl Future<Output = ()> 
     let clients_gone = std::sync::Mutex::new(conn_deleted);
     let agents = watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY, names::OPERATOR));
     let watches = futures::future::join5(
-        connections.run(all(&kube, scope.as_deref()), watcher::Config::default(), |_| (), || ()),
+        connections.run(scoped(&kube, scope.as_deref()), watcher::Config::default(), |_| (), || ()),
         clients.run(
-            all(&kube, scope.as_deref()),
+            scoped(&kube, scope.as_deref()),
             watcher::Config::default(),
             move |event| {
                 by_id.clients.observe(event);
@@ -121,7 +121,7 @@ pub async fn run(kube: Client, options: Options, stop: impl Future<Output = ()> 
             || (),
         ),
         tickets.run(
-            all(&kube, scope.as_deref()),
+            scoped(&kube, scope.as_deref()),
             watcher::Config::default(),
             move |event| {
                 index.index.observe(event);
@@ -131,9 +131,9 @@ pub async fn run(kube: Client, options: Options, stop: impl Future<Output = ()> 
             },
             || (),
         ),
-        policies.run(all(&kube, scope.as_deref()), watcher::Config::default(), |_| (), || ()),
+        policies.run(scoped(&kube, scope.as_deref()), watcher::Config::default(), |_| (), || ()),
         deployments.run(
-            all(&kube, scope.as_deref()),
+            scoped(&kube, scope.as_deref()),
             agents,
             move |event| {
                 if let watcher::Event::Delete(deployment) = event {
@@ -178,16 +178,6 @@ where
     futures::stream::iter(reflector.subscribe()).flatten()
 }
 
-fn all<K>(kube: &Client, namespace: Option<&str>) -> Api<K>
-where
-    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
-{
-    match namespace {
-        Some(namespace) => Api::namespaced(kube.clone(), namespace),
-        None => Api::all(kube.clone()),
-    }
-}
-
 /// Objects of this kind that the operator made, metadata only.
 fn owned_metadata<K>(
     kube: &Client,
@@ -204,7 +194,7 @@ where
 {
     use kube::runtime::WatchStreamExt;
     let config = watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY, names::OPERATOR));
-    watcher(all::<PartialObjectMeta<K>>(kube, namespace), config).default_backoff().touched_objects()
+    watcher(scoped::<PartialObjectMeta<K>>(kube, namespace), config).default_backoff().touched_objects()
 }
 
 fn send_all<T>(channel: &std::sync::Mutex<mpsc::Sender<T>>, items: impl IntoIterator<Item = T>) {

@@ -253,11 +253,7 @@ impl Client {
 
     fn transport_error(&self, e: &reqwest::Error, call: &str) -> Error {
         // reqwest's own text names the URL; the innermost cause says what happened.
-        let mut cause: &dyn std::error::Error = e;
-        while let Some(source) = cause.source() {
-            cause = source;
-        }
-        let (host, detail) = (self.inner.host.clone(), cause.to_string());
+        let (host, detail) = (self.inner.host.clone(), crate::cause::innermost(e));
         if e.is_connect() {
             Error::Unreachable { host, detail }
         } else if e.is_timeout() {

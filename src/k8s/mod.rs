@@ -10,8 +10,9 @@ pub mod names;
 pub mod reflect;
 pub mod tickets;
 
+use k8s_openapi::NamespaceResourceScope;
 use kube::api::{Api, Patch, PatchParams};
-use kube::{Resource, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -34,6 +35,17 @@ where
     Ok(true)
 }
 
+/// The objects of one namespace, or of all.
+pub fn scoped<K>(kube: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(kube.clone(), namespace),
+        None => Api::all(kube.clone()),
+    }
+}
+
 /// Whether the apiserver says that there is no such object.
 pub fn is_not_found(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
@@ -49,11 +61,7 @@ pub fn explain(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => format!("the apiserver says: {}", status.message),
         other => {
-            let mut cause: &dyn std::error::Error = other;
-            while let Some(source) = cause.source() {
-                cause = source;
-            }
-            format!("cannot reach the apiserver: {cause}")
+            format!("cannot reach the apiserver: {}", crate::cause::innermost(other))
         }
     }
 }

@@ -1,0 +1,10 @@
+//! What really happened, below the wrappers.
+
+/// The text of an error's innermost cause.
+pub fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
