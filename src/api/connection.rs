@@ -89,6 +89,10 @@ pub struct HaloPSAConnectionSpec {
     #[serde(default)]
     pub notes: Notes,
 
+    /// How technicians are asked for approval.
+    #[serde(default)]
+    pub approvals: Approvals,
+
     /// How many requests HaloPSA allows, and in which time.
     #[serde(default)]
     pub rate_limit: RateLimit,
@@ -209,6 +213,134 @@ pub struct AgentSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 20))]
     pub max_replicas: Option<i32>,
+    /// A language model for the agent. Absent: the built-in brain, which needs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelSpec>,
+}
+
+/// An OpenAI-compatible endpoint. The gateway calls it; the agent never sees the key.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelSpec {
+    /// Address without `/chat/completions`, like `https://api.openai.com/v1`.
+    #[serde(rename = "baseURL")]
+    #[schemars(length(max = 500))]
+    #[x_kube(validation = Rule::new("self.startsWith('https://') || (self.startsWith('http://') && isURL(self) && (url(self).getHostname().endsWith('.svc') || url(self).getHostname().endsWith('.svc.cluster.local')))").message("model.baseURL starts with https://; http:// is for a Service of this cluster, like http://litellm.models.svc:4000/v1"))]
+    #[x_kube(validation = Rule::new("isURL(self) && url(self).getHost() != '' && !self.endsWith('/') && !self.contains('?') && !self.contains('#') && !self.contains('@')").message("model.baseURL is a plain URL without a trailing slash, like https://api.openai.com/v1"))]
+    pub base_url: String,
+    /// The model's name at the endpoint.
+    #[schemars(length(min = 1, max = 200))]
+    pub name: String,
+    /// The Secret with the endpoint's API key. Absent: none is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key_secret_ref: Option<SecretKeyRef>,
+    /// A ConfigMap with the CA of an endpoint whose certificate no public CA signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_config_map_ref: Option<CaConfigMapRef>,
+    #[serde(default)]
+    pub limits: ModelLimits,
+}
+
+/// A key of a Secret in the same namespace.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyRef {
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// What a model may use. A ticket whose limit is reached ends with a note that says so.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelLimits {
+    /// Tokens, in and out, for one ticket (200000).
+    #[serde(default = "tokens_per_ticket")]
+    #[schemars(range(min = 1000, max = 100000000))]
+    pub tokens_per_ticket: i64,
+    /// Tokens, in and out, on one UTC day for one client (2000000).
+    #[serde(default = "tokens_per_day")]
+    #[schemars(range(min = 1000, max = 10000000000i64))]
+    pub tokens_per_day: i64,
+    /// Answers of the model in one turn of the agent (20).
+    #[serde(default = "steps_per_turn")]
+    #[schemars(range(min = 1, max = 200))]
+    pub steps_per_turn: u32,
+    /// The longest wait for one answer (2m).
+    #[serde(default = "model_timeout")]
+    #[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
+    pub timeout: Duration,
+}
+
+impl Default for ModelLimits {
+    fn default() -> Self {
+        Self { tokens_per_ticket: tokens_per_ticket(), tokens_per_day: tokens_per_day(), steps_per_turn: steps_per_turn(), timeout: model_timeout() }
+    }
+}
+
+fn tokens_per_ticket() -> i64 {
+    200_000
+}
+
+fn tokens_per_day() -> i64 {
+    2_000_000
+}
+
+fn steps_per_turn() -> u32 {
+    20
+}
+
+fn model_timeout() -> Duration {
+    std::time::Duration::from_secs(120).into()
+}
+
+/// How technicians are asked for approval.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Approvals {
+    /// Name of the HaloPSA action (outcome) of a request; default: that of `notes`. It is internal in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 100))]
+    pub outcome: Option<String>,
+    /// A request that nobody answers ends after this time (24h).
+    #[serde(default = "valid_for")]
+    #[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
+    pub valid_for: Duration,
+    /// A request that nobody answers is repeated once after this time (4h); `0s`: never.
+    #[serde(default = "remind_after")]
+    #[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
+    pub remind_after: Duration,
+    /// How often a ticket that waits is read for replies, at most (10s). With many waiting it is less often.
+    #[serde(default = "poll")]
+    #[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
+    pub poll: Duration,
+    /// HaloPSA applications a human replies with; `*` stands for any text. Others are integrations and never approve.
+    #[serde(default = "applications")]
+    #[schemars(length(max = 20), inner(length(max = 100)))]
+    pub applications: Vec<String>,
+}
+
+impl Default for Approvals {
+    fn default() -> Self {
+        Self { outcome: None, valid_for: valid_for(), remind_after: remind_after(), poll: poll(), applications: applications() }
+    }
+}
+
+fn valid_for() -> Duration {
+    std::time::Duration::from_secs(24 * 3600).into()
+}
+
+fn remind_after() -> Duration {
+    std::time::Duration::from_secs(4 * 3600).into()
+}
+
+fn poll() -> Duration {
+    std::time::Duration::from_secs(10).into()
+}
+
+fn applications() -> Vec<String> {
+    vec!["nethelpdesk-*".into()]
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -8,11 +8,15 @@ pub mod condition;
 pub mod connection;
 pub mod policy;
 pub mod ticket;
+pub mod tool_server;
+pub mod workflow;
 
 pub use client::{AgentPhase, ImportedClient, ImportedClientSpec, ImportedClientStatus};
 pub use connection::{HaloPSAConnection, HaloPSAConnectionSpec, HaloPSAConnectionStatus};
 pub use policy::{ToolPolicy, ToolPolicySpec, ToolPolicyStatus};
 pub use ticket::{Phase, Ticket, TicketSpec, TicketStatus};
+pub use tool_server::{ToolServer, ToolServerSpec, ToolServerStatus};
+pub use workflow::{Workflow, WorkflowSpec, WorkflowStatus};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -30,7 +34,7 @@ pub const HALO_CLIENT_ID_LABEL: &str = "rallied.ai/halo-client-id";
 
 /// Every CRD of the operator, in the order of the documentation.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![HaloPSAConnection::crd(), ImportedClient::crd(), ToolPolicy::crd(), Ticket::crd()]
+    vec![HaloPSAConnection::crd(), ImportedClient::crd(), ToolPolicy::crd(), ToolServer::crd(), Workflow::crd(), Ticket::crd()]
 }
 
 /// How far an agent may go on a ticket.

@@ -28,6 +28,7 @@ pub const REOPEN_ANNOTATION: &str = "rallied.ai/reopen";
     printcolumn(name = "Subject", type_ = "string", json_path = ".spec.subject"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Mode", type_ = "string", json_path = ".status.mode"),
+    printcolumn(name = "Approval", type_ = "string", json_path = ".status.approval.state", priority = 1),
     printcolumn(name = "Agent", type_ = "string", json_path = ".status.lease.holder", priority = 1),
     printcolumn(name = "Attempts", type_ = "integer", json_path = ".status.attempts", priority = 1),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason", priority = 1),
@@ -156,6 +157,25 @@ pub struct TicketStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+    /// Counts up within a turn each time the agent is woken again: by results, a denial, a message.
+    #[serde(default)]
+    pub round: i32,
+    /// Why the agent is woken again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wake: Option<Wake>,
+    /// Calls that write, oldest first: run, waiting, or decided against.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 40))]
+    pub steps: Vec<Step>,
+    /// What a technician was asked to approve last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
+    /// HaloPSA's id of the last action on the ticket that was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen_action: Option<i64>,
+    /// What the language model used for this ticket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelUse>,
     /// Writes to HaloPSA: recorded before they are sent, so that a crash repeats none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
@@ -182,6 +202,150 @@ pub enum IntentKind {
     PlanNote,
     /// The internal note that says why nobody worked on the ticket.
     FailureNote,
+    /// The action that asks for approval.
+    ApprovalRequest,
+    /// The note that reminds of it.
+    Reminder,
+    /// The note that says what became of the request.
+    DecisionNote,
+    /// The agent's note at the end of a later round.
+    RoundNote,
+}
+
+/// Why an agent is woken again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Wake {
+    pub reason: WakeReason,
+    /// HaloPSA's ids of the replies to read; their text stays there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub replies: Vec<i64>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum WakeReason {
+    /// Approved steps were run.
+    #[default]
+    StepsRun,
+    /// A technician said no.
+    Denied,
+    /// Somebody wrote on the ticket.
+    Message,
+}
+
+/// A call that writes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    /// Counts up on the ticket.
+    pub number: i32,
+    pub turn: i32,
+    pub tool: String,
+    /// The exact arguments, JSON with sorted keys.
+    #[schemars(length(max = 8192))]
+    pub arguments: String,
+    /// SHA-256 of tool, arguments and the tool's definition.
+    pub hash: String,
+    /// Why the agent wants it, in its own words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// The rule that decided about it.
+    pub rule: String,
+    pub state: StepState,
+    /// Stands in what it writes to HaloPSA, so that it is found again.
+    pub marker: String,
+    pub recorded_at: Time,
+    /// What came of it, cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<String>,
+    /// Who may approve it besides the assigned agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approvers: Option<super::policy::Approvers>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum StepState {
+    /// Queued in this round; nobody was asked yet.
+    Proposed,
+    /// A technician was asked.
+    Waiting,
+    /// About to be sent, or sent without an answer.
+    Running,
+    Done,
+    Failed,
+    /// Sent, and whether it arrived cannot be found out. A human has to look.
+    Unknown,
+    Denied,
+    /// Nobody approved in time.
+    Expired,
+    /// Replaced, or an earlier step failed, or the ticket was left.
+    Void,
+}
+
+impl StepState {
+    /// Nothing happens to it any more.
+    pub fn is_final(self) -> bool {
+        !matches!(self, StepState::Proposed | StepState::Waiting | StepState::Running)
+    }
+}
+
+/// A request for approval, bound to the exact calls.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Approval {
+    /// Counts up within the turn.
+    pub number: i32,
+    /// SHA-256 of ticket, steps and end. Its beginning stands in the request on the ticket.
+    pub hash: String,
+    /// Numbers of the steps.
+    pub steps: Vec<i32>,
+    pub state: ApprovalState,
+    pub expires_at: Time,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remind_at: Option<Time>,
+    /// HaloPSA's id of the action that asks. Only later replies count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action_id: Option<i64>,
+    /// The ticket's assigned agent when it was looked at last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assigned_agent: Option<i64>,
+    /// HaloPSA's id of the agent who decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided_by: Option<i64>,
+    /// HaloPSA's id of the reply that decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided_action: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided_at: Option<Time>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ApprovalState {
+    /// Being written to the ticket.
+    Preparing,
+    /// On the ticket; a technician decides.
+    Requested,
+    /// The gateway runs the steps next.
+    Approved,
+    /// The steps were run, as far as they went.
+    Ran,
+    Denied,
+    Expired,
+    /// Replaced by a newer request, or the ticket was left.
+    Void,
+}
+
+/// Tokens used, as the model's provider counts them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelUse {
+    pub tokens: i64,
+    pub calls: i64,
+    /// The UTC day of the last call.
+    pub day: String,
+    /// Tokens on that day.
+    pub tokens_on_day: i64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -220,4 +384,29 @@ pub struct JournalEntry {
     /// More, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// A tool call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<ToolCall>,
+}
+
+/// A tool call, as the journal and the audit stream tell it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ToolCall {
+    pub tool: String,
+    /// Secrets masked, text cut.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub arguments: String,
+    /// `Auto`, `ApprovalNeeded` or `Disabled`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub decision: String,
+    /// The rule that decided.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub rule: String,
+    /// The step it became, if it writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<i32>,
+    /// `ok`, `queued`, `refused`, `failed`, ...
+    pub outcome: String,
+    pub ms: i64,
 }

@@ -187,7 +187,7 @@ async fn post_failure_note(ticket: &Ticket, connection: &HaloPSAConnection, api:
         }
     }
     let uid = connection.metadata.uid.as_deref().unwrap_or_default();
-    let marker = note::marker(uid, ticket.spec.ticket_id, status.turn, IntentKind::FailureNote);
+    let marker = note::marker(uid, ticket.spec.ticket_id, status.turn, note::FAILURE);
     let html = note::failure_html(status.message.as_deref().unwrap_or("unknown"), &marker);
     let note = Note {
         kind: IntentKind::FailureNote,

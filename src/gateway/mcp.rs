@@ -42,7 +42,10 @@ impl Tools {
             self.gateway.policies.state_filter(|p| p.namespace().as_deref() == Some(&identity.namespace) && p.spec.connection_ref.name == connection);
         let names: Vec<String> = policies.iter().map(|p| p.name_any()).collect();
         let named: Vec<Named<'_>> = names.iter().zip(&policies).map(|(name, p)| Named { name, spec: &p.spec }).collect();
-        policy::decide(bound.mode, &identity.client, tool, nature, &named)
+        let labels = bound.client.metadata.labels.clone().unwrap_or_default();
+        let client = policy::Client { name: &identity.client, labels: &labels };
+        let call = policy::Call { tool, nature, arguments: &Default::default(), ticket: &Default::default() };
+        policy::decide(bound.mode, client, &call, &named)
     }
 
     /// Runs a call, or says why not; what came of it, for the audit.

@@ -293,7 +293,7 @@ pub async fn complete(
     let entries = gateway.journal.take(&identity.namespace, &name);
     let ticket = if entries.is_empty() { ticket } else { journaled(ticket, &entries) };
     let uid = bound.connection.metadata.uid.as_deref().unwrap_or_default();
-    let marker = note::marker(uid, ticket.spec.ticket_id, status.turn, IntentKind::PlanNote);
+    let marker = note::marker(uid, ticket.spec.ticket_id, status.turn, note::PLAN);
     let html = note::plan_html(&plan, status.mode.unwrap_or(bound.mode), &marker);
     let note = Note {
         kind: IntentKind::PlanNote,

@@ -1,21 +1,42 @@
 //! May this call run? Pure: no clock, no network, no cluster.
 //!
-//! Closed by default: a tool that nothing speaks about is not for agents.
-//! Precedence: Plan mode allows reads only, whatever the policies say; then the
-//! policies of the client; then those of the connection; then the built-in
-//! default for the tool. `Disabled` on the connection cannot be undone below it.
+//! Closed by default. Precedence, from the top:
+//!
+//! 1. Plan mode allows reads only, whatever the policies say.
+//! 2. `Disabled` by a policy of the connection cannot be undone below it.
+//! 3. The client's policies decide, where they speak about the tool.
+//! 4. Then the connection's.
+//! 5. Then what is built in: reads `Auto`, writes `ApprovalNeeded`, what cannot be undone `Disabled`.
+//!
+//! Within a policy the first rule that matches decides; of two policies of one
+//! level the stricter. A rule whose `when` cannot be evaluated counts against the
+//! call: it matches unless its effect is `Auto`.
+
+pub mod expression;
 
 use crate::api::Mode;
-use crate::api::policy::{Effect, ToolPolicySpec};
+use crate::api::policy::{Approvers, Effect, ToolPolicySpec, ToolRule};
+pub use crate::api::tool_server::Nature;
 use crate::ticket::route::matches_pattern;
+use expression::TicketFacts;
+use kube::core::{Selector, SelectorExt};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
-/// What a tool does to the world.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Nature {
-    Read,
-    Write,
-    /// Cannot be undone.
-    Destructive,
+/// The client a call is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Client<'a> {
+    pub name: &'a str,
+    pub labels: &'a BTreeMap<String, String>,
+}
+
+/// A call as the rules see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    pub tool: &'a str,
+    pub nature: Nature,
+    pub arguments: &'a Map<String, Value>,
+    pub ticket: &'a TicketFacts,
 }
 
 /// What is decided about a call, and by what.
@@ -24,6 +45,8 @@ pub struct Decision {
     pub effect: Effect,
     /// The rule that decided, for people: a policy's name and rule number, or `built-in`.
     pub rule: String,
+    /// Who may approve besides the assigned agent.
+    pub approvers: Option<Approvers>,
 }
 
 /// A policy and the name it goes by.
@@ -33,36 +56,117 @@ pub struct Named<'a> {
     pub spec: &'a ToolPolicySpec,
 }
 
-/// Decides about one tool for one client. `policies` are those of the client's connection.
-pub fn decide(mode: Mode, client: &str, tool: &str, nature: Nature, policies: &[Named<'_>]) -> Decision {
+/// How a policy speaks about a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Level {
+    Client,
+    Connection,
+    /// Its selector cannot be read: it binds every client, and permits nothing.
+    Broken,
+    None,
+}
+
+/// Decides about one call. `policies` are those of the client's connection.
+pub fn decide(mode: Mode, client: Client<'_>, call: &Call<'_>, policies: &[Named<'_>]) -> Decision {
+    let matching = |policy: &Named<'_>, broken: bool| {
+        let (number, rule) = policy.spec.rules.iter().enumerate().find(|(_, rule)| {
+            names(rule, call.tool) && !(broken && rule.effect == Effect::Auto) && counts(rule, client.name, call)
+        })?;
+        Some(Decision { effect: rule.effect, rule: format!("ToolPolicy {}, rule {}", policy.name, number + 1), approvers: rule.approvers.clone() })
+    };
+    settle(mode, client, call.nature, policies, &matching)
+}
+
+/// Whether agents are shown a tool: whether any call of it might be allowed.
+pub fn visible(mode: Mode, client: Client<'_>, tool: &str, nature: Nature, policies: &[Named<'_>]) -> bool {
+    // The most permissive of what a policy may say: rules with `when` may or may not match.
+    let matching = |policy: &Named<'_>, broken: bool| {
+        let mut best: Option<Decision> = None;
+        for (number, rule) in policy.spec.rules.iter().enumerate().filter(|(_, rule)| names(rule, tool)) {
+            if !(broken && rule.effect == Effect::Auto) && best.as_ref().is_none_or(|b| strictness(rule.effect) < strictness(b.effect)) {
+                best = Some(Decision { effect: rule.effect, rule: format!("ToolPolicy {}, rule {}", policy.name, number + 1), approvers: None });
+            }
+            if rule.when.is_none() {
+                return best;
+            }
+        }
+        // Every rule may pass the call on to what is below.
+        best.filter(|b| b.effect != Effect::Disabled)
+    };
+    settle(mode, client, nature, policies, &matching).effect != Effect::Disabled
+}
+
+fn settle(
+    mode: Mode,
+    client: Client<'_>,
+    nature: Nature,
+    policies: &[Named<'_>],
+    matching: &dyn Fn(&Named<'_>, bool) -> Option<Decision>,
+) -> Decision {
     if mode == Mode::Plan && nature != Nature::Read {
-        return Decision { effect: Effect::Disabled, rule: "Plan mode: read-only tools".into() };
+        return Decision { effect: Effect::Disabled, rule: "Plan mode: read-only tools".into(), approvers: None };
     }
     let mut policies: Vec<&Named<'_>> = policies.iter().collect();
     // A stable order, whatever order the cluster lists them in.
     policies.sort_by_key(|p| p.name);
-    let first = |level: &dyn Fn(&ToolPolicySpec) -> bool| {
-        let decisions: Vec<Decision> = policies.iter().filter(|p| level(p.spec)).filter_map(|p| by_policy(p, tool)).collect();
-        // Two policies of one level may disagree: the stricter counts.
-        decisions.into_iter().max_by_key(|d| strictness(d.effect))
+    let level = |levels: &[Level]| {
+        let decisions = policies.iter().filter_map(|p| {
+            let level = applies(p.spec, client);
+            levels.contains(&level).then(|| matching(p, level == Level::Broken)).flatten()
+        });
+        // The first of the strictest, so that the same one is named every time.
+        decisions.fold(None, |strictest: Option<Decision>, d| match strictest {
+            Some(s) if strictness(s.effect) >= strictness(d.effect) => Some(s),
+            _ => Some(d),
+        })
     };
-    let connection = first(&|spec| spec.clients.is_none());
+    let connection = level(&[Level::Connection]);
     if let Some(decision) = connection.as_ref().filter(|d| d.effect == Effect::Disabled) {
         return decision.clone();
     }
-    first(&|spec| spec.clients.as_ref().is_some_and(|names| names.iter().any(|n| n == client))).or(connection).unwrap_or(Decision {
+    level(&[Level::Client, Level::Broken]).or(connection).unwrap_or(Decision {
         effect: match nature {
             Nature::Read => Effect::Auto,
             Nature::Write => Effect::ApprovalNeeded,
             Nature::Destructive => Effect::Disabled,
         },
         rule: "built-in".into(),
+        approvers: None,
     })
 }
 
-fn by_policy(policy: &Named<'_>, tool: &str) -> Option<Decision> {
-    let (number, rule) = policy.spec.rules.iter().enumerate().find(|(_, rule)| rule.tools.iter().any(|p| matches_pattern(p, tool)))?;
-    Some(Decision { effect: rule.effect, rule: format!("ToolPolicy {}, rule {}", policy.name, number + 1) })
+fn applies(spec: &ToolPolicySpec, client: Client<'_>) -> Level {
+    match (&spec.clients, &spec.client_selector) {
+        (Some(names), _) if names.iter().any(|n| n == client.name) => Level::Client,
+        (Some(_), _) => Level::None,
+        (None, Some(selector)) => match Selector::try_from(selector.clone()) {
+            Ok(selector) if selector.matches(client.labels) => Level::Client,
+            Ok(_) => Level::None,
+            Err(_) => Level::Broken,
+        },
+        (None, None) => Level::Connection,
+    }
+}
+
+/// Whether a policy or tool server with these clients is for this client.
+pub fn selects(clients: Option<&Vec<String>>, selector: Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector>, client: Client<'_>) -> bool {
+    match (clients, selector) {
+        (Some(names), _) => names.iter().any(|n| n == client.name),
+        (None, Some(selector)) => Selector::try_from(selector.clone()).is_ok_and(|s| s.matches(client.labels)),
+        (None, None) => true,
+    }
+}
+
+/// Whether a rule names a tool. Case does not matter, so that it cannot be got round by it.
+pub fn names(rule: &ToolRule, tool: &str) -> bool {
+    rule.tools.iter().any(|pattern| matches_pattern(pattern, tool))
+}
+
+fn counts(rule: &ToolRule, client: &str, call: &Call<'_>) -> bool {
+    match &rule.when {
+        None => true,
+        Some(when) => expression::holds(when, call.tool, client, call.arguments, call.ticket).unwrap_or(rule.effect != Effect::Auto),
+    }
 }
 
 fn strictness(effect: Effect) -> u8 {
@@ -76,41 +180,136 @@ fn strictness(effect: Effect) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::policy::ToolRule;
     use proptest::prelude::*;
+    use serde_json::json;
+
+    fn rule(tool: &str, effect: Effect, when: Option<&str>) -> ToolRule {
+        ToolRule { tools: vec![tool.to_string()], effect, when: when.map(str::to_string), approvers: None }
+    }
 
     fn policy(clients: Option<&[&str]>, rules: &[(&str, Effect)]) -> ToolPolicySpec {
         ToolPolicySpec {
             clients: clients.map(|c| c.iter().map(|s| s.to_string()).collect()),
-            rules: rules.iter().map(|(tool, effect)| ToolRule { tools: vec![tool.to_string()], effect: *effect }).collect(),
+            rules: rules.iter().map(|(tool, effect)| rule(tool, *effect, None)).collect(),
             ..ToolPolicySpec::default()
         }
     }
 
+    fn ask(mode: Mode, client: &str, tool: &str, nature: Nature, arguments: Value, policies: &[Named<'_>]) -> Decision {
+        let labels = BTreeMap::from([("tier".to_string(), if client == "acme" { "gold" } else { "none" }.to_string())]);
+        let arguments = arguments.as_object().cloned().unwrap_or_default();
+        let call = Call { tool, nature, arguments: &arguments, ticket: &TicketFacts::default() };
+        decide(mode, Client { name: client, labels: &labels }, &call, policies)
+    }
+
+    use Effect::{ApprovalNeeded, Auto, Disabled};
+
     #[test]
     fn precedence() {
-        use Effect::{ApprovalNeeded, Auto, Disabled};
         let whole = policy(None, &[("halopsa_get_*", ApprovalNeeded), ("halopsa_delete_*", Disabled), ("*", Auto)]);
         let acme = policy(Some(&["acme"]), &[("halopsa_get_user", Auto), ("halopsa_delete_*", Auto)]);
-        let both = [Named { name: "whole", spec: &whole }, Named { name: "acme", spec: &acme }];
+        let mut gold = policy(None, &[("other", ApprovalNeeded)]);
+        gold.client_selector = serde_json::from_value(json!({"matchLabels": {"tier": "gold"}})).unwrap();
+        let all = [Named { name: "whole", spec: &whole }, Named { name: "acme", spec: &acme }, Named { name: "gold", spec: &gold }];
         for (client, tool, nature, effect, rule) in [
             ("acme", "halopsa_get_user", Nature::Read, Auto, "ToolPolicy acme, rule 1"),
             ("blue", "halopsa_get_user", Nature::Read, ApprovalNeeded, "ToolPolicy whole, rule 1"),
             ("acme", "halopsa_delete_x", Nature::Destructive, Disabled, "ToolPolicy whole, rule 2"),
-            ("acme", "other", Nature::Write, Auto, "ToolPolicy whole, rule 3"),
+            ("blue", "other", Nature::Write, Auto, "ToolPolicy whole, rule 3"),
+            ("acme", "other", Nature::Write, ApprovalNeeded, "ToolPolicy gold, rule 1"),
         ] {
-            let decision = decide(Mode::Execute, client, tool, nature, &both);
+            let decision = ask(Mode::Execute, client, tool, nature, json!({}), &all);
             assert_eq!((decision.effect, decision.rule.as_str()), (effect, rule), "{client} {tool}");
         }
         for (nature, effect) in [(Nature::Read, Auto), (Nature::Write, ApprovalNeeded), (Nature::Destructive, Disabled)] {
-            assert_eq!(decide(Mode::Execute, "acme", "x", nature, &[]).effect, effect);
+            assert_eq!(ask(Mode::Execute, "acme", "x", nature, json!({}), &[]).effect, effect);
         }
+    }
+
+    #[test]
+    fn the_first_rule_that_holds_decides_and_the_stricter_policy() {
+        let spec = ToolPolicySpec {
+            rules: vec![
+                rule("t", Disabled, Some("args.status == 'Closed'")),
+                rule("t", Auto, Some("args.minutes <= 15")),
+                rule("t", ApprovalNeeded, None),
+            ],
+            ..ToolPolicySpec::default()
+        };
+        let named = [Named { name: "p", spec: &spec }];
+        for (arguments, effect) in [
+            (json!({"status": "Closed", "minutes": 5}), Disabled),
+            (json!({"status": "New", "minutes": 5}), Auto),
+            (json!({"status": "New", "minutes": 50}), ApprovalNeeded),
+            // Cannot be told: counts against the call.
+            (json!({"minutes": 5}), Disabled),
+            (json!({"status": "New"}), ApprovalNeeded),
+            (json!({"status": "New", "minutes": "5"}), ApprovalNeeded),
+        ] {
+            assert_eq!(ask(Mode::Execute, "acme", "t", Nature::Write, arguments.clone(), &named).effect, effect, "{arguments}");
+        }
+        let loose = policy(None, &[("t", Auto)]);
+        let both = [Named { name: "a", spec: &loose }, Named { name: "p", spec: &spec }];
+        assert_eq!(ask(Mode::Execute, "acme", "t", Nature::Write, json!({"status": "New"}), &both).effect, ApprovalNeeded);
+    }
+
+    #[test]
+    fn what_is_broken_permits_nothing() {
+        let spec = ToolPolicySpec { rules: vec![rule("t", Auto, Some("args.")), rule("u", Disabled, Some("args."))], ..ToolPolicySpec::default() };
+        let named = [Named { name: "p", spec: &spec }];
+        assert_eq!(ask(Mode::Execute, "acme", "t", Nature::Write, json!({}), &named).effect, ApprovalNeeded);
+        assert_eq!(ask(Mode::Execute, "acme", "u", Nature::Read, json!({}), &named).effect, Disabled);
+        let mut selector = policy(None, &[("t", Auto), ("u", Disabled)]);
+        selector.client_selector = serde_json::from_value(json!({"matchExpressions": [{"key": "a", "operator": "Sometimes"}]})).unwrap();
+        let named = [Named { name: "p", spec: &selector }];
+        assert_eq!(ask(Mode::Execute, "acme", "t", Nature::Write, json!({}), &named).effect, ApprovalNeeded);
+        assert_eq!(ask(Mode::Execute, "acme", "u", Nature::Read, json!({}), &named).effect, Disabled);
+    }
+
+    #[test]
+    fn names_cannot_be_played_with() {
+        let spec = policy(None, &[("halopsa_close_ticket", Disabled), ("halopsa_*", Auto)]);
+        let named = [Named { name: "p", spec: &spec }];
+        for (tool, effect) in [
+            ("halopsa_close_ticket", Disabled),
+            ("HALOPSA_CLOSE_TICKET", Disabled),
+            // Not in the catalogue, so never run; and not let through by a pattern it does not match either.
+            ("xhalopsa_close_ticket", ApprovalNeeded),
+            ("halopsа_close_ticket", ApprovalNeeded),
+        ] {
+            assert_eq!(ask(Mode::Execute, "acme", tool, Nature::Write, json!({}), &named).effect, effect, "{tool}");
+        }
+    }
+
+    #[test]
+    fn only_what_can_never_run_is_hidden() {
+        let labels = BTreeMap::new();
+        let client = Client { name: "acme", labels: &labels };
+        let spec = ToolPolicySpec {
+            rules: vec![rule("a", Disabled, Some("args.x == 1")), rule("b", Disabled, None), rule("c", Disabled, Some("true")), rule("c", Auto, None)],
+            ..ToolPolicySpec::default()
+        };
+        let named = [Named { name: "p", spec: &spec }];
+        for (tool, nature, seen) in [
+            ("a", Nature::Write, true),
+            ("b", Nature::Read, false),
+            ("c", Nature::Write, true),
+            ("d", Nature::Destructive, false),
+            ("d", Nature::Write, true),
+        ] {
+            assert_eq!(visible(Mode::Execute, client, tool, nature, &named), seen, "{tool}");
+        }
+        assert!(!visible(Mode::Plan, client, "c", Nature::Write, &named));
+    }
+
+    fn effects() -> impl Strategy<Value = Effect> {
+        prop_oneof![Just(Auto), Just(ApprovalNeeded), Just(Disabled)]
     }
 
     proptest! {
         #[test]
         fn no_policy_lets_plan_mode_write(
-            rules in prop::collection::vec(("[a-z_*]{1,12}", prop_oneof![Just(Effect::Auto), Just(Effect::ApprovalNeeded), Just(Effect::Disabled)]), 0..8),
+            rules in prop::collection::vec(("[a-z_*]{1,12}", effects()), 0..8),
             own in any::<bool>(),
             tool in "[a-z_]{1,12}",
         ) {
@@ -118,8 +317,36 @@ mod tests {
             let spec = policy(own.then_some(&["acme"][..]), &rules);
             let named = [Named { name: "p", spec: &spec }];
             for nature in [Nature::Write, Nature::Destructive] {
-                prop_assert_eq!(decide(Mode::Plan, "acme", &tool, nature, &named).effect, Effect::Disabled);
+                prop_assert_eq!(ask(Mode::Plan, "acme", &tool, nature, json!({}), &named).effect, Disabled);
             }
+        }
+
+        #[test]
+        fn no_argument_changes_a_decision_without_when(
+            rules in prop::collection::vec(("[a-c*]{1,3}", effects()), 0..6),
+            tool in "[a-cA-C]{1,3}",
+            key in ".{0,10}",
+            value in ".{0,40}",
+        ) {
+            let rules: Vec<(&str, Effect)> = rules.iter().map(|(t, e)| (t.as_str(), *e)).collect();
+            let spec = policy(None, &rules);
+            let named = [Named { name: "p", spec: &spec }];
+            let plain = ask(Mode::Execute, "acme", &tool, Nature::Write, json!({}), &named);
+            prop_assert_eq!(&ask(Mode::Execute, "acme", &tool, Nature::Write, json!({key: value}), &named), &plain);
+            // Nor does the case of the name.
+            prop_assert_eq!(ask(Mode::Execute, "acme", &tool.to_uppercase(), Nature::Write, json!({}), &named).effect, plain.effect);
+        }
+
+        #[test]
+        fn disabled_on_the_connection_stays_disabled(
+            rules in prop::collection::vec(("[a-c*]{1,3}", effects()), 0..6),
+            tool in "[a-c]{1,3}",
+        ) {
+            let lock = policy(None, &[(&tool, Disabled)]);
+            let rules: Vec<(&str, Effect)> = rules.iter().map(|(t, e)| (t.as_str(), *e)).collect();
+            let own = policy(Some(&["acme"]), &rules);
+            let named = [Named { name: "lock", spec: &lock }, Named { name: "own", spec: &own }];
+            prop_assert_eq!(ask(Mode::Execute, "acme", &tool, Nature::Read, json!({}), &named).effect, Disabled);
         }
     }
 }

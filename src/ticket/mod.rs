@@ -3,9 +3,11 @@
 //! - [`state`]: the phases and what moves a ticket between them
 //! - [`route`]: which ImportedClient a webhook's ticket belongs to, under which name
 //! - [`text`]: HaloPSA's HTML to bounded plain text, plain text to safe HTML
+//! - [`reply`]: does a reply approve, deny, or neither
 //! - [`note`]: what the notes on a ticket look like, and the markers in them
 
 pub mod note;
+pub mod reply;
 pub mod route;
 pub mod state;
 pub mod text;

@@ -2,7 +2,6 @@
 
 use super::text::{self, escape, one_line};
 use crate::api::Mode;
-use crate::api::ticket::IntentKind;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -72,14 +71,27 @@ impl Plan {
 /// rebuilds a note's text by stripping tags without adding white space, so it is
 /// looked for as a substring. It depends on the connection and HaloPSA's ticket,
 /// not on the Ticket resource, so that a Ticket stored anew finds the old note.
-pub fn marker(connection_uid: &str, ticket_id: i64, turn: i32, kind: IntentKind) -> String {
+pub fn marker(connection_uid: &str, ticket_id: i64, turn: i32, tag: &str) -> String {
     let hash = Sha256::digest(format!("{connection_uid}/{ticket_id}"));
     let id: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    let kind = match kind {
-        IntentKind::PlanNote => "plan",
-        IntentKind::FailureNote => "failure",
-    };
-    format!("rallied-{id}-{turn}-{kind}")
+    format!("rallied-{id}-{turn}-{tag}")
+}
+
+/// Ends of markers. Numbers have a fixed width: one marker is never the beginning of another.
+pub const PLAN: &str = "plan";
+pub const FAILURE: &str = "failure";
+
+pub fn step_tag(number: i32) -> String {
+    format!("step{number:03}")
+}
+
+pub fn round_tag(round: i32) -> String {
+    format!("round{round:03}")
+}
+
+/// The beginning of the request's hash: the request on the ticket and the steps in the cluster have to agree.
+pub fn request_tag(hash: &str) -> String {
+    format!("ask-{}", hash.chars().take(16).collect::<String>())
 }
 
 /// The internal note with diagnosis and plan.
@@ -139,7 +151,7 @@ mod tests {
 
     #[test]
     fn the_note_is_escaped_and_holds_its_marker() {
-        let marker = marker("0f3c5f0a-1111-2222-3333-444455556666", 42, 0, IntentKind::PlanNote);
+        let marker = marker("0f3c5f0a-1111-2222-3333-444455556666", 42, 0, PLAN);
         assert!(marker.starts_with("rallied-") && marker.ends_with("-0-plan"), "{marker}");
         assert_eq!(marker.len(), "rallied-".len() + 16 + "-0-plan".len());
         let plan =

@@ -7,7 +7,9 @@
 
 use crate::api::Mode;
 use crate::api::condition::{self, Verdict};
-use crate::api::ticket::{Intent, IntentKind, IntentState, JournalEntry, Lease, Phase, TicketStatus};
+use crate::api::ticket::{
+    Approval, ApprovalState, Intent, IntentKind, IntentState, JournalEntry, Lease, Phase, Step, StepState, TicketStatus, ToolCall, Wake, WakeReason,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
@@ -17,6 +19,18 @@ pub const JOURNAL_LIMIT: usize = 50;
 pub const MAX_ATTEMPTS: i32 = 5;
 /// How long a ticket waits for its controller or for an agent.
 pub const WAIT: SignedDuration = SignedDuration::from_hours(24);
+/// Approved steps that no gateway runs in this time are not run any more.
+pub const RUN_WITHIN: SignedDuration = SignedDuration::from_hours(1);
+/// Steps kept on a Ticket.
+pub const STEP_LIMIT: usize = 40;
+/// Steps that may wait for approval at once.
+pub const OPEN_STEPS: usize = 10;
+/// How often an agent is woken again in one turn.
+pub const MAX_ROUNDS: i32 = 20;
+/// Replies handed to an agent at once.
+const MAX_REPLIES: usize = 20;
+/// What is kept of a finished step's arguments.
+const SPENT_ARGUMENTS: usize = 300;
 
 /// Something that happened to a ticket.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,13 +84,71 @@ pub enum Event {
     Completed {
         lease: String,
     },
-    /// Steps wait for a technician.
+    /// The agent wants a call that needs approval.
+    StepProposed {
+        lease: String,
+        step: Box<Step>,
+    },
+    /// A call that needs no approval is about to be sent.
+    StepStarted {
+        lease: String,
+        step: Box<Step>,
+    },
+    /// A step that was approved, or whose fate was not known, is about to be sent.
+    StepSent {
+        lease: String,
+        number: i32,
+    },
+    StepEnded {
+        number: i32,
+        state: StepState,
+        result: String,
+    },
+    /// The request for approval is about to be written to the ticket.
+    ApprovalPrepared {
+        lease: String,
+        approval: Box<Approval>,
+    },
+    /// The request is on the ticket; its steps wait for a technician.
     ApprovalRequested {
         lease: String,
-        deadline: Timestamp,
+        action_id: Option<i64>,
     },
-    Approved,
-    Denied,
+    /// The agent's turn ends, and the request of an earlier one still stands.
+    TurnEnded {
+        lease: String,
+    },
+    /// The ticket was read up to this action, and nothing in it decides.
+    RepliesSeen {
+        up_to: i64,
+        assigned_agent: Option<i64>,
+    },
+    /// Somebody wrote on the ticket, and it is for the agent.
+    Messages {
+        replies: Vec<i64>,
+        up_to: i64,
+        assigned_agent: Option<i64>,
+    },
+    Approved {
+        by: i64,
+        action: i64,
+        messages: Vec<i64>,
+    },
+    Denied {
+        by: i64,
+        action: i64,
+        messages: Vec<i64>,
+    },
+    /// A gateway takes the approved steps to run them.
+    StepsTaken {
+        lease: String,
+        holder: String,
+        expires_at: Timestamp,
+    },
+    /// The approved steps were run, as far as they went.
+    StepsFinished {
+        lease: String,
+    },
     /// Not work for us, or not any more.
     Ignored {
         reason: &'static str,
@@ -104,6 +176,10 @@ pub enum Refused {
     TooEarly,
     #[error("this write to HaloPSA is under way already; look for its marker before sending it again")]
     AlreadyIntended,
+    #[error("{} steps wait for approval already; end the turn so that a technician is asked", OPEN_STEPS)]
+    TooManySteps,
+    #[error("there is no such step, or it is over")]
+    NoSuchStep,
 }
 
 /// What a state still owes to the world.
@@ -111,6 +187,8 @@ pub enum Refused {
 pub enum Owed {
     /// An internal note that says why nobody worked on the ticket.
     FailureNote,
+    /// An internal note that says that a request was denied, or has expired.
+    DecisionNote,
 }
 
 impl Event {
@@ -129,12 +207,37 @@ impl Event {
             Event::WritePosted { .. } => "WritePosted",
             Event::WriteRefused { .. } => "WriteRefused",
             Event::Completed { .. } => "Completed",
+            Event::StepProposed { .. } => "StepProposed",
+            Event::StepStarted { .. } => "StepStarted",
+            Event::StepSent { .. } => "StepSent",
+            Event::StepEnded { .. } => "StepEnded",
+            Event::ApprovalPrepared { .. } => "ApprovalPrepared",
             Event::ApprovalRequested { .. } => "ApprovalRequested",
-            Event::Approved => "Approved",
-            Event::Denied => "Denied",
+            Event::TurnEnded { .. } => "TurnEnded",
+            Event::RepliesSeen { .. } => "RepliesSeen",
+            Event::Messages { .. } => "Messages",
+            Event::Approved { .. } => "Approved",
+            Event::Denied { .. } => "Denied",
+            Event::StepsTaken { .. } => "StepsTaken",
+            Event::StepsFinished { .. } => "StepsFinished",
             Event::Ignored { .. } => "Ignored",
             Event::Failed { .. } => "Failed",
             Event::Reopened { .. } => "Reopened",
+        }
+    }
+}
+
+impl Event {
+    /// What the journal says beside the event's name.
+    fn detail(&self) -> Option<String> {
+        match self {
+            Event::StepProposed { step, .. } | Event::StepStarted { step, .. } => Some(format!("step {}: {}", step.number, step.tool)),
+            Event::StepSent { number, .. } => Some(format!("step {number}")),
+            Event::StepEnded { number, state, .. } => Some(format!("step {number}: {state:?}")),
+            Event::ApprovalPrepared { approval, .. } => Some(format!("request {}", approval.number)),
+            Event::Messages { replies, .. } => Some(format!("{} replies for the agent", replies.len())),
+            Event::Approved { by, action, .. } | Event::Denied { by, action, .. } => Some(format!("agent {by}, reply {action}")),
+            _ => None,
         }
     }
 }
@@ -171,6 +274,12 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
                 next.enter(Phase::Working, "Claimed", "an agent is working on it", now);
                 next.attempts += 1;
                 next.mode = Some(*mode);
+                // What an agent that died had proposed and nobody was asked about is the next agent's to propose.
+                next.settle(StepState::Void, |s| s == StepState::Proposed);
+                if let Some(approval) = next.approval.as_mut().filter(|a| a.state == ApprovalState::Preparing) {
+                    approval.state = ApprovalState::Void;
+                    next.settle(StepState::Void, |s| s == StepState::Waiting);
+                }
                 next.lease = Some(Lease { id: lease.clone(), holder: holder.clone(), expires_at: Time(whole_second(*expires_at)) });
             }
             _ => return Err(wrong()),
@@ -183,6 +292,9 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
         }
         Event::Released { lease, .. } => {
             next.held(lease)?;
+            if status.approval_is(ApprovalState::Approved) {
+                return Err(wrong());
+            }
             next.enter(Phase::Ready, "Released", "its agent handed it back; waits for the next", now);
             // An agent that says goodbye has not failed on the ticket.
             next.attempts -= 1;
@@ -195,6 +307,10 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
             if status.attempts >= MAX_ATTEMPTS {
                 let message = format!("{} agents took the ticket and none finished; see the agents' logs", status.attempts);
                 next.enter(Phase::Failed, "AttemptsExhausted", &message, now);
+            } else if status.approval_is(ApprovalState::Approved) {
+                // Its gateway died while it ran the steps; another goes on.
+                next.enter(Phase::AwaitingApproval, "Approved", "the gateway that ran the approved steps was not heard of any more; another goes on", now);
+                next.deadline = Some(Time(now.checked_add(RUN_WITHIN).unwrap_or(now)));
             } else {
                 next.enter(Phase::Ready, "LeaseExpired", "its agent was not heard of any more; waits for the next", now);
             }
@@ -206,7 +322,17 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
             }
             match phase {
                 Phase::Verifying => next.enter(Phase::Refused, "VerificationExpired", "the requester did not prove who they are in time", now),
-                Phase::AwaitingApproval => next.enter(Phase::Done, "ApprovalExpired", "nobody approved in time; nothing was run", now),
+                Phase::AwaitingApproval if status.approval_is(ApprovalState::Approved) => next.enter(
+                    Phase::Failed,
+                    "StepsNotRun",
+                    "the steps were approved, but no gateway could run them in time; those that were not run are not run any more",
+                    now,
+                ),
+                Phase::AwaitingApproval => {
+                    next.settle(StepState::Expired, |s| !s.is_final());
+                    next.decide(ApprovalState::Expired, None, None, now);
+                    next.enter(Phase::Done, "ApprovalExpired", "nobody approved in time; the steps that waited were not run", now);
+                }
                 Phase::Received | Phase::Ready => next.enter(
                     Phase::Failed,
                     "NoAgent",
@@ -217,9 +343,16 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
             }
         }
         Event::WriteIntended { kind, marker } => {
+            let decided = |states: &[ApprovalState]| status.approval.as_ref().is_some_and(|a| states.contains(&a.state));
             let allowed = match kind {
                 IntentKind::PlanNote => phase == Phase::Working,
                 IntentKind::FailureNote => phase == Phase::Failed,
+                IntentKind::ApprovalRequest => phase == Phase::Working && decided(&[ApprovalState::Preparing]),
+                IntentKind::Reminder => phase == Phase::AwaitingApproval && decided(&[ApprovalState::Requested]),
+                IntentKind::DecisionNote => {
+                    decided(&[ApprovalState::Approved, ApprovalState::Ran, ApprovalState::Denied, ApprovalState::Expired])
+                }
+                IntentKind::RoundNote => phase == Phase::Working && status.round > 0,
             };
             if !allowed {
                 return Err(wrong());
@@ -248,17 +381,146 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
         }
         Event::Completed { lease } => {
             next.held(lease)?;
+            if status.approval_is(ApprovalState::Approved) {
+                return Err(wrong());
+            }
+            next.wake = None;
             next.enter(Phase::Done, "Completed", "the agent is done", now);
         }
-        Event::ApprovalRequested { lease, deadline } => {
+        Event::StepProposed { lease, step } => {
             next.held(lease)?;
-            next.enter(Phase::AwaitingApproval, "ApprovalNeeded", "waits for the assigned technician's reply on the ticket", now);
-            next.deadline = Some(Time(whole_second(*deadline)));
+            if next.steps.iter().filter(|s| matches!(s.state, StepState::Proposed | StepState::Waiting)).count() >= OPEN_STEPS {
+                return Err(Refused::TooManySteps);
+            }
+            next.add_step(step, StepState::Proposed, now)?;
         }
-        Event::Approved | Event::Denied => match phase {
-            Phase::AwaitingApproval => next.enter(Phase::Ready, event.name(), "a technician has decided; waits for the agent", now),
-            _ => return Err(wrong()),
-        },
+        Event::StepStarted { lease, step } => {
+            next.held(lease)?;
+            next.add_step(step, StepState::Running, now)?;
+        }
+        Event::StepSent { lease, number } => {
+            next.held(lease)?;
+            let ours = status.approval.as_ref().filter(|a| a.state == ApprovalState::Approved).is_some_and(|a| a.steps.contains(number));
+            let step = next.steps.iter_mut().find(|s| s.number == *number).ok_or(Refused::NoSuchStep)?;
+            match step.state {
+                StepState::Waiting if ours => {}
+                // Sent before, and certainly not arrived.
+                StepState::Running => {}
+                _ => return Err(Refused::NoSuchStep),
+            }
+            step.state = StepState::Running;
+            step.recorded_at = Time(now);
+        }
+        Event::StepEnded { number, state, result } => {
+            let step = next.steps.iter_mut().find(|s| s.number == *number).ok_or(Refused::NoSuchStep)?;
+            // Whoever sent it knows what became of it, also when its lease is gone.
+            if step.state != StepState::Running || !state.is_final() {
+                return Err(Refused::NoSuchStep);
+            }
+            step.end(*state, result);
+        }
+        Event::ApprovalPrepared { lease, approval } => {
+            next.held(lease)?;
+            let mut approval = (**approval).clone();
+            approval.state = ApprovalState::Preparing;
+            approval.expires_at = Time(whole_second(approval.expires_at.0));
+            approval.remind_at = approval.remind_at.map(|t| Time(whole_second(t.0)));
+            next.approval = Some(approval);
+        }
+        Event::ApprovalRequested { lease, action_id } => {
+            next.held(lease)?;
+            let Some(approval) = next.approval.as_mut().filter(|a| a.state == ApprovalState::Preparing) else { return Err(wrong()) };
+            approval.state = ApprovalState::Requested;
+            approval.action_id = *action_id;
+            let (numbers, expires_at) = (approval.steps.clone(), approval.expires_at.clone());
+            for step in next.steps.iter_mut().filter(|s| s.state == StepState::Proposed && numbers.contains(&s.number)) {
+                step.state = StepState::Waiting;
+            }
+            next.seen_action = next.seen_action.max(*action_id);
+            next.wake = None;
+            next.enter(Phase::AwaitingApproval, "ApprovalNeeded", "waits for the assigned technician's reply on the ticket", now);
+            next.deadline = Some(expires_at);
+        }
+        Event::TurnEnded { lease } => {
+            next.held(lease)?;
+            let Some(expires_at) = status.approval.as_ref().filter(|a| a.state == ApprovalState::Requested).map(|a| a.expires_at.clone()) else {
+                return Err(wrong());
+            };
+            next.wake = None;
+            next.enter(Phase::AwaitingApproval, "ApprovalNeeded", "waits for the assigned technician's reply on the ticket", now);
+            next.deadline = Some(expires_at);
+        }
+        Event::RepliesSeen { up_to, assigned_agent } => {
+            if phase != Phase::AwaitingApproval {
+                return Err(wrong());
+            }
+            next.seen(*up_to, *assigned_agent);
+            // What nobody needs to know of is not told.
+            return Ok(next);
+        }
+        Event::Messages { replies, up_to, assigned_agent } => {
+            if phase != Phase::AwaitingApproval || !status.approval_is(ApprovalState::Requested) {
+                return Err(wrong());
+            }
+            next.seen(*up_to, *assigned_agent);
+            if status.round < MAX_ROUNDS {
+                next.wake_again(WakeReason::Message, replies, "Messages", "somebody wrote on the ticket; waits for the agent to answer", now);
+            }
+        }
+        Event::Approved { by, action, messages } => {
+            if phase != Phase::AwaitingApproval || !status.approval_is(ApprovalState::Requested) {
+                return Err(wrong());
+            }
+            next.seen(*action, None);
+            next.decide(ApprovalState::Approved, Some(*by), Some(*action), now);
+            next.wake = Some(Wake { reason: WakeReason::StepsRun, replies: messages.iter().copied().take(MAX_REPLIES).collect() });
+            next.attempts = 0;
+            next.enter(Phase::AwaitingApproval, "Approved", "a technician has approved; the gateway runs the steps", now);
+            next.deadline = Some(Time(now.checked_add(RUN_WITHIN).unwrap_or(now)));
+        }
+        Event::Denied { by, action, messages } => {
+            if phase != Phase::AwaitingApproval || !status.approval_is(ApprovalState::Requested) {
+                return Err(wrong());
+            }
+            next.seen(*action, None);
+            next.settle(StepState::Denied, |s| !s.is_final());
+            next.decide(ApprovalState::Denied, Some(*by), Some(*action), now);
+            let mut replies = messages.clone();
+            replies.push(*action);
+            if status.round < MAX_ROUNDS {
+                next.wake_again(WakeReason::Denied, &replies, "Denied", "a technician has denied the steps; waits for the agent", now);
+            } else {
+                next.enter(Phase::Done, "Denied", "a technician has denied the steps; nothing was run", now);
+            }
+        }
+        Event::StepsTaken { lease, holder, expires_at } => {
+            if phase != Phase::AwaitingApproval || !status.approval_is(ApprovalState::Approved) {
+                return Err(wrong());
+            }
+            next.enter(Phase::Working, "RunningSteps", "the gateway runs the approved steps", now);
+            next.attempts += 1;
+            next.lease = Some(Lease { id: lease.clone(), holder: holder.clone(), expires_at: Time(whole_second(*expires_at)) });
+        }
+        Event::StepsFinished { lease } => {
+            next.held(lease)?;
+            if !status.approval_is(ApprovalState::Approved) {
+                return Err(wrong());
+            }
+            let numbers = status.approval.as_ref().map(|a| a.steps.clone()).unwrap_or_default();
+            for step in next.steps.iter_mut().filter(|s| numbers.contains(&s.number) && !s.state.is_final()) {
+                step.end(StepState::Void, "not run");
+            }
+            if let Some(approval) = &mut next.approval {
+                approval.state = ApprovalState::Ran;
+            }
+            next.attempts = 0;
+            if status.round < MAX_ROUNDS {
+                let replies = status.wake.as_ref().map(|w| w.replies.clone()).unwrap_or_default();
+                next.wake_again(WakeReason::StepsRun, &replies, "StepsRun", "the approved steps were run; waits for the agent to conclude", now);
+            } else {
+                next.enter(Phase::Done, "StepsRun", "the approved steps were run", now);
+            }
+        }
         Event::Ignored { reason, message } => match phase {
             phase if phase.is_terminal() => return Err(wrong()),
             _ => next.enter(Phase::Ignored, reason, message, now),
@@ -274,19 +536,56 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
             next.enter(Phase::Received, "Reopened", "a human wants it worked on again", now);
             next.reopened = Some(request.clone());
             next.turn += 1;
+            next.round = 0;
+            next.wake = None;
+            next.approval = None;
             next.attempts = 0;
             next.mode = None;
         }
     }
-    next.record(event.name(), by, None, now);
+    next.record(event.name(), by, event.detail(), now);
     Ok(next)
 }
 
 /// What is left to do for a ticket in this state.
 pub fn owed(status: &TicketStatus) -> Option<Owed> {
+    if let Some(approval) = status.approval.as_ref().filter(|a| matches!(a.state, ApprovalState::Denied | ApprovalState::Expired))
+        && !posted(status, &decision_tag(approval))
+    {
+        return Some(Owed::DecisionNote);
+    }
     // A plan note of this turn says all there is to say.
     let noted = status.intents.iter().any(|i| i.turn == status.turn && i.state == IntentState::Posted);
-    (status.phase == Phase::Failed && !noted).then_some(Owed::FailureNote)
+    (status.phase == Phase::Failed && !noted || steps_failed(status)).then_some(Owed::FailureNote)
+}
+
+/// Failed with steps a technician had approved, or that may have been run: that has to be said, whatever was noted before.
+fn steps_failed(status: &TicketStatus) -> bool {
+    let of_turn = |kind| status.intents.iter().any(|i| i.turn == status.turn && i.kind == kind && i.state == IntentState::Posted);
+    status.phase == Phase::Failed && !status.steps.is_empty() && !of_turn(IntentKind::FailureNote)
+}
+
+/// The end of the marker in the note about a decision.
+pub fn decision_tag(approval: &Approval) -> String {
+    format!("decision{:03}", approval.number)
+}
+
+/// The end of the marker in a reminder.
+pub fn reminder_tag(approval: &Approval) -> String {
+    format!("reminder{:03}", approval.number)
+}
+
+/// Whether this turn's write with this end of its marker is in HaloPSA.
+pub fn posted(status: &TicketStatus, tag: &str) -> bool {
+    let end = format!("-{}-{tag}", status.turn);
+    status.intents.iter().any(|i| i.state == IntentState::Posted && i.marker.ends_with(&end))
+}
+
+/// When a reminder of the standing request is due.
+pub fn reminds_at(status: &TicketStatus) -> Option<Timestamp> {
+    let approval = status.approval.as_ref().filter(|a| status.phase == Phase::AwaitingApproval && a.state == ApprovalState::Requested)?;
+    let at = approval.remind_at.as_ref()?.0;
+    (!posted(status, &reminder_tag(approval))).then_some(at)
 }
 
 /// The status of a ticket nobody has looked at yet.
@@ -301,13 +600,18 @@ pub fn received(now: Timestamp) -> TicketStatus {
 pub fn wakes_at(status: &TicketStatus) -> Option<Timestamp> {
     match status.phase {
         Phase::Working => status.lease.as_ref().map(|l| l.expires_at.0),
+        Phase::AwaitingApproval => [status.deadline.as_ref().map(|d| d.0), reminds_at(status)].into_iter().flatten().min(),
         _ => status.deadline.as_ref().map(|d| d.0),
     }
 }
 
 /// The event that time alone brings about, if it is due.
 pub fn due(status: &TicketStatus, now: Timestamp) -> Option<Event> {
-    let due = wakes_at(status).is_some_and(|at| at <= whole_second(now));
+    let at = match status.phase {
+        Phase::Working => status.lease.as_ref().map(|l| l.expires_at.0),
+        _ => status.deadline.as_ref().map(|d| d.0),
+    };
+    let due = at.is_some_and(|at| at <= whole_second(now));
     match status.phase {
         _ if !due => None,
         Phase::Working => Some(Event::LeaseExpired),
@@ -322,6 +626,15 @@ pub fn whole_second(time: Timestamp) -> Timestamp {
 
 impl TicketStatus {
     fn enter(&mut self, phase: Phase, reason: &str, message: &str, now: Timestamp) {
+        if phase.is_terminal() {
+            // A step that is being sent is not called off: it may have arrived.
+            self.settle(StepState::Void, |s| matches!(s, StepState::Proposed | StepState::Waiting));
+            self.settle(StepState::Unknown, |s| s == StepState::Running);
+            if let Some(approval) = self.approval.as_mut().filter(|a| matches!(a.state, ApprovalState::Preparing | ApprovalState::Requested | ApprovalState::Approved)) {
+                approval.state = ApprovalState::Void;
+            }
+            self.wake = None;
+        }
         self.phase = phase;
         self.phase_since = Some(Time(now));
         self.reason = Some(reason.into());
@@ -343,6 +656,65 @@ impl TicketStatus {
         self.lease.as_mut().filter(|held| held.id == lease).ok_or(Refused::LeaseLost)
     }
 
+    pub fn approval_is(&self, state: ApprovalState) -> bool {
+        self.approval.as_ref().is_some_and(|a| a.state == state)
+    }
+
+    fn decide(&mut self, state: ApprovalState, by: Option<i64>, action: Option<i64>, now: Timestamp) {
+        if let Some(approval) = &mut self.approval {
+            approval.state = state;
+            approval.decided_by = by;
+            approval.decided_action = action;
+            approval.decided_at = Some(Time(now));
+        }
+    }
+
+    /// Ends every step in such a state.
+    fn settle(&mut self, end: StepState, which: impl Fn(StepState) -> bool) {
+        for step in self.steps.iter_mut().filter(|s| which(s.state)) {
+            step.end(end, step.result.clone().as_deref().unwrap_or_default());
+        }
+    }
+
+    fn seen(&mut self, up_to: i64, assigned_agent: Option<i64>) {
+        self.seen_action = self.seen_action.max(Some(up_to));
+        if let (Some(approval), Some(agent)) = (&mut self.approval, assigned_agent) {
+            approval.assigned_agent = Some(agent);
+        }
+    }
+
+    fn wake_again(&mut self, reason: WakeReason, replies: &[i64], phase_reason: &str, message: &str, now: Timestamp) {
+        self.enter(Phase::Ready, phase_reason, message, now);
+        self.round += 1;
+        self.attempts = 0;
+        self.wake = Some(Wake { reason, replies: replies.iter().copied().take(MAX_REPLIES).collect() });
+    }
+
+    /// The number of the next step.
+    pub fn next_step(&self) -> i32 {
+        self.steps.iter().map(|s| s.number).max().unwrap_or_default() + 1
+    }
+
+    fn add_step(&mut self, step: &Step, state: StepState, now: Timestamp) -> Result<(), Refused> {
+        if step.number != self.next_step() {
+            return Err(Refused::NoSuchStep);
+        }
+        while self.steps.len() >= STEP_LIMIT {
+            let Some(oldest) = self.steps.iter().position(|s| s.state.is_final()) else { return Err(Refused::TooManySteps) };
+            self.steps.remove(oldest);
+        }
+        self.steps.push(Step { state, recorded_at: Time(now), turn: self.turn, ..step.clone() });
+        Ok(())
+    }
+
+    /// Adds a tool call to the journal.
+    pub fn record_call(&mut self, call: &ToolCall, by: &str, now: Timestamp) {
+        self.record("ToolCalled", by, None, now);
+        if let Some(entry) = self.journal.last_mut() {
+            entry.call = Some(call.clone());
+        }
+    }
+
     /// Adds a journal entry; the oldest go when there are too many.
     pub fn record(&mut self, event: &str, by: &str, detail: Option<String>, now: Timestamp) {
         self.journal.push(JournalEntry {
@@ -350,9 +722,21 @@ impl TicketStatus {
             event: event.into(),
             by: Some(by.chars().take(100).collect()),
             detail: detail.map(|d| d.chars().take(300).collect()),
+            call: None,
         });
         let excess = self.journal.len().saturating_sub(JOURNAL_LIMIT);
         self.journal.drain(..excess);
+    }
+}
+
+impl Step {
+    fn end(&mut self, state: StepState, result: &str) {
+        self.state = state;
+        self.result = (!result.is_empty()).then(|| result.chars().take(300).collect());
+        // The whole call was needed to run it; what stays is for people.
+        if self.arguments.chars().count() > SPENT_ARGUMENTS {
+            self.arguments = format!("{}…", self.arguments.chars().take(SPENT_ARGUMENTS).collect::<String>());
+        }
     }
 }
 
@@ -412,7 +796,10 @@ mod tests {
             Event::Heartbeat { lease: "a".into(), expires_at: at(200) },
             Event::Completed { lease: "a".into() },
             Event::Released { lease: "a".into(), holder: "pod".into() },
-            Event::ApprovalRequested { lease: "a".into(), deadline: at(500) },
+            Event::StepProposed { lease: "a".into(), step: Box::new(step(1)) },
+            Event::StepStarted { lease: "a".into(), step: Box::new(step(1)) },
+            Event::ApprovalPrepared { lease: "a".into(), approval: Box::new(approval(&[1], 500)) },
+            Event::TurnEnded { lease: "a".into() },
         ] {
             assert_eq!(apply(&status, &event, "t", at(63)), Err(Refused::LeaseLost));
         }
@@ -434,18 +821,185 @@ mod tests {
         assert!(apply(&done, &Event::Reopened { request: "2".into() }, "t", at(5)).is_ok());
     }
 
+    fn step(number: i32) -> Step {
+        Step {
+            number,
+            turn: 0,
+            tool: "halopsa_update_ticket".into(),
+            arguments: "{}".into(),
+            hash: format!("h{number}"),
+            why: None,
+            rule: "built-in".into(),
+            state: StepState::Proposed,
+            marker: format!("m-step{number:03}"),
+            recorded_at: Time(at(0)),
+            result: None,
+            approvers: None,
+        }
+    }
+
+    fn approval(steps: &[i32], expires: i64) -> Approval {
+        Approval {
+            number: 1,
+            hash: "abc".into(),
+            steps: steps.to_vec(),
+            state: ApprovalState::Preparing,
+            expires_at: Time(at(expires)),
+            remind_at: Some(Time(at(expires / 2))),
+            action_id: None,
+            assigned_agent: Some(3),
+            decided_by: None,
+            decided_action: None,
+            decided_at: None,
+        }
+    }
+
+    /// Two steps on the ticket, a technician asked about both.
+    fn asked() -> TicketStatus {
+        let lease = || "a".to_string();
+        run(&[
+            (Event::Accepted, 0),
+            (claimed("a", 60), 1),
+            (Event::StepProposed { lease: lease(), step: Box::new(step(1)) }, 2),
+            (Event::StepProposed { lease: lease(), step: Box::new(step(2)) }, 3),
+            (Event::ApprovalPrepared { lease: lease(), approval: Box::new(approval(&[1, 2], 300)) }, 4),
+            (Event::ApprovalRequested { lease: lease(), action_id: Some(9) }, 5),
+        ])
+    }
+
+    fn then(status: &TicketStatus, events: &[(Event, i64)]) -> TicketStatus {
+        events.iter().fold(status.clone(), |status, (event, second)| apply(&status, event, "test", at(*second)).unwrap())
+    }
+
+    #[test]
+    fn an_approval_all_the_way() {
+        let status = asked();
+        assert_eq!((status.phase, status.seen_action), (Phase::AwaitingApproval, Some(9)));
+        assert_eq!(wakes_at(&status), Some(at(150)), "a reminder comes before the end");
+        let taken = then(
+            &status,
+            &[
+                (Event::Approved { by: 3, action: 11, messages: vec![10] }, 10),
+                (Event::StepsTaken { lease: "g".into(), holder: "gateway".into(), expires_at: at(60) }, 11),
+                (Event::StepSent { lease: "g".into(), number: 1 }, 12),
+                (Event::StepEnded { number: 1, state: StepState::Done, result: "done".into() }, 13),
+                (Event::StepSent { lease: "g".into(), number: 2 }, 14),
+                (Event::StepEnded { number: 2, state: StepState::Failed, result: "no".into() }, 15),
+                (Event::StepsFinished { lease: "g".into() }, 16),
+            ],
+        );
+        assert_eq!((taken.phase, taken.round, taken.attempts), (Phase::Ready, 1, 0));
+        assert_eq!(taken.wake, Some(Wake { reason: WakeReason::StepsRun, replies: vec![10] }));
+        assert!(taken.approval_is(ApprovalState::Ran));
+        // The same yes again runs nothing.
+        assert!(apply(&taken, &Event::Approved { by: 3, action: 11, messages: vec![] }, "t", at(20)).is_err());
+        assert!(apply(&taken, &Event::StepsTaken { lease: "g".into(), holder: "g".into(), expires_at: at(90) }, "t", at(20)).is_err());
+        let done = then(&taken, &[(claimed("b", 90), 21), (Event::Completed { lease: "b".into() }, 22)]);
+        assert_eq!((done.phase, done.wake), (Phase::Done, None));
+    }
+
+    #[test]
+    fn a_gateway_that_dies_hands_the_steps_to_the_next() {
+        let status = then(
+            &asked(),
+            &[
+                (Event::Approved { by: 3, action: 11, messages: vec![] }, 10),
+                (Event::StepsTaken { lease: "g".into(), holder: "one".into(), expires_at: at(60) }, 11),
+                (Event::StepSent { lease: "g".into(), number: 1 }, 12),
+                (Event::LeaseExpired, 60),
+            ],
+        );
+        assert_eq!((status.phase, status.steps[0].state), (Phase::AwaitingApproval, StepState::Running));
+        assert!(apply(&status, &claimed("agent", 200), "t", at(61)).is_err(), "no agent gets it meanwhile");
+        let status = then(&status, &[(Event::StepsTaken { lease: "h".into(), holder: "two".into(), expires_at: at(120) }, 61)]);
+        // The first, if it lives after all, cannot go on; what it had sent it may still report.
+        assert_eq!(apply(&status, &Event::StepSent { lease: "g".into(), number: 2 }, "t", at(62)), Err(Refused::LeaseLost));
+        assert!(apply(&status, &Event::StepEnded { number: 1, state: StepState::Done, result: "x".into() }, "t", at(62)).is_ok());
+        // Five gateways that die fail the ticket, and a human is told.
+        let mut status = status;
+        for n in 0..MAX_ATTEMPTS {
+            let now = 200 + i64::from(n) * 100;
+            status = then(&status, &[(Event::LeaseExpired, now)]);
+            if status.phase.is_terminal() {
+                break;
+            }
+            status = then(&status, &[(Event::StepsTaken { lease: "h".into(), holder: "x".into(), expires_at: at(now + 50) }, now + 1)]);
+        }
+        assert_eq!((status.phase, status.steps[0].state, status.steps[1].state), (Phase::Failed, StepState::Unknown, StepState::Void));
+        assert_eq!(owed(&status), Some(Owed::FailureNote));
+    }
+
+    #[test]
+    fn a_denial_and_an_expiry_are_owed_a_note_and_run_nothing() {
+        let denied = then(&asked(), &[(Event::Denied { by: 3, action: 11, messages: vec![] }, 10)]);
+        assert_eq!((denied.phase, owed(&denied)), (Phase::Ready, Some(Owed::DecisionNote)));
+        assert!(denied.steps.iter().all(|s| s.state == StepState::Denied));
+        let expired = then(&asked(), &[(Event::DeadlinePassed, 300)]);
+        assert_eq!((expired.phase, owed(&expired)), (Phase::Done, Some(Owed::DecisionNote)));
+        let marker = format!("rallied-x-0-{}", decision_tag(expired.approval.as_ref().unwrap()));
+        let noted = then(
+            &expired,
+            &[
+                (Event::WriteIntended { kind: IntentKind::DecisionNote, marker: marker.clone() }, 301),
+                (Event::WritePosted { marker, action_id: None }, 302),
+            ],
+        );
+        assert_eq!(owed(&noted), None);
+        assert!(apply(&noted, &Event::Approved { by: 3, action: 12, messages: vec![] }, "t", at(303)).is_err());
+    }
+
+    #[test]
+    fn a_message_wakes_the_agent_and_the_request_stands() {
+        let woken = then(&asked(), &[(Event::Messages { replies: vec![10], up_to: 10, assigned_agent: Some(4) }, 10)]);
+        assert_eq!((woken.phase, woken.round, woken.seen_action), (Phase::Ready, 1, Some(10)));
+        assert!(woken.approval_is(ApprovalState::Requested) && woken.steps[0].state == StepState::Waiting);
+        let back = then(&woken, &[(claimed("b", 90), 11), (Event::TurnEnded { lease: "b".into() }, 12)]);
+        assert_eq!((back.phase, back.deadline.clone().map(|d| d.0)), (Phase::AwaitingApproval, Some(at(300))));
+        // A new step makes a new request, and the old yes-to-be is void.
+        let again = then(
+            &woken,
+            &[
+                (claimed("b", 90), 11),
+                (Event::StepProposed { lease: "b".into(), step: Box::new(step(3)) }, 12),
+                (Event::ApprovalPrepared { lease: "b".into(), approval: Box::new(Approval { number: 2, ..approval(&[1, 2, 3], 400) }) }, 13),
+                (Event::ApprovalRequested { lease: "b".into(), action_id: Some(14) }, 14),
+            ],
+        );
+        assert!(again.steps.iter().all(|s| s.state == StepState::Waiting));
+        assert_eq!(again.approval.unwrap().action_id, Some(14));
+    }
+
+    #[test]
+    fn what_a_dead_agent_proposed_is_not_asked_for() {
+        let status = run(&[
+            (Event::Accepted, 0),
+            (claimed("a", 60), 1),
+            (Event::StepProposed { lease: "a".into(), step: Box::new(step(1)) }, 2),
+            (Event::LeaseExpired, 60),
+            (claimed("b", 120), 61),
+        ]);
+        assert_eq!(status.steps[0].state, StepState::Void);
+    }
+
+    #[test]
+    fn only_so_many_steps_wait() {
+        let mut status = run(&[(Event::Accepted, 0), (claimed("a", 60), 1)]);
+        for n in 1..=OPEN_STEPS as i32 {
+            status = then(&status, &[(Event::StepProposed { lease: "a".into(), step: Box::new(step(n)) }, 2)]);
+        }
+        let one_more = Event::StepProposed { lease: "a".into(), step: Box::new(step(OPEN_STEPS as i32 + 1)) };
+        assert_eq!(apply(&status, &one_more, "t", at(3)), Err(Refused::TooManySteps));
+    }
+
     #[test]
     fn waiting_ends_at_the_deadline() {
         for (status, phase) in [
             (run(&[]), Phase::Failed),
             (run(&[(Event::Accepted, 0)]), Phase::Failed),
             (run(&[(Event::VerificationStarted { deadline: at(300) }, 0)]), Phase::Refused),
-            (
-                run(&[(Event::Accepted, 0), (claimed("a", 60), 1), (Event::ApprovalRequested { lease: "a".into(), deadline: at(300) }, 2)]),
-                Phase::Done,
-            ),
+            (asked(), Phase::Done),
         ] {
-            let deadline = wakes_at(&status).expect("a waiting phase has a deadline");
+            let deadline = status.deadline.as_ref().expect("a waiting phase has a deadline").0;
             assert_eq!(due(&status, deadline), Some(Event::DeadlinePassed));
             assert_eq!(apply(&status, &Event::DeadlinePassed, "t", deadline).unwrap().phase, phase);
         }
@@ -468,9 +1022,20 @@ mod tests {
             marker.clone().prop_map(|marker| Event::WritePosted { marker, action_id: None }),
             marker.prop_map(|marker| Event::WriteRefused { marker }),
             lease.clone().prop_map(|lease| Event::Completed { lease }),
-            (lease, 0i64..500).prop_map(|(lease, t)| Event::ApprovalRequested { lease, deadline: at(t) }),
-            Just(Event::Approved),
-            Just(Event::Denied),
+            (lease.clone(), 1i32..6).prop_map(|(lease, n)| Event::StepProposed { lease, step: Box::new(step(n)) }),
+            (lease.clone(), 1i32..6).prop_map(|(lease, n)| Event::StepStarted { lease, step: Box::new(step(n)) }),
+            (lease.clone(), 1i32..6).prop_map(|(lease, number)| Event::StepSent { lease, number }),
+            (1i32..6, prop_oneof![Just(StepState::Done), Just(StepState::Failed), Just(StepState::Waiting)])
+                .prop_map(|(number, state)| Event::StepEnded { number, state, result: "x".into() }),
+            (lease.clone(), 0i64..900).prop_map(|(lease, t)| Event::ApprovalPrepared { lease, approval: Box::new(approval(&[1, 2, 3], t)) }),
+            (lease.clone(), 1i64..9).prop_map(|(lease, id)| Event::ApprovalRequested { lease, action_id: Some(id) }),
+            lease.clone().prop_map(|lease| Event::TurnEnded { lease }),
+            (1i64..9).prop_map(|up_to| Event::RepliesSeen { up_to, assigned_agent: Some(3) }),
+            (1i64..9).prop_map(|up_to| Event::Messages { replies: vec![up_to], up_to, assigned_agent: Some(3) }),
+            (1i64..9).prop_map(|action| Event::Approved { by: 3, action, messages: Vec::new() }),
+            (1i64..9).prop_map(|action| Event::Denied { by: 3, action, messages: Vec::new() }),
+            (lease.clone(), 0i64..500).prop_map(|(lease, t)| Event::StepsTaken { lease, holder: "g".into(), expires_at: at(t) }),
+            lease.prop_map(|lease| Event::StepsFinished { lease }),
             Just(Event::Ignored { reason: "Closed", message: "closed".into() }),
             Just(Event::Failed { reason: "Broken", message: "broken".into() }),
             "[0-9]".prop_map(|request| Event::Reopened { request }),
@@ -493,10 +1058,26 @@ mod tests {
                 if !next.phase.is_terminal() {
                     prop_assert!(wakes_at(&next).is_some());
                 }
-                // Only a claim of a Ready ticket starts work.
+                // Only a claim of a Ready ticket starts work, or a gateway that takes approved steps.
                 if next.phase == Phase::Working && status.phase != Phase::Working {
-                    prop_assert_eq!(status.phase, Phase::Ready);
+                    let takes = status.phase == Phase::AwaitingApproval && status.approval_is(ApprovalState::Approved);
+                    prop_assert!(status.phase == Phase::Ready || takes);
                 }
+                for step in &next.steps {
+                    let before = status.steps.iter().find(|s| s.number == step.number).map(|s| s.state);
+                    // A step that waited is sent only by a yes to a request that names it.
+                    if step.state == StepState::Running && before == Some(StepState::Waiting) {
+                        prop_assert!(status.approval.as_ref().is_some_and(|a| a.state == ApprovalState::Approved && a.steps.contains(&step.number)));
+                    }
+                    // What was proposed is not sent before somebody was asked; what is over is over.
+                    prop_assert!(!(step.state == StepState::Running && before == Some(StepState::Proposed)));
+                    prop_assert!(before.is_none_or(|b| !b.is_final() || b == step.state));
+                }
+                // Nothing waits or is sent when the ticket is finished.
+                if next.phase.is_terminal() {
+                    prop_assert!(next.steps.iter().all(|s| s.state.is_final()));
+                }
+                prop_assert!(next.steps.len() <= STEP_LIMIT && next.round <= MAX_ROUNDS);
                 // A posted write is never forgotten within its turn.
                 for posted in status.intents.iter().filter(|i| i.state == IntentState::Posted) {
                     prop_assert!(next.intents.iter().any(|i| i.marker == posted.marker && i.state == IntentState::Posted));

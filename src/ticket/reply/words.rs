@@ -1,0 +1,217 @@
+//! What somebody wrote in a reply, as words: no quotes of others, no signature.
+
+use crate::ticket::text;
+
+/// A word, or an emoji.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Word {
+    /// Lower case, no accents, no apostrophes.
+    pub text: String,
+    /// The first of a sentence.
+    pub first: bool,
+    /// Stands between quotation marks.
+    pub quoted: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Words {
+    pub words: Vec<Word>,
+    pub question: bool,
+    /// Something was left out: a quoted mail, a signature.
+    pub cut: bool,
+}
+
+/// Beginnings of what a mail program appends or quotes, in lower case HTML.
+const HTML_ENDS: [&str; 11] = [
+    "class=\"gmail_quote",
+    "class=\"gmail_signature",
+    "class=gmail_quote",
+    "class=\"moz-cite-prefix",
+    "class=\"moz-signature",
+    "class=\"yahoo_quoted",
+    "class=\"protonmail_quote",
+    "class=\"outlookmessageheader",
+    "id=\"appendonsend",
+    "id=\"divrplyfwdmsg",
+    "id=\"signature",
+];
+
+/// Elements that are not the writer's words, or taken back.
+const HTML_DROPPED: [&str; 4] = ["blockquote", "s", "del", "strike"];
+
+/// HTML without what it quotes, as text.
+pub fn own_html(html: &str) -> (String, bool) {
+    // `note_html` may be of any size; a reply is short.
+    let html = text::cut(html, 64 * 1024);
+    let lower = html.to_ascii_lowercase();
+    let mut end = html.len();
+    for mark in HTML_ENDS {
+        if let Some(at) = lower.find(mark) {
+            // Back to where the element begins.
+            end = end.min(lower[..at].rfind('<').unwrap_or(at));
+        }
+    }
+    let mut cut = end < html.len();
+    let (mut html, mut lower) = (html[..end].to_string(), lower[..end].to_string());
+    for element in HTML_DROPPED {
+        while let Some((from, to)) = element_at(&lower, element) {
+            html.replace_range(from..to, " ");
+            lower.replace_range(from..to, " ");
+            cut = true;
+        }
+    }
+    // Strips tags; paragraphs stay apart.
+    (text::from_html(&html), cut)
+}
+
+/// The first element of this name with all that is in it; to the end where it is not closed.
+fn element_at(lower: &str, name: &str) -> Option<(usize, usize)> {
+    let is_tag = |rest: &str| rest.strip_prefix(name).is_some_and(|r| r.starts_with(['>', ' ', '/', '\n', '\t']));
+    let from = lower.match_indices('<').map(|(at, _)| at).find(|at| is_tag(&lower[at + 1..]))?;
+    let mut depth = 0;
+    for (at, _) in lower[from..].match_indices('<') {
+        let rest = &lower[from + at + 1..];
+        if is_tag(rest) {
+            depth += 1;
+        } else if rest.strip_prefix('/').is_some_and(is_tag) {
+            depth -= 1;
+            if depth == 0 {
+                let close = lower[from + at..].find('>').map_or(lower.len(), |c| from + at + c + 1);
+                return Some((from, close));
+            }
+        }
+    }
+    Some((from, lower.len()))
+}
+
+/// Lines a quoted mail begins with: "On ... wrote:" in five languages, header lines, rulers.
+fn begins_quote(line: &str) -> bool {
+    let line = line.trim().to_lowercase();
+    let wrote = [("on ", "wrote:"), ("am ", "schrieb"), ("le ", "a écrit"), ("el ", "escribió"), ("op ", "schreef"), ("am ", "geschrieben")];
+    wrote.iter().any(|(start, end)| line.starts_with(start) && line.contains(end))
+        || line.ends_with("wrote:")
+        || line.ends_with("schrieb:")
+        || line.starts_with("-----")
+        || line.starts_with("________")
+        || line.starts_with("begin forwarded message")
+        || ["from:", "von:", "de:", "de :", "van:", "sent:", "gesendet:", "envoyé", "enviado:", "verzonden:"].iter().any(|h| line.starts_with(h))
+}
+
+/// Lines a signature begins with. What stands on such a line before it is kept.
+fn begins_signature(line: &str) -> bool {
+    let line = line.trim().to_lowercase();
+    let line = line.trim_end_matches([',', '.', '!']);
+    const ENDS: [&str; 30] = [
+        "--", "—", "best", "best regards", "kind regards", "regards", "many regards", "warm regards", "br", "rgds", "kr", "cheers", "sincerely",
+        "mit freundlichen grüßen", "mit freundlichen gruessen", "freundliche grüße", "viele grüße", "beste grüße", "lg", "vg", "mfg", "cordialement",
+        "bien cordialement", "bien à vous", "saludos", "un saludo", "atentamente", "met vriendelijke groet", "groeten", "mvg",
+    ];
+    ENDS.contains(&line)
+        || ["sent from my", "get outlook", "von meinem iphone", "gesendet von", "envoyé de mon", "envoyé depuis", "enviado desde", "verstuurd vanaf", "verzonden vanaf"]
+            .iter()
+            .any(|start| line.starts_with(start))
+}
+
+/// Text without quoted lines and signature.
+pub fn own_text(text: &str) -> (String, bool) {
+    let mut own = String::new();
+    let mut cut = false;
+    for line in text.lines() {
+        if line.trim_start().starts_with('>') {
+            cut = true;
+            continue;
+        }
+        // A signature ends a text; it does not begin one.
+        if begins_quote(line) || (begins_signature(line) && !own.trim().is_empty()) {
+            cut = true;
+            break;
+        }
+        own.push_str(line);
+        own.push('\n');
+    }
+    (own, cut)
+}
+
+/// Splits into words.
+pub fn split(text: &str) -> Words {
+    let mut found = Words::default();
+    let mut word = String::new();
+    let (mut first, mut quoted) = (true, false);
+    let mut push = |word: &mut String, first: &mut bool, quoted: bool| {
+        if !word.is_empty() {
+            found.words.push(Word { text: std::mem::take(word), first: *first, quoted });
+            *first = false;
+        }
+    };
+    for c in text.chars() {
+        match c {
+            '\'' | '’' | '‘' | '`' | '´' | '\u{fe0f}' | '\u{200d}' | '\u{200b}' | '\u{feff}' => {}
+            // Skin tones.
+            '\u{1f3fb}'..='\u{1f3ff}' => {}
+            '"' | '„' | '“' | '”' | '«' | '»' => {
+                push(&mut word, &mut first, quoted);
+                quoted = matches!(c, '„' | '«') || (matches!(c, '"' | '“') && !quoted);
+            }
+            '+' if word.is_empty() => word.push('+'),
+            '%' if word.chars().all(|c| c.is_ascii_digit()) && !word.is_empty() => word.push('%'),
+            c if c.is_alphanumeric() => {
+                if word.chars().count() < 40 {
+                    // Spanish yes is not Spanish if.
+                    if c == 'í' || c == 'Í' {
+                        word.push('í');
+                    } else {
+                        word.extend(fold(c));
+                    }
+                }
+            }
+            '?' | '¿' | '؟' => {
+                push(&mut word, &mut first, quoted);
+                found.question = true;
+                first = true;
+            }
+            '.' | '!' | ',' | ';' | ':' | '\n' | '(' | ')' | '–' | '—' | '¡' | '•' | '*' => {
+                push(&mut word, &mut first, quoted);
+                first = true;
+            }
+            c if is_sign(c) => {
+                push(&mut word, &mut first, quoted);
+                word.push(c);
+                push(&mut word, &mut first, quoted);
+            }
+            _ => push(&mut word, &mut first, quoted),
+        }
+    }
+    push(&mut word, &mut first, quoted);
+    for word in &mut found.words {
+        let yes = word.text == "sí";
+        word.text = word.text.replace('í', "i");
+        if yes {
+            word.text = "si!".into();
+        }
+    }
+    found.words.retain(|w| w.text != "+");
+    found
+}
+
+fn is_sign(c: char) -> bool {
+    matches!(c, '\u{2190}'..='\u{2bff}' | '\u{1f000}'..='\u{1faff}')
+}
+
+/// Lower case without accents.
+pub fn fold(c: char) -> Vec<char> {
+    let plain = match c.to_lowercase().next().unwrap_or(c) {
+        'à'..='å' => "a",
+        'æ' => "ae",
+        'ç' => "c",
+        'è'..='ë' => "e",
+        'ì'..='ï' => "i",
+        'ñ' => "n",
+        'ò'..='ö' | 'ø' => "o",
+        'œ' => "oe",
+        'ß' => "ss",
+        'ù'..='ü' => "u",
+        'ý' | 'ÿ' => "y",
+        other => return vec![other],
+    };
+    plain.chars().collect()
+}
