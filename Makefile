@@ -20,20 +20,20 @@ test: ## Everything
 
 lint: ## Formatting, warnings, generated files
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets --features halopsa-operator/failpoints -- -D warnings
 	cargo run -q -- crds --out crds --check
 	diff -r crds charts/halopsa-operator/files/crds
 	diff -r crds config/crds
 
 unit: ## Rules, without a cluster
-	cargo test --workspace --lib
+	cargo test --workspace --lib --features halopsa-operator/failpoints
 
 render: cluster-up ## Chart, kustomize and examples are valid
 	@tests/render
 
 integration: cluster-up ## Reconcilers, receiver and gateway against a real apiserver and halosim
 	kubectl apply --server-side --force-conflicts -f crds >/dev/null
-	cargo test --test integration
+	cargo test --features failpoints --test integration
 
 e2e: ## The demo, then what must hold after it
 	@tests/demo/demo $(CLUSTER)

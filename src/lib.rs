@@ -5,14 +5,16 @@
 //! - [`api`]: the kinds, [`halopsa`]: HaloPSA's REST API, [`ticket`]: a ticket's
 //!   rules, [`policy`]: may this call run? They do no Kubernetes I/O.
 //! - [`controller`], [`receiver`], [`gateway`] use them; what they share stands in
-//!   [`kube_util`], [`tenant`] and [`outbox`].
+//!   [`k8s`], [`tenant`], [`outbox`], [`writes`] and [`tool_server`].
 //! - [`agent`] sees only the gateway's wire types.
 
 pub mod agent;
 pub mod api;
+pub mod audit;
 pub mod cause;
 pub mod cli;
 pub mod controller;
+pub mod crash;
 pub mod gateway;
 pub mod halopsa;
 pub mod k8s;
@@ -24,3 +26,5 @@ pub mod run;
 pub mod server;
 pub mod tenant;
 pub mod ticket;
+pub mod tool_server;
+pub mod writes;

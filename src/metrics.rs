@@ -32,6 +32,17 @@ pub struct ToolLabels {
     pub outcome: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ApprovalLabels {
+    /// requested, approved, denied, expired, ignored
+    pub outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct StepLabels {
+    pub outcome: &'static str,
+}
+
 /// The metrics of a process.
 pub struct Metrics {
     registry: Registry,
@@ -41,6 +52,10 @@ pub struct Metrics {
     pub claims: Counter,
     pub completions: Counter,
     pub tool_calls: Family<ToolLabels, Counter>,
+    pub approvals: Family<ApprovalLabels, Counter>,
+    pub approved_steps: Family<StepLabels, Counter>,
+    pub model_calls: Family<StepLabels, Counter>,
+    pub model_tokens: Counter,
 }
 
 pub static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
@@ -54,6 +69,10 @@ impl Metrics {
             claims: Counter::default(),
             completions: Counter::default(),
             tool_calls: Family::default(),
+            approvals: Family::default(),
+            approved_steps: Family::default(),
+            model_calls: Family::default(),
+            model_tokens: Counter::default(),
             registry: Registry::default(),
         };
         registry.register("webhook_events", "Events in webhooks received, by what became of them", metrics.webhooks.clone());
@@ -61,6 +80,10 @@ impl Metrics {
         registry.register("ticket_claims", "Tickets handed to agents", metrics.claims.clone());
         registry.register("ticket_completions", "Tickets agents finished", metrics.completions.clone());
         registry.register("tool_calls", "Tool calls by agents", metrics.tool_calls.clone());
+        registry.register("approvals", "Requests for approval, by what became of them", metrics.approvals.clone());
+        registry.register("approved_steps", "Approved steps run, by what came of them", metrics.approved_steps.clone());
+        registry.register("model_calls", "Calls to language models, by what came of them", metrics.model_calls.clone());
+        registry.register("model_tokens", "Tokens used by language models, as their providers count", metrics.model_tokens.clone());
         Self { registry, ..metrics }
     }
 

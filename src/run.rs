@@ -1,6 +1,6 @@
 //! How the processes are put together: arguments, watches, listeners.
 
-use crate::api::{HaloPSAConnection, ImportedClient, Ticket, ToolPolicy};
+use crate::api::{HaloPSAConnection, ImportedClient, Ticket, ToolPolicy, ToolServer, Workflow};
 use crate::controller::{self, certificates, context::Options};
 use crate::gateway::{self, Gateway};
 use crate::k8s::index::{ClientIndex, TicketIndex};
@@ -159,6 +159,8 @@ pub async fn receiver(args: ReceiverArgs, stop: impl Future<Output = ()> + Clone
     let clients = Reflector::<ImportedClient>::default();
     let tickets = Reflector::<Ticket>::default();
     let policies = Reflector::<ToolPolicy>::default();
+    let servers = Reflector::<ToolServer>::default();
+    let workflows = Reflector::<Workflow>::default();
     let secrets = Reflector::<Secret>::default();
     let index = Arc::new(TicketIndex::default());
     let by_id = Arc::new(ClientIndex::default());
@@ -179,6 +181,9 @@ pub async fn receiver(args: ReceiverArgs, stop: impl Future<Output = ()> + Clone
         clients: clients.store.clone(),
         tickets: tickets.store.clone(),
         policies: policies.store.clone(),
+        servers: servers.store.clone(),
+        workflows: workflows.store.clone(),
+        listings: Default::default(),
         index: index.clone(),
         tenants: Tenants::new(kube.clone(), common.rate_share),
         reviewer: gateway::identity::Reviewer::new(kube.clone()),
@@ -186,16 +191,22 @@ pub async fn receiver(args: ReceiverArgs, stop: impl Future<Output = ()> + Clone
         settle: common.settle,
         journal: Default::default(),
         troubles: Default::default(),
+        ready: ready.clone(),
     });
 
-    let stores = (connections.store.clone(), clients.store.clone(), tickets.store.clone(), policies.store.clone(), secrets.store.clone());
+    let stores = (
+        (connections.store.clone(), clients.store.clone(), tickets.store.clone(), policies.store.clone(), secrets.store.clone()),
+        (servers.store.clone(), workflows.store.clone()),
+    );
     let readiness = ready.clone();
     tokio::spawn(async move {
-        let (a, b, c, d, e) = stores;
+        // Nothing is decided before every rule is known.
+        let ((a, b, c, d, e), (f, g)) = stores;
         let all =
             futures::future::join5(a.wait_until_ready(), b.wait_until_ready(), c.wait_until_ready(), d.wait_until_ready(), e.wait_until_ready());
-        let all = all.await;
-        if all.0.is_ok() && all.1.is_ok() && all.2.is_ok() && all.3.is_ok() && all.4.is_ok() {
+        let (all, more) = futures::future::join(all, futures::future::join(f.wait_until_ready(), g.wait_until_ready())).await;
+        let rest = all.0.is_ok() && all.1.is_ok() && all.2.is_ok() && all.3.is_ok() && all.4.is_ok();
+        if rest && more.0.is_ok() && more.1.is_ok() {
             readiness.set(true);
             tracing::info!("ready for webhooks and agents");
         }
@@ -210,6 +221,12 @@ pub async fn receiver(args: ReceiverArgs, stop: impl Future<Output = ()> + Clone
         policies.run(scoped(&kube, scope), any(), |_| (), || ()),
         secrets.run(scoped(&kube, scope), ours, |_| (), || ()),
     );
+    let watches = futures::future::join3(
+        watches,
+        servers.run(scoped(&kube, scope), any(), |_| (), || ()),
+        workflows.run(scoped(&kube, scope), any(), |_| (), || ()),
+    );
+    let steps = gateway::runner::run(gateway.clone());
 
     if let Some(listen) = common.health_listen {
         tokio::spawn(server::serve(listen, server::health(ready.clone()), stop.clone()));
@@ -233,6 +250,7 @@ pub async fn receiver(args: ReceiverArgs, stop: impl Future<Output = ()> + Clone
     tokio::select! {
         served = serving => served?,
         _ = watches => return Err("the watches ended".into()),
+        () = steps => return Err("the runner of approved steps ended".into()),
     }
     Ok(())
 }

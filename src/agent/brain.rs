@@ -1,10 +1,13 @@
 //! The built-in brain: read, compare, conclude. No language model, and the same
 //! ticket gives the same plan.
 
+use super::Conclusion;
 use super::gateway::{Error, Gateway, Tools};
 use super::runbooks::{self, Runbook};
-use crate::gateway::wire::{Confidence, Context, Plan, Work};
-use serde_json::{Value, json};
+use crate::gateway::wire::{Confidence, Context, Mode, Plan, StepState, WakeReason, Work, WorkflowStep};
+use crate::ticket::{mask, workflow};
+use serde_json::{Map, Value, json};
+use std::time::Duration;
 
 /// Past tickets named in a plan.
 const MAX_SIMILAR: usize = 3;
@@ -24,6 +27,126 @@ pub struct Evidence {
     pub failed: Vec<String>,
 }
 
+/// A call that says that it is not known yet what became of it is made again so often.
+const PATIENCE: u32 = 5;
+
+/// One turn: the first diagnoses and acts, a later one answers.
+pub async fn think(work: &Work, gateway: &Gateway) -> Conclusion {
+    if work.round > 0 {
+        return Conclusion { plan: None, message: Some(answer(work)) };
+    }
+    let plan = diagnose(work, gateway).await;
+    if work.mode != Mode::Execute {
+        return Conclusion { plan: Some(plan), message: None };
+    }
+    let calls = intended(work);
+    let plan = Plan { steps: announced(&plan.steps, work, &calls), ..plan };
+    // Technicians read the plan before anything changes. If it cannot be handed in, nothing does.
+    if let Err(error) = super::hand_in(gateway, work, &plan).await {
+        tracing::warn!(ticket = %work.ticket, %error, "the plan could not be handed in; nothing is done");
+        return Conclusion { plan: Some(plan), message: None };
+    }
+    let mut failed = Vec::new();
+    match gateway.tools().await {
+        Ok(tools) => {
+            for call in &calls {
+                if let Err(error) = persist(&tools, call).await {
+                    failed.push(format!("{}: {error}", call.tool));
+                    break;
+                }
+            }
+        }
+        Err(error) => failed.push(error.to_string()),
+    }
+    let message = (!failed.is_empty()).then(|| format!("The plan was not carried out to its end. {}", failed.join("; ")));
+    Conclusion { plan: Some(plan), message }
+}
+
+/// Makes a call, again while it is not known what became of it.
+async fn persist(tools: &Tools, call: &WorkflowStep) -> Result<Value, Error> {
+    let mut arguments = call.arguments.clone();
+    if let Some(why) = &call.why
+        && crate::writes::find(&call.tool).is_some()
+    {
+        arguments.insert(crate::writes::WHY.into(), why.as_str().into());
+    }
+    let mut tries = 0;
+    loop {
+        match tools.call(&call.tool, Value::Object(arguments.clone())).await {
+            Err(Error::Tool(text)) if text.contains("not known yet") && tries < PATIENCE => {
+                tries += 1;
+                tokio::time::sleep(Duration::from_secs(5)).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// What this brain would do about a ticket: the steps of the workflow that fits
+/// best; without one, what is safe in any case.
+pub fn intended(work: &Work) -> Vec<WorkflowStep> {
+    let context = &work.context;
+    let id = context.ticket_id.to_string();
+    let values = [("ticketId", id.as_str()), ("requester", &context.requester.name), ("subject", &context.subject), ("client", &context.client)];
+    let fill = |step: &WorkflowStep| WorkflowStep { arguments: workflow::fill(&step.arguments, &values), ..step.clone() };
+    if let Some(workflow) = context.workflows.iter().find(|w| !w.steps.is_empty()) {
+        return workflow.steps.iter().map(fill).collect();
+    }
+    let questions: Vec<String> = match runbooks::find(&context.subject, &context.details) {
+        Some((book, _)) => book.questions.iter().map(|q| q.to_string()).collect(),
+        None => Vec::new(),
+    };
+    let mut calls = Vec::new();
+    if !questions.is_empty() {
+        let name = if context.requester.name.is_empty() { "there" } else { &context.requester.name };
+        let list: Vec<String> = questions.iter().map(|q| format!("- {q}")).collect();
+        let text = format!("Hello {name},\n\nwe are looking into \"{}\". So that we can help you faster, please tell us:\n\n{}\n\nThank you", context.subject, list.join("\n"));
+        calls.push(call("halopsa_reply_to_requester", json!({"text": text}), "to have the answers when a technician starts"));
+    }
+    calls.push(call("halopsa_update_ticket", json!({"status": "In Progress"}), "it is being worked on"));
+    calls
+}
+
+fn call(tool: &str, arguments: Value, why: &str) -> WorkflowStep {
+    let arguments = if let Value::Object(map) = arguments { map } else { Map::new() };
+    WorkflowStep { tool: tool.into(), arguments, why: Some(why.into()) }
+}
+
+/// The plan's steps: what is about to be called, then what is left to people.
+fn announced(advice: &[String], work: &Work, calls: &[WorkflowStep]) -> Vec<String> {
+    let mut steps: Vec<String> = Vec::new();
+    for workflow in &work.context.workflows {
+        steps.extend(workflow.instructions.lines().map(str::trim).filter(|l| !l.is_empty()).map(|l| format!("By workflow {}: {l}", workflow.name)));
+    }
+    steps.extend(calls.iter().map(|c| {
+        let title = crate::writes::find(&c.tool).map_or(c.tool.as_str(), |t| t.title);
+        let why = c.why.as_deref().map(|w| format!(", {w}")).unwrap_or_default();
+        format!("The agent: {title} ({}){why}", mask::shown(&c.arguments))
+    }));
+    steps.extend(advice.iter().map(|a| format!("For the technician: {a}")));
+    steps
+}
+
+/// What to say in a later round: pure.
+pub fn answer(work: &Work) -> String {
+    let in_state = |state: StepState| work.steps.iter().filter(|s| s.state == state).count();
+    let reason = work.woken.as_ref().map(|w| w.reason).unwrap_or_default();
+    match reason {
+        WakeReason::StepsRun => {
+            let open = in_state(StepState::Failed) + in_state(StepState::Unknown) + in_state(StepState::Void);
+            if open == 0 {
+                "All approved steps are done. Nothing more is planned by the agent; the ticket stays with its assigned technician.".into()
+            } else {
+                let lines: Vec<String> = work.steps.iter().filter(|s| matches!(s.state, StepState::Failed | StepState::Unknown)).map(|s| format!("Step {} ({}): {}", s.number, s.tool, s.result)).collect();
+                format!("Not every approved step was done. Please take over from here.\n{}", lines.join("\n"))
+            }
+        }
+        WakeReason::Denied => "Understood: none of the steps was run, and the agent stops here. Its diagnosis above remains as a proposal.".into(),
+        WakeReason::Message if work.approval_pending => "Your message was read as neither a clear yes nor a clear no, so the request above stands unchanged. All of its steps are approved or denied together: reply with a plain yes to run every step as listed, or with a no to run none. To have only some of them done, or under a condition, reply no and do those by hand.".into(),
+        WakeReason::Message => "Your message was read. The built-in agent has nothing to add to its diagnosis above.".into(),
+    }
+}
+
 /// Looks around and concludes. A tool that fails makes the plan poorer, not absent.
 pub async fn diagnose(work: &Work, gateway: &Gateway) -> Plan {
     let context = &work.context;
@@ -31,12 +154,22 @@ pub async fn diagnose(work: &Work, gateway: &Gateway) -> Plan {
         Ok(tools) => gather(context, &tools).await,
         Err(error) => Evidence { failed: vec![format!("HaloPSA's records ({error})")], ..Evidence::default() },
     };
-    conclude(context, &evidence)
+    with_workflows(work, conclude(context, &evidence))
 }
 
-/// The plan of an agent that could not finish.
-pub fn gave_up(work: &Work, why: &str) -> Plan {
-    conclude(&work.context, &Evidence { failed: vec![format!("HaloPSA's records ({why})")], ..Evidence::default() })
+/// In Plan mode a workflow's instructions are what would be done.
+fn with_workflows(work: &Work, plan: Plan) -> Plan {
+    if work.mode == Mode::Execute || work.context.workflows.is_empty() {
+        return plan;
+    }
+    Plan { steps: announced(&plan.steps, work, &[]).into_iter().map(|s| s.trim_start_matches("For the technician: ").to_string()).collect(), ..plan }
+}
+
+/// The end of a turn that could not be finished.
+pub fn gave_up(work: &Work, why: &str) -> Conclusion {
+    let plan = conclude(&work.context, &Evidence { failed: vec![format!("HaloPSA's records ({why})")], ..Evidence::default() });
+    let message = (work.round > 0 || work.mode == Mode::Execute).then(|| format!("The agent could not finish its turn: {why}."));
+    Conclusion { plan: Some(plan), message }
 }
 
 async fn gather(context: &Context, tools: &Tools) -> Evidence {

@@ -1,9 +1,9 @@
 //! The gateway from the agent's side.
 
 use crate::cause::innermost;
-use crate::gateway::wire::{Completion, Held, Plan, Problem, Work};
+use crate::gateway::wire::{Completion, Held, Plan, PlanHandIn, Problem, Work};
 use reqwest::StatusCode;
-use rmcp::model::{CallToolRequestParams, ClientConfig};
+use rmcp::model::{CallToolRequestParams, ClientConfig, Tool};
 use rmcp::service::{RoleClient, RunningService};
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
@@ -18,7 +18,8 @@ const CLAIM_TIMEOUT: Duration = Duration::from_secs(40);
 /// Longer than the gateway waits for HaloPSA to settle.
 const COMPLETE_TIMEOUT: Duration = Duration::from_secs(120);
 const TIMEOUT: Duration = Duration::from_secs(15);
-const TOOL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longer than the gateway gives another server's tool.
+const TOOL_TIMEOUT: Duration = Duration::from_secs(180);
 /// A plan, a ticket's context: far below this.
 const MAX_ANSWER: usize = 2 * 1024 * 1024;
 
@@ -111,8 +112,38 @@ impl Gateway {
         self.post(&format!("/v1/work/{}/{verb}", work.ticket), &held, TIMEOUT).await.map(|_| ())
     }
 
-    pub async fn complete(&self, work: &Work, plan: &Plan) -> Result<(), Error> {
-        let completion = Completion { lease_id: work.lease_id.clone(), plan: plan.clone() };
+    /// Hands diagnosis and plan in before anything changes.
+    pub async fn plan(&self, work: &Work, plan: &Plan) -> Result<(), Error> {
+        let given = PlanHandIn { lease_id: work.lease_id.clone(), plan: plan.clone() };
+        self.post(&format!("/v1/work/{}/plan", work.ticket), &given, COMPLETE_TIMEOUT).await.map(|_| ())
+    }
+
+    /// One answer of the language model.
+    pub async fn chat(&self, request: &Value, timeout: Duration) -> Result<Value, ModelError> {
+        let (client, token) = self.client().map_err(|e| ModelError::Passing(e.to_string()))?;
+        let passing = |e: reqwest::Error| ModelError::Passing(innermost(&e));
+        let sent = client.post(format!("{}/v1/model/chat/completions", self.url)).bearer_auth(token).timeout(timeout).json(request).send();
+        let mut response = sent.await.map_err(passing)?;
+        let status = response.status();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(passing)? {
+            if bytes.len() + chunk.len() > 2 * MAX_ANSWER {
+                return Err(ModelError::Final("its answer is too long".into()));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        if status.is_success() {
+            return Ok(value);
+        }
+        let error = |key: &str| value.get("error").and_then(|e| e.get(key)).and_then(Value::as_str).unwrap_or_default().to_string();
+        let message = if error("message").is_empty() { format!("HTTP {}", status.as_u16()) } else { error("message") };
+        // A budget does not come back by asking again; nor does a wrong key.
+        Err(if status.is_server_error() { ModelError::Passing(message) } else { ModelError::Final(message) })
+    }
+
+    pub async fn complete(&self, work: &Work, plan: Option<&Plan>, message: Option<&str>) -> Result<(), Error> {
+        let completion = Completion { lease_id: work.lease_id.clone(), plan: plan.cloned(), message: message.map(str::to_string) };
         self.post(&format!("/v1/work/{}/complete", work.ticket), &completion, COMPLETE_TIMEOUT).await.map(|_| ())
     }
 
@@ -129,15 +160,24 @@ impl Gateway {
     }
 }
 
+/// Why the language model gives no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ModelError {
+    #[error("{0}")]
+    Passing(String),
+    #[error("{0}")]
+    Final(String),
+}
+
 /// The tools, ready to be called.
 pub struct Tools {
     service: RunningService<RoleClient, ClientConfig>,
 }
 
 impl Tools {
-    /// Calls a tool; its structured result.
-    pub async fn call(&self, tool: &'static str, arguments: Value) -> Result<Value, Error> {
-        let mut request = CallToolRequestParams::new(tool);
+    /// Calls a tool; its result, or what it says instead.
+    pub async fn call(&self, tool: &str, arguments: Value) -> Result<Value, Error> {
+        let mut request = CallToolRequestParams::new(tool.to_string());
         request.arguments = arguments.as_object().cloned();
         let result: CallToolResult = tokio::time::timeout(TOOL_TIMEOUT, self.service.call_tool(request))
             .await
@@ -150,9 +190,13 @@ impl Tools {
         result.structured_content.ok_or_else(|| Error::Tool(format!("{tool} gave no result")))
     }
 
-    /// The names of the tools the gateway offers.
+    /// The tools the gateway offers.
+    pub async fn list(&self) -> Result<Vec<Tool>, Error> {
+        self.service.list_all_tools().await.map_err(|e| Error::Tool(innermost(&e)))
+    }
+
+    /// Their names.
     pub async fn names(&self) -> Result<Vec<String>, Error> {
-        let tools = self.service.list_all_tools().await.map_err(|e| Error::Tool(innermost(&e)))?;
-        Ok(tools.into_iter().map(|t| t.name.into_owned()).collect())
+        Ok(self.list().await?.into_iter().map(|t| t.name.into_owned()).collect())
     }
 }

@@ -3,9 +3,11 @@
 //!
 //! - [`gateway`]: the gateway's work API and MCP tools, from the agent's side
 //! - [`brain`]: the built-in runbook brain, [`runbooks`]: what it knows
+//! - [`model`]: the brain that asks a language model
 
 pub mod brain;
 pub mod gateway;
+pub mod model;
 pub mod runbooks;
 
 use crate::gateway::wire::{Plan, Work};
@@ -15,10 +17,45 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// Thinking about one ticket ends after this time.
-const THINKING: Duration = Duration::from_secs(180);
+const THINKING: Duration = Duration::from_secs(300);
+/// With a language model, which takes its time.
+const MODEL_THINKING: Duration = Duration::from_secs(1800);
 /// A finished plan is offered again for this long.
 const REPORTING: Duration = Duration::from_secs(600);
+/// Tries of handing a plan in before anything is changed.
+const HAND_IN_TRIES: u32 = 12;
 const MAX_WAIT: Duration = Duration::from_secs(15);
+
+/// What an agent has to say at the end of its turn.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Conclusion {
+    /// Diagnosis and plan, unless handed in before.
+    pub plan: Option<Plan>,
+    /// Execute mode: a note beside it, or the answer of a later round.
+    pub message: Option<String>,
+}
+
+/// Hands the plan in, again while the gateway asks to wait.
+async fn hand_in(gateway: &Gateway, work: &Work, plan: &Plan) -> Result<(), Error> {
+    let mut failures = 0;
+    loop {
+        match gateway.plan(work, plan).await {
+            Err(Error::Unavailable(why)) | Err(Error::Unreachable(why)) if failures < HAND_IN_TRIES => {
+                failures += 1;
+                tracing::info!(ticket = %work.ticket, %why, "the plan could not be handed in yet, it is tried again");
+                tokio::time::sleep(backoff(failures)).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+async fn think(work: &Work, gateway: &Gateway) -> Conclusion {
+    match &work.model {
+        Some(model) => model::think(work, model, gateway).await,
+        None => brain::think(work, gateway).await,
+    }
+}
 
 /// Works until `stop` turns true.
 pub async fn run(gateway: Gateway, mut stop: watch::Receiver<bool>) {
@@ -56,8 +93,9 @@ async fn work_on(gateway: &Gateway, work: &Work, stop: &mut watch::Receiver<bool
     tracing::info!(ticket = %work.ticket, mode = %work.mode, "working");
     let lost = heartbeats(gateway, work);
     tokio::pin!(lost);
-    let plan = tokio::select! {
-        plan = tokio::time::timeout(THINKING, brain::diagnose(work, gateway)) => plan.unwrap_or_else(|_| brain::gave_up(work, "thinking took too long")),
+    let limit = if work.model.is_some() { MODEL_THINKING } else { THINKING };
+    let conclusion = tokio::select! {
+        conclusion = tokio::time::timeout(limit, think(work, gateway)) => conclusion.unwrap_or_else(|_| brain::gave_up(work, "thinking took too long")),
         () = &mut lost => return,
         _ = stop.changed() => {
             // The next agent starts at once instead of waiting for the lease to run out.
@@ -70,17 +108,17 @@ async fn work_on(gateway: &Gateway, work: &Work, stop: &mut watch::Receiver<bool
     };
     // A plan is worth more than a quick stop: reporting goes on while the Pod may live.
     tokio::select! {
-        () = report(gateway, work, &plan, stop.clone()) => {}
+        () = report(gateway, work, &conclusion, stop.clone()) => {}
         () = &mut lost => {}
     }
 }
 
 /// Offers the plan until the gateway has it, the lease is lost, or time is up.
-async fn report(gateway: &Gateway, work: &Work, plan: &Plan, stop: watch::Receiver<bool>) {
+async fn report(gateway: &Gateway, work: &Work, conclusion: &Conclusion, stop: watch::Receiver<bool>) {
     let until = Instant::now() + REPORTING;
     let mut failures = 0u32;
     loop {
-        match gateway.complete(work, plan).await {
+        match gateway.complete(work, conclusion.plan.as_ref(), conclusion.message.as_deref()).await {
             Ok(()) => {
                 tracing::info!(ticket = %work.ticket, "done");
                 return;

@@ -361,16 +361,24 @@ pub struct Notes {
     /// Id of the action tried when HaloPSA does not know the name; 7 in a stock HaloPSA.
     #[serde(default = "private_note_id")]
     pub fallback_outcome_id: i64,
+    /// Name of the HaloPSA action (outcome) that replies to the requester by e-mail.
+    #[serde(default = "email_user")]
+    #[schemars(length(min = 1, max = 100))]
+    pub reply_outcome: String,
 }
 
 impl Default for Notes {
     fn default() -> Self {
-        Self { outcome: private_note(), fallback_outcome_id: private_note_id() }
+        Self { outcome: private_note(), fallback_outcome_id: private_note_id(), reply_outcome: email_user() }
     }
 }
 
 fn private_note() -> String {
     "Private Note".into()
+}
+
+fn email_user() -> String {
+    "Email User".into()
 }
 
 fn private_note_id() -> i64 {

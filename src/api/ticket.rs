@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 /// Set this annotation to a new value to have a finished ticket worked on again.
 pub const REOPEN_ANNOTATION: &str = "rallied.ai/reopen";
 
+/// Set by the receiver when something happened on a ticket that waits for a technician.
+pub const LOOK_ANNOTATION: &str = "rallied.ai/look";
+
 /// A HaloPSA ticket being handled. Written by the operator; read it with kubectl.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -245,8 +248,11 @@ pub struct Step {
     /// The exact arguments, JSON with sorted keys.
     #[schemars(length(max = 8192))]
     pub arguments: String,
-    /// SHA-256 of tool, arguments and the tool's definition.
+    /// SHA-256 of tool, arguments and `pin`.
     pub hash: String,
+    /// SHA-256 of the tool's definition, for a ToolServer's tool.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub pin: String,
     /// Why the agent wants it, in its own words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
@@ -346,6 +352,12 @@ pub struct ModelUse {
     pub day: String,
     /// Tokens on that day.
     pub tokens_on_day: i64,
+    /// The turn and round that `roundCalls` counts for.
+    #[serde(default)]
+    pub round: String,
+    /// Calls in that round.
+    #[serde(default)]
+    pub round_calls: i64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -2,7 +2,7 @@
 
 use super::import::Directory;
 use crate::api::condition;
-use crate::api::{HaloPSAConnection, ImportedClient, Ticket};
+use crate::api::{HaloPSAConnection, ImportedClient, Ticket, ToolServer};
 use crate::k8s::index::{ClientIndex, TicketIndex};
 use crate::k8s::names;
 use crate::tenant::Tenants;
@@ -46,6 +46,7 @@ pub struct Stores {
     pub clients: Store<ImportedClient>,
     pub tickets: Store<Ticket>,
     pub deployments: Store<Deployment>,
+    pub servers: Store<ToolServer>,
 }
 
 pub struct Context {
@@ -58,6 +59,7 @@ pub struct Context {
     pub directory: Directory,
     pub backoff: Backoff<(String, String, &'static str)>,
     pub sweeps: super::sweep::Sweeps,
+    pub looks: super::approval::Looks,
     pub verified: super::connection::Verified,
     pub applied: super::workload::Applied,
     pub published: super::certificates::Published,
@@ -75,6 +77,7 @@ impl Context {
             clients: ClientIndex::default(),
             backoff: Backoff::default(),
             sweeps: super::sweep::Sweeps::default(),
+            looks: super::approval::Looks::default(),
             verified: super::connection::Verified::default(),
             applied: super::workload::Applied::default(),
             published: super::certificates::Published::default(),
@@ -107,6 +110,17 @@ impl Context {
                 self.event(about, type_, &condition.reason, &condition.type_, &condition.message).await;
             }
         }
+    }
+
+    /// An Event for a kind with one condition, when that has changed.
+    pub async fn told(&self, about: &ObjectReference, before: Option<&Condition>, verdict: &condition::Verdict) {
+        if before.is_some_and(|b| b.status == verdict.status.as_str() && b.reason == verdict.reason) {
+            return;
+        }
+        let (kind, namespace, name) = (about.kind.as_deref(), about.namespace.as_deref(), about.name.as_deref());
+        tracing::info!(kind, namespace, name, reason = verdict.reason, "{}", verdict.message);
+        let type_ = if verdict.is_true() { EventType::Normal } else { EventType::Warning };
+        self.event(about, type_, verdict.reason, "Reconcile", &verdict.message).await;
     }
 
     /// Publishes an Event. Events are a courtesy: that one could not be written fails nothing.

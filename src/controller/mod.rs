@@ -3,9 +3,11 @@
 //! - [`connection`]: signs in, keeps the [`registration`] of the webhook, [`import`]s clients
 //! - [`client`]: keeps each client's agent [`workload`] at the right [`scale`]
 //! - [`ticket`]: moves tickets on; [`sweep`] finds those whose webhook never came
-//! - [`policy`]: checks ToolPolicies
+//! - [`approval`]: reads replies on tickets that wait for a technician
+//! - [`policy`], [`workflow`]: check ToolPolicies and Workflows; [`tool_server`] pins tools
 //! - [`certificates`]: issues the gateway's certificate and hands its CA out
 
+pub mod approval;
 pub mod certificates;
 pub mod client;
 pub mod connection;
@@ -16,9 +18,11 @@ pub mod registration;
 pub mod scale;
 pub mod sweep;
 pub mod ticket;
+pub mod tool_server;
+pub mod workflow;
 pub mod workload;
 
-use crate::api::{CLIENT_LABEL, CONNECTION_LABEL, HaloPSAConnection, ImportedClient, Ticket, ToolPolicy};
+use crate::api::{CLIENT_LABEL, CONNECTION_LABEL, HaloPSAConnection, ImportedClient, Ticket, ToolPolicy, ToolServer, Workflow};
 use crate::k8s::reflect::Reflector;
 use crate::k8s::{names, scoped};
 use context::{Context, Options, Stores};
@@ -50,11 +54,14 @@ pub async fn run(kube: Client, options: Options, stop: impl Future<Output = ()> 
     let tickets = Reflector::<Ticket>::default();
     let policies = Reflector::<ToolPolicy>::default();
     let deployments = Reflector::<Deployment>::default();
+    let servers = Reflector::<ToolServer>::default();
+    let workflows = Reflector::<Workflow>::default();
     let stores = Stores {
         connections: connections.store.clone(),
         clients: clients.store.clone(),
         tickets: tickets.store.clone(),
         deployments: deployments.store.clone(),
+        servers: servers.store.clone(),
     };
     let context = Arc::new(Context::new(kube.clone(), options, stores));
     let config = || Config::default().concurrency(CONCURRENCY);
@@ -98,8 +105,20 @@ pub async fn run(kube: Client, options: Options, stop: impl Future<Output = ()> 
         .with_config(config())
         .watches_shared_stream(subscribe(&connections), policy::of_connection(policies.store.clone()))
         .watches_shared_stream(subscribe(&clients), policy::of_client(policies.store.clone()))
+        .watches_shared_stream(subscribe(&servers), policy::of_server(policies.store.clone()))
         .graceful_shutdown_on(stop.clone())
         .run(policy::reconcile, policy::error_policy, context.clone());
+
+    let server_controller = shared(&servers)
+        .with_config(config())
+        .graceful_shutdown_on(stop.clone())
+        .run(tool_server::reconcile, tool_server::error_policy, context.clone());
+
+    let workflow_controller = shared(&workflows)
+        .with_config(config())
+        .watches_shared_stream(subscribe(&connections), workflow::of_connection(workflows.store.clone()))
+        .graceful_shutdown_on(stop.clone())
+        .run(workflow::reconcile, workflow::error_policy, context.clone());
 
     let index = context.clone();
     let by_id = context.clone();
@@ -144,11 +163,20 @@ pub async fn run(kube: Client, options: Options, stop: impl Future<Output = ()> 
         ),
     );
 
+    let watches = futures::future::join3(
+        watches,
+        servers.run(scoped(&kube, scope.as_deref()), watcher::Config::default(), |_| (), || ()),
+        workflows.run(scoped(&kube, scope.as_deref()), watcher::Config::default(), |_| (), || ()),
+    );
     let controllers = futures::future::join4(
         connection_controller.for_each(|_| std::future::ready(())),
         client_controller.for_each(|_| std::future::ready(())),
         ticket_controller.for_each(|_| std::future::ready(())),
-        policy_controller.for_each(|_| std::future::ready(())),
+        futures::future::join3(
+            policy_controller.for_each(|_| std::future::ready(())),
+            server_controller.for_each(|_| std::future::ready(())),
+            workflow_controller.for_each(|_| std::future::ready(())),
+        ),
     );
     // Agents need the CA before they start, so it comes first.
     let certificates = async {

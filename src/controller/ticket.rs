@@ -1,13 +1,15 @@
 //! The ticket's reconciler: moves tickets on when nobody else does.
 
+use super::approval;
 use super::context::{Context, jitter};
 use crate::api::condition;
-use crate::api::ticket::{IntentKind, IntentState, Phase, REOPEN_ANNOTATION, Ticket};
+use crate::api::ticket::{ApprovalState, IntentKind, IntentState, Phase, REOPEN_ANNOTATION, StepState, Ticket};
 use crate::api::{HaloPSAConnection, ImportedClient, LocalRef};
 use crate::k8s::{self, names, reflect, tickets};
 use crate::outbox::{self, Note};
 use crate::ticket::state::{self, Event, Owed};
 use crate::ticket::{note, route};
+use crate::writes;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use kube::runtime::controller::Action;
@@ -141,13 +143,32 @@ pub async fn reconcile(ticket: Arc<Ticket>, ctx: Arc<Context>) -> Result<Action,
         let (reason, message) = (status.reason.as_deref().unwrap_or("Finished"), status.message.as_deref().unwrap_or_default());
         ctx.event(&current.object_ref(&()), type_, reason, "Finish", message).await;
     }
-    if state::owed(&status) == Some(Owed::FailureNote) && !connection.spec.suspend {
-        current = post_failure_note(&current, &connection, &api, &ctx).await?;
+    let mut look_again = None;
+    if !connection.spec.suspend {
+        match state::owed(&status) {
+            Some(Owed::FailureNote) => current = post_failure_note(&current, &connection, &api, &ctx).await?,
+            Some(Owed::DecisionNote) => current = approval::post_decision(&current, &connection, &api, &ctx).await?,
+            None => {}
+        }
+        if status.phase == Phase::AwaitingApproval
+            && status.approval_is(ApprovalState::Requested)
+            && let Some(client) = client.as_deref()
+        {
+            current = approval::remind(current, &connection, &api, &ctx).await?;
+            let (looked, again) = match approval::look(current, &connection, client, &api, &ctx).await {
+                // Somebody else moved it on; the watch brings the news.
+                Err(Error::Ticket(tickets::Error::Refused(_))) => return Ok(Action::requeue(Duration::from_secs(1))),
+                other => other?,
+            };
+            current = looked;
+            look_again = Some(again);
+        }
     }
-    ctx.backoff.reset(&(namespace, name, "ticket"));
+    ctx.backoff.reset(&(namespace.clone(), name.clone(), "ticket"));
     let status = current.status.unwrap_or_default();
     let now = Timestamp::now();
     if status.phase.is_terminal() {
+        ctx.looks.forget(&namespace, &name);
         let keep = Duration::from(connection.spec.retention.finished);
         let age = status.phase_since.as_ref().and_then(|s| Duration::try_from(now.duration_since(s.0)).ok()).unwrap_or_default();
         if age >= keep && state::owed(&status_or_default(&ticket)).is_none() {
@@ -157,7 +178,9 @@ pub async fn reconcile(ticket: Arc<Ticket>, ctx: Arc<Context>) -> Result<Action,
         return Ok(Action::requeue(jitter(keep.saturating_sub(age)) + Duration::from_secs(1)));
     }
     let wait = state::wakes_at(&status).and_then(|at| Duration::try_from(at.duration_since(now)).ok()).unwrap_or_default();
-    Ok(Action::requeue(wait + Duration::from_millis(500)))
+    let wait = wait + Duration::from_millis(500);
+    // Owed, but not written while the connection is suspended: the connection's change wakes it.
+    Ok(Action::requeue(look_again.filter(|_| status.phase == Phase::AwaitingApproval).map_or(wait, |again| wait.min(again + Duration::from_millis(50)))))
 }
 
 fn status_or_default(ticket: &Ticket) -> crate::api::TicketStatus {
@@ -188,7 +211,13 @@ async fn post_failure_note(ticket: &Ticket, connection: &HaloPSAConnection, api:
     }
     let uid = connection.metadata.uid.as_deref().unwrap_or_default();
     let marker = note::marker(uid, ticket.spec.ticket_id, status.turn, note::FAILURE);
-    let html = note::failure_html(status.message.as_deref().unwrap_or("unknown"), &marker);
+    let done: Vec<note::Listed> = status
+        .steps
+        .iter()
+        .filter(|s| s.turn == status.turn && matches!(s.state, StepState::Done | StepState::Failed | StepState::Unknown))
+        .map(|s| writes::listed(ticket.spec.ticket_id, s))
+        .collect();
+    let html = note::failure_html(status.message.as_deref().unwrap_or("unknown"), &done, &marker);
     let note = Note {
         kind: IntentKind::FailureNote,
         marker: &marker,

@@ -1,26 +1,70 @@
 //! The tools over MCP: listed and called under policy, every call audited.
 
+use super::catalog::{self, Found};
 use super::identity::Identity;
+use super::steps::{self, Desk, Ended};
 use super::{Bound, Gateway, SUSPENDED, tools, work};
+use crate::api::Mode;
 use crate::api::policy::Effect;
+use crate::api::ticket::{IntentKind, IntentState, Step, StepState, Ticket, ToolCall};
+use crate::audit::{self, Subject};
+use crate::halopsa;
+use crate::k8s::{reflect, tickets};
 use crate::metrics::{METRICS, ToolLabels};
-use crate::policy::{self, Decision, Named, Nature};
+use crate::policy::{Decision, expression::TicketFacts};
+use crate::ticket::state::Event;
 use crate::ticket::text::one_line;
-use kube::ResourceExt;
+use crate::ticket::{approval, mask};
+use crate::{tool_server, writes};
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation, ListToolsResult, PaginatedRequestParams,
-    ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
+    ServerCapabilities, ServerConfig,
 };
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tracing::Instrument;
+
+/// The longest arguments of a call, as JSON, in bytes. An approval lists them whole.
+const MAX_ARGUMENTS: usize = 8 * 1024;
+/// How long a call waits for what an earlier one may have sent.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// A watch may be this late with the news of a claim.
+const STORE_LAG: Duration = Duration::from_secs(3);
 
 /// The MCP server of one request.
 #[derive(Clone)]
 pub struct Tools {
     gateway: Arc<Gateway>,
 }
+
+/// What came of a call.
+struct Answer {
+    result: CallToolResult,
+    outcome: &'static str,
+    decision: Option<Decision>,
+    step: Option<i32>,
+}
+
+impl Answer {
+    fn refused(outcome: &'static str, text: impl Into<String>) -> Self {
+        Self { result: CallToolResult::error(vec![ContentBlock::text(text.into())]), outcome, decision: None, step: None }
+    }
+
+    fn by(mut self, decision: &Decision) -> Self {
+        self.decision = Some(decision.clone());
+        self
+    }
+
+    fn step(mut self, number: i32) -> Self {
+        self.step = Some(number);
+        self
+    }
+}
+
+const NO_SUCH_TOOL: &str = "there is no tool of this name";
 
 impl Tools {
     pub fn new(gateway: Arc<Gateway>) -> Self {
@@ -36,54 +80,218 @@ impl Tools {
             .ok_or_else(|| ErrorData::internal_error("the request has no identity", None))
     }
 
-    fn decide(&self, identity: &Identity, bound: &Bound, tool: &str, nature: Nature) -> Decision {
-        let connection = bound.connection.name_any();
-        let policies =
-            self.gateway.policies.state_filter(|p| p.namespace().as_deref() == Some(&identity.namespace) && p.spec.connection_ref.name == connection);
-        let names: Vec<String> = policies.iter().map(|p| p.name_any()).collect();
-        let named: Vec<Named<'_>> = names.iter().zip(&policies).map(|(name, p)| Named { name, spec: &p.spec }).collect();
-        let labels = bound.client.metadata.labels.clone().unwrap_or_default();
-        let client = policy::Client { name: &identity.client, labels: &labels };
-        let call = policy::Call { tool, nature, arguments: &Default::default(), ticket: &Default::default() };
-        policy::decide(bound.mode, client, &call, &named)
-    }
-
-    /// Runs a call, or says why not; what came of it, for the audit.
-    async fn run(&self, identity: &Identity, request: CallToolRequestParams) -> (CallToolResult, &'static str, String) {
-        let refuse = |text: String| CallToolResult::error(vec![ContentBlock::text(text)]);
-        let Some(tool) = tools::find(&request.name) else {
-            return (refuse("there is no tool of this name".into()), "unknown", "no such tool".into());
-        };
+    async fn run(&self, identity: &Identity, name: &str, arguments: Map<String, Value>) -> (Answer, &'static str) {
         let bound = match self.gateway.bound(identity) {
             Ok(bound) => bound,
-            Err(why) => return (refuse(why.into()), "failed", why.into()),
+            Err(why) => return (Answer::refused("failed", why), "unknown"),
         };
+        let Some(found) = catalog::find(&self.gateway, identity, &bound, name) else {
+            return (Answer::refused("unknown", NO_SUCH_TOOL), "unknown");
+        };
+        let label = found.label();
         if bound.connection.spec.suspend {
-            return (refuse(SUSPENDED.into()), "suspended", "spec.suspend".into());
+            return (Answer::refused("suspended", SUSPENDED), label);
         }
-        let decision = self.decide(identity, &bound, tool.name, tool.nature);
-        match decision.effect {
-            Effect::Auto => {}
-            Effect::Disabled => return (refuse("there is no tool of this name".into()), "disabled", decision.rule),
-            Effect::ApprovalNeeded => {
-                return (refuse("this call needs a technician's approval; put it into the plan".into()), "approval needed", decision.rule);
-            }
+        let size = serde_json::to_string(&arguments).map_or(usize::MAX, |s| s.len());
+        if size > MAX_ARGUMENTS {
+            return (Answer::refused("bad arguments", format!("the arguments are longer than {MAX_ARGUMENTS} bytes")), label);
         }
         let halo = match self.gateway.tenants.client(&bound.connection).await {
             Ok(halo) => halo,
-            Err(error) => return (refuse(error.to_string()), "failed", decision.rule),
+            Err(error) => return (Answer::refused("failed", error.to_string()), label),
         };
-        match tools::call(tool, request.arguments.unwrap_or_default(), &bound, &halo).await {
-            Ok(value) => (CallToolResult::structured(value), "ok", decision.rule),
+        let answer = match found {
+            Found::Read(tool) => self.read(identity, &bound, &halo, tool, arguments).await,
+            found => self.write(identity, &bound, &halo, name, &found, arguments).await,
+        };
+        (answer, label)
+    }
+
+    async fn read(&self, identity: &Identity, bound: &Bound, halo: &halopsa::Client, tool: &tools::Tool, arguments: Map<String, Value>) -> Answer {
+        // A rule may ask for the ticket; one that does not need not cost a request.
+        let facts = match catalog::has_conditions(&self.gateway, identity, bound, tool.name) {
+            true => match self.held(identity).await {
+                Some(ticket) => halo.ticket(ticket.spec.ticket_id).await.map(|t| facts(&t)).unwrap_or_default(),
+                None => TicketFacts::default(),
+            },
+            false => TicketFacts::default(),
+        };
+        let decision = catalog::decide(&self.gateway, identity, bound, tool.name, tool.nature, &arguments, &facts);
+        match decision.effect {
+            Effect::Auto => {}
+            Effect::Disabled => return Answer::refused("disabled", NO_SUCH_TOOL).by(&decision),
+            Effect::ApprovalNeeded => {
+                return Answer::refused("needs approval", "a technician would have to approve reading this; go on without it and say so in the plan").by(&decision);
+            }
+        }
+        match tools::call(tool, arguments, bound, halo).await {
+            Ok(value) => Answer { result: CallToolResult::structured(value), outcome: "ok", decision: Some(decision), step: None },
             Err(error) => {
                 let outcome = match error {
                     tools::Error::NotYours(_) => "refused",
                     tools::Error::Arguments(_) => "bad arguments",
                     _ => "failed",
                 };
-                (refuse(error.to_string()), outcome, decision.rule)
+                Answer::refused(outcome, error.to_string()).by(&decision)
             }
         }
+    }
+
+    /// A call that changes something: checked, decided, then run or queued.
+    async fn write(&self, identity: &Identity, bound: &Bound, halo: &halopsa::Client, name: &str, found: &Found, mut arguments: Map<String, Value>) -> Answer {
+        let Some(ticket) = self.held(identity).await else {
+            return Answer::refused("refused", "you hold no ticket: claim one first");
+        };
+        let status = ticket.status.clone().unwrap_or_default();
+        let Some(lease) = status.lease.as_ref().map(|l| l.id.clone()) else {
+            return Answer::refused("refused", "you hold no ticket: claim one first");
+        };
+        let (pin, why) = match found {
+            Found::Server { pin, .. } => (pin.clone(), None),
+            _ => (String::new(), arguments.remove(writes::WHY).and_then(|v| v.as_str().map(|w| one_line(w, 300)))),
+        };
+        // Checked before anything is decided: nonsense is not put before a technician.
+        if let Found::Write(_) = found
+            && let Err(error) = writes::parse(name, &arguments)
+        {
+            return Answer::refused("bad arguments", format!("the arguments do not fit: {error}"));
+        }
+        let halo_ticket = match halo.ticket(ticket.spec.ticket_id).await {
+            Ok(halo_ticket) if halo_ticket.client_id == Some(bound.halo_client_id) => halo_ticket,
+            Ok(_) | Err(halopsa::Error::NotFound { .. }) => return Answer::refused("refused", "the ticket is not your client's any more: drop it"),
+            Err(error) => return Answer::refused("failed", error.to_string()),
+        };
+        let decision = catalog::decide(&self.gateway, identity, bound, name, found.nature(), &arguments, &facts(&halo_ticket));
+        if decision.effect == Effect::Disabled {
+            return Answer::refused("disabled", NO_SUCH_TOOL).by(&decision);
+        }
+        // A server's tool that only reads changes nothing that would have to be kept track of.
+        if let Found::Server { nature: crate::policy::Nature::Read, .. } = found
+            && decision.effect == Effect::Auto
+        {
+            return self.read_server(found, arguments).await.by(&decision);
+        }
+        if bound.mode == Mode::Plan || status.mode == Some(Mode::Plan) {
+            return Answer::refused("disabled", NO_SUCH_TOOL).by(&decision);
+        }
+        let planned = status.intents.iter().any(|i| i.turn == status.turn && i.kind == IntentKind::PlanNote && i.state == IntentState::Posted);
+        if !planned {
+            let text = "hand in your diagnosis and plan first (POST /v1/work/{ticket}/plan): technicians read it before anything changes";
+            return Answer::refused("no plan yet", text).by(&decision);
+        }
+        let uid = bound.connection.metadata.uid.clone().unwrap_or_default();
+        let step = steps::new_step(&ticket, &uid, name, &arguments, pin, why, &decision);
+        let desk = Desk {
+            gateway: &self.gateway,
+            api: work::api(&self.gateway, identity),
+            bound,
+            halo,
+            by: &identity.pod,
+            lease: &lease,
+            patience: PATIENCE,
+        };
+        // The same call again in the same turn is the same step.
+        if let Some(known) = status.steps.iter().rev().find(|s| s.turn == status.turn && s.hash == step.hash) {
+            match known.state {
+                StepState::Done => {
+                    return said(known, "done already in this turn", known.result.as_deref().unwrap_or_default()).by(&decision).step(known.number);
+                }
+                StepState::Proposed | StepState::Waiting => return queued(known.number).by(&decision),
+                StepState::Denied | StepState::Expired => {
+                    return Answer::refused("denied", "a technician was asked about exactly this call, and it was not approved").by(&decision);
+                }
+                StepState::Unknown => {
+                    return Answer::refused("unknown", "whether exactly this call was carried out is not known; a technician has to look").by(&decision);
+                }
+                StepState::Running => return ended(desk.run(&ticket, known.number, false).await, known.number).by(&decision),
+                StepState::Failed | StepState::Void => {}
+            }
+        }
+        let number = step.number;
+        match decision.effect {
+            Effect::ApprovalNeeded => {
+                let event = Event::StepProposed { lease: lease.clone(), step: Box::new(step) };
+                match tickets::transition(&desk.api, &ticket, &[event], &identity.pod).await {
+                    Ok(_) => queued(number).by(&decision),
+                    Err(error) => Answer::refused("failed", error.to_string()).by(&decision),
+                }
+            }
+            _ => {
+                let event = Event::StepStarted { lease: lease.clone(), step: Box::new(step) };
+                match tickets::transition(&desk.api, &ticket, &[event], &identity.pod).await {
+                    Ok(stored) => ended(desk.run(&stored, number, true).await, number).by(&decision),
+                    Err(error) => Answer::refused("failed", error.to_string()).by(&decision),
+                }
+            }
+        }
+    }
+
+    async fn read_server(&self, found: &Found, arguments: Map<String, Value>) -> Answer {
+        let Found::Server { server, tool, pin, .. } = found else { return Answer::refused("unknown", NO_SUCH_TOOL) };
+        let called = async {
+            let session = tool_server::connect(&self.gateway.kube, server).await?;
+            let offered = session.tools(server).await?;
+            if !offered.iter().any(|t| t.name == *tool && tool_server::hash(t) == *pin) {
+                return Err(tool_server::Error::Refused("the server has changed the tool, or does not offer it any more; nothing was called".into()));
+            }
+            session.call(tool, arguments).await
+        };
+        match called.await {
+            Ok(result) if result.is_error == Some(true) => Answer::refused("failed", steps::result_text(&result)),
+            Ok(result) => {
+                let text = steps::result_text(&result);
+                Answer { result: CallToolResult::structured(json!({"result": text})), outcome: "ok", decision: None, step: None }
+            }
+            Err(error) => Answer::refused("failed", error.to_string()),
+        }
+    }
+
+    /// The Ticket the agent's Pod holds. A claim may be newer than what the watch has brought.
+    async fn held(&self, identity: &Identity) -> Option<Ticket> {
+        let until = tokio::time::Instant::now() + STORE_LAG;
+        let mut changed = self.gateway.changed.clone();
+        loop {
+            changed.borrow_and_update();
+            if let Some(name) = work::held_by(&self.gateway, identity) {
+                return reflect::get(&self.gateway.tickets, &identity.namespace, &name).map(|t| (*t).clone());
+            }
+            if tokio::time::timeout_at(until, changed.changed()).await.is_err() {
+                return None;
+            }
+        }
+    }
+}
+
+pub fn facts(ticket: &halopsa::types::Ticket) -> TicketFacts {
+    TicketFacts {
+        id: ticket.id,
+        client_id: ticket.client_id.unwrap_or_default(),
+        priority: one_line(&ticket.priority_name, 100),
+        status: one_line(&ticket.status_name, 100),
+        kind: one_line(&ticket.tickettype_name, 100),
+        category: one_line(&ticket.category_1, 200),
+    }
+}
+
+fn queued(number: i32) -> Answer {
+    let value = json!({"status": "queued", "step": number, "message": "Not run: a technician has to approve it. At the end of your turn the assigned agent is asked about all queued steps."});
+    Answer { result: CallToolResult::structured(value), outcome: "queued", decision: None, step: Some(number) }
+}
+
+fn said(step: &Step, message: &str, result: &str) -> Answer {
+    let value = json!({"status": "done", "step": step.number, "message": message, "result": result});
+    Answer { result: CallToolResult::structured(value), outcome: "repeated", decision: None, step: Some(step.number) }
+}
+
+fn ended(run: Result<(Ticket, Ended), steps::Error>, number: i32) -> Answer {
+    match run {
+        Ok((_, Ended { state: StepState::Done, full, .. })) => {
+            let value = json!({"status": "done", "step": number, "result": full});
+            Answer { result: CallToolResult::structured(value), outcome: "ok", decision: None, step: Some(number) }
+        }
+        Ok((_, Ended { full, .. })) => Answer::refused("failed", full).step(number),
+        Err(error @ steps::Error::Unsettled { .. }) => Answer::refused("unsettled", format!("{error}. Make exactly the same call again then")).step(number),
+        Err(error) => Answer::refused("failed", error.to_string()).step(number),
     }
 }
 
@@ -97,40 +305,49 @@ impl ServerHandler for Tools {
     async fn list_tools(&self, _: Option<PaginatedRequestParams>, context: RequestContext<RoleServer>) -> Result<ListToolsResult, ErrorData> {
         let identity = Self::identity(&context)?;
         let bound = self.gateway.bound(&identity).map_err(|why| ErrorData::internal_error(why, None))?;
-        let visible = tools::TOOLS.iter().filter(|t| self.decide(&identity, &bound, t.name, t.nature).effect != Effect::Disabled);
-        let listed = visible.map(|t| {
-            let annotations =
-                ToolAnnotations::new().read_only(t.nature == Nature::Read).destructive(t.nature == Nature::Destructive).open_world(false);
-            Tool::new(t.name, t.description, Arc::new(t.schema())).with_title(t.title).with_annotations(annotations)
-        });
-        Ok(ListToolsResult::with_all_items(listed.collect()))
+        Ok(ListToolsResult::with_all_items(catalog::list(&self.gateway, &identity, &bound).await))
     }
 
     async fn call_tool(&self, request: CallToolRequestParams, context: RequestContext<RoleServer>) -> Result<CallToolResponse, ErrorData> {
         let identity = Self::identity(&context)?;
         let started = Instant::now();
         // Names come from outside: bounded where shown, and not a label unless known.
-        let name = one_line(&request.name, 64);
-        let known = tools::find(&request.name).map_or("unknown", |t| t.name);
-        let ticket = work::held_by(&self.gateway, &identity);
-        // Numbers are ids; words may be ticket text, which stays in HaloPSA.
-        let arguments: Vec<String> = request
-            .arguments
-            .iter()
-            .flatten()
-            .take(10)
-            .map(|(key, value)| format!("{}={}", one_line(key, 32), value.as_i64().map_or("…".into(), |n| n.to_string())))
-            .collect();
-        let arguments = arguments.join(" ");
-        let (result, outcome, rule) = self.run(&identity, request).await;
-        METRICS.tool_calls.get_or_create(&ToolLabels { tool: known, outcome }).inc();
-        tracing::info!(
-            target: "audit", event = "ToolCalled", namespace = %identity.namespace, client = %identity.client, pod = %identity.pod,
-            ticket = ticket.as_deref().unwrap_or_default(), tool = %name, %arguments, outcome, %rule, ms = started.elapsed().as_millis() as u64,
+        let shown = one_line(&request.name, 100);
+        let arguments = request.arguments.unwrap_or_default();
+        let mut call = ToolCall { tool: shown.clone(), arguments: mask::shown(&arguments), ..ToolCall::default() };
+        let span = tracing::info_span!(
+            target: "audit", "tool_call", otel.name = %format!("tool {shown}"), tool = %shown, namespace = %identity.namespace, client = %identity.client,
+            pod = %identity.pod, arguments = %call.arguments, ticket = tracing::field::Empty, decision = tracing::field::Empty,
+            rule = tracing::field::Empty, step = tracing::field::Empty, outcome = tracing::field::Empty,
         );
-        if let Some(ticket) = ticket {
-            self.gateway.journal.add(&identity.namespace, &ticket, &identity.pod, format!("{name} {arguments}: {outcome} ({rule})"));
+        let (answer, label) = self.run(&identity, &request.name, arguments).instrument(span.clone()).await;
+        let ticket = work::held_by(&self.gateway, &identity);
+        call.outcome = answer.outcome.into();
+        call.step = answer.step;
+        call.ms = started.elapsed().as_millis() as i64;
+        if let Some(decision) = &answer.decision {
+            call.decision = format!("{:?}", decision.effect);
+            call.rule = decision.rule.clone();
         }
-        Ok(result.into())
+        span.record("ticket", ticket.as_deref().unwrap_or_default());
+        span.record("decision", &call.decision);
+        span.record("rule", &call.rule);
+        span.record("step", call.step);
+        span.record("outcome", &call.outcome);
+        METRICS.tool_calls.get_or_create(&ToolLabels { tool: label, outcome: answer.outcome }).inc();
+        let subject =
+            Subject { namespace: &identity.namespace, client: &identity.client, ticket: ticket.as_deref().unwrap_or_default(), by: &identity.pod };
+        audit::call(subject, &call);
+        if let Some(ticket) = ticket {
+            self.gateway.journal.add(&identity.namespace, &ticket, &identity.pod, call);
+        }
+        Ok(answer.result.into())
     }
+}
+
+/// What an approval is bound to, from what is stored now.
+pub fn request_hash(uid: &str, ticket: &Ticket, numbers: &[i32]) -> Option<String> {
+    let status = ticket.status.as_ref()?;
+    let steps: Option<Vec<&Step>> = numbers.iter().map(|n| status.steps.iter().find(|s| s.number == *n)).collect();
+    Some(approval::hash(uid, ticket.spec.ticket_id, status.turn, steps?))
 }

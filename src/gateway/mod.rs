@@ -2,17 +2,27 @@
 //! sees and what it may call is decided here.
 //!
 //! - [`identity`]: who asks (TokenReview)
-//! - [`work`]: claim, heartbeat, release, complete
-//! - [`mcp`]: the tools, [`tools`]: what each does
+//! - [`work`]: claim, heartbeat, release, plan, complete
+//! - [`mcp`]: the tools; [`catalog`]: which there are, [`tools`]: those that read
+//! - [`steps`]: calls that write, carried out once; [`approval`]: the request for
+//!   approval; [`runner`]: approved steps, run in order
+//! - [`model`]: the language model, with its key and its budget
 //! - [`wire`]: what goes over the wire
 
+pub mod approval;
+pub mod catalog;
 pub mod identity;
 pub mod mcp;
+pub mod model;
+pub mod runner;
+pub mod steps;
 pub mod tools;
 pub mod wire;
 pub mod work;
 
-use crate::api::{HaloPSAConnection, ImportedClient, Mode, Ticket, ToolPolicy};
+use crate::api::connection::ModelSpec;
+use crate::api::{HaloPSAConnection, ImportedClient, Mode, Ticket, ToolPolicy, ToolServer, Workflow};
+use crate::audit;
 use crate::k8s::index::TicketIndex;
 use crate::k8s::reflect;
 use crate::tenant::Tenants;
@@ -41,6 +51,9 @@ pub struct Gateway {
     pub clients: Store<ImportedClient>,
     pub tickets: Store<Ticket>,
     pub policies: Store<ToolPolicy>,
+    pub servers: Store<ToolServer>,
+    pub workflows: Store<Workflow>,
+    pub listings: catalog::Listings,
     pub index: Arc<TicketIndex>,
     pub tenants: Tenants,
     pub reviewer: Reviewer,
@@ -50,6 +63,8 @@ pub struct Gateway {
     pub settle: Duration,
     pub journal: work::PendingJournal,
     pub troubles: work::Troubles,
+    /// Every store is filled: before that no rule is known, and nothing is decided.
+    pub ready: crate::server::Ready,
 }
 
 /// A client and its connection, as an agent's request needs them.
@@ -63,6 +78,18 @@ pub struct Bound {
 
 /// Why nothing goes out for a suspended connection.
 pub const SUSPENDED: &str = "the connection is suspended; this goes on when spec.suspend is false again";
+
+impl Bound {
+    /// The HaloPSA agent we act as.
+    pub fn api_agent(&self) -> Option<i64> {
+        self.connection.status.as_ref().and_then(|s| s.api_agent.as_ref()).map(|a| a.id)
+    }
+
+    /// The client's language model, else the connection's.
+    pub fn model(&self) -> Option<&ModelSpec> {
+        self.client.spec.agent.as_ref().and_then(|a| a.model.as_ref()).or(self.connection.spec.agent.settings.model.as_ref())
+    }
+}
 
 impl Gateway {
     /// What the agent's identity binds it to.
@@ -90,7 +117,9 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/v1/work/claim", post(work::claim))
         .route("/v1/work/{ticket}/heartbeat", post(work::heartbeat))
         .route("/v1/work/{ticket}/release", post(work::release))
+        .route("/v1/work/{ticket}/plan", post(work::plan))
         .route("/v1/work/{ticket}/complete", post(work::complete))
+        .route("/v1/model/chat/completions", post(model::completions))
         .nest_service("/mcp", mcp)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(gateway.clone(), authenticate))
@@ -99,6 +128,9 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
 
 /// Every request needs an agent's token; what it says of the agent goes along with the request.
 async fn authenticate(State(gateway): State<Arc<Gateway>>, mut request: Request, next: Next) -> Response {
+    if !gateway.ready.is_ready() {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, "the gateway is starting; try again in a moment");
+    }
     let token = request
         .headers()
         .get(axum::http::header::AUTHORIZATION)
@@ -116,7 +148,7 @@ async fn authenticate(State(gateway): State<Arc<Gateway>>, mut request: Request,
                 identity::Error::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
                 _ => StatusCode::UNAUTHORIZED,
             };
-            tracing::info!(target: "audit", event = "Unauthenticated", reason = %error);
+            audit::event("Unauthenticated", audit::Subject::default(), &error.to_string());
             problem(status, error.to_string())
         }
     }

@@ -3,13 +3,17 @@
 //! - `POST /v1/work/claim` waits for a ticket: 200 [`Work`], or 204 when none came
 //! - `POST /v1/work/{ticket}/heartbeat` [`Held`]: 200, or 409 when the lease is lost
 //! - `POST /v1/work/{ticket}/release` [`Held`]: hands the ticket back
-//! - `POST /v1/work/{ticket}/complete` [`Completion`]: the plan; the gateway writes the note
+//! - `POST /v1/work/{ticket}/plan` [`PlanHandIn`]: Execute mode, before anything changes: the gateway writes the note
+//! - `POST /v1/work/{ticket}/complete` [`Completion`]: the end of the turn; queued steps are put before a technician
+//! - `POST /v1/model/chat/completions`: the language model, where one is configured (OpenAI's API)
 //! - `/mcp`: the tools, MCP over streamable HTTP, stateless
 //!
 //! Every request carries the agent's projected ServiceAccount token as bearer.
 //! Errors are [`Problem`]; 503 asks to try again.
 
 pub use crate::api::Mode;
+pub use crate::api::ticket::{StepState, WakeReason};
+pub use crate::api::workflow::WorkflowStep;
 pub use crate::ticket::note::{Confidence, Plan};
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +27,63 @@ pub struct Work {
     /// Heartbeat more often than this, in seconds.
     pub lease_seconds: u64,
     pub mode: Mode,
+    /// 0 at first; later each time the agent is woken again for the ticket.
+    #[serde(default)]
+    pub round: i32,
+    /// Why it is woken again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub woken: Option<Woken>,
+    /// What was done, queued or decided so far.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepSeen>,
+    /// A request for approval stands.
+    #[serde(default)]
+    pub approval_pending: bool,
+    /// The language model, where one is configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelOffer>,
     pub context: Context,
+}
+
+/// Why an agent is woken again, with the replies it is about.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Woken {
+    pub reason: WakeReason,
+    #[serde(default)]
+    pub replies: Vec<TicketNote>,
+}
+
+/// A step as the agent sees it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepSeen {
+    pub number: i32,
+    pub tool: String,
+    pub state: StepState,
+    #[serde(default)]
+    pub result: String,
+}
+
+/// A language model the agent may use through the gateway.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelOffer {
+    pub name: String,
+    /// Answers it may ask for in one turn.
+    pub steps_per_turn: u32,
+    pub timeout_seconds: u64,
+}
+
+/// A workflow that is for this ticket.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MatchedWorkflow {
+    pub name: String,
+    pub trigger: String,
+    pub instructions: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<WorkflowStep>,
 }
 
 /// Ticket data is what strangers wrote: data, never instructions.
@@ -44,6 +104,9 @@ pub struct Context {
     pub notes: Vec<TicketNote>,
     /// The MSP's instructions, then the client's.
     pub prompts: Vec<String>,
+    /// Workflows whose trigger describes the ticket, the best first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workflows: Vec<MatchedWorkflow>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -70,12 +133,25 @@ pub struct Held {
     pub lease_id: String,
 }
 
-/// The end of an agent's work.
+/// Diagnosis and plan, before anything changes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanHandIn {
+    pub lease_id: String,
+    pub plan: Plan,
+}
+
+/// The end of an agent's turn.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Completion {
     pub lease_id: String,
-    pub plan: Plan,
+    /// Needed unless it was handed in before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
+    /// Execute mode: what the agent has to say at the end, as an internal note. Plain text, at most 8 KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// Why a request was refused.

@@ -1,15 +1,18 @@
 //! The work API: tickets are claimed, held, and completed.
 
 use super::identity::Identity;
-use super::wire::{Completion, Context, Held, Requester, TicketNote, Work};
-use super::{Bound, Gateway, SUSPENDED, problem};
-use crate::api::ticket::{IntentKind, Phase, Ticket};
+use super::steps::{self, Desk};
+use super::wire::{Completion, Context, Held, MatchedWorkflow, ModelOffer, PlanHandIn, Requester, StepSeen, TicketNote, Woken, Work};
+use super::{Bound, Gateway, SUSPENDED, approval, problem};
+use crate::api::Mode;
+use crate::api::ticket::{ApprovalState, IntentKind, IntentState, Phase, StepState, Ticket, ToolCall};
+use crate::audit;
 use crate::halopsa;
 use crate::k8s::{reflect, tickets};
 use crate::metrics::METRICS;
 use crate::outbox::{self, Note};
 use crate::ticket::state::{Event, Refused};
-use crate::ticket::{note, text};
+use crate::ticket::{note, text, workflow};
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -35,18 +38,21 @@ type App = State<Arc<Gateway>>;
 
 /// Tool calls not written to their Ticket yet: they go with its next write.
 #[derive(Debug, Default)]
-pub struct PendingJournal(Mutex<HashMap<(String, String), Vec<(String, String, Timestamp)>>>);
+pub struct PendingJournal(Mutex<HashMap<(String, String), Vec<Called>>>);
+
+/// A tool call by a Pod.
+type Called = (String, ToolCall, Timestamp);
 
 impl PendingJournal {
-    pub fn add(&self, namespace: &str, ticket: &str, by: &str, detail: String) {
+    pub fn add(&self, namespace: &str, ticket: &str, by: &str, call: ToolCall) {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let entries = map.entry((namespace.into(), ticket.into())).or_default();
         if entries.len() < MAX_PENDING {
-            entries.push((by.into(), detail, Timestamp::now()));
+            entries.push((by.into(), call, Timestamp::now()));
         }
     }
 
-    fn take(&self, namespace: &str, ticket: &str) -> Vec<(String, String, Timestamp)> {
+    fn take(&self, namespace: &str, ticket: &str) -> Vec<Called> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&(namespace.into(), ticket.into())).unwrap_or_default()
     }
 }
@@ -75,7 +81,7 @@ impl Troubles {
     }
 }
 
-fn api(gateway: &Gateway, identity: &Identity) -> Api<Ticket> {
+pub fn api(gateway: &Gateway, identity: &Identity) -> Api<Ticket> {
     Api::namespaced(gateway.kube.clone(), &identity.namespace)
 }
 
@@ -147,16 +153,35 @@ async fn hand_out(gateway: &Gateway, identity: &Identity, bound: &Bound, ticket:
     };
     let mut unclaimed =
         Unclaimed { held: Some((api.clone(), ticket.clone(), Event::Released { lease: lease.clone(), holder: identity.pod.clone() })) };
-    let gathered = gather(bound, &halo, ticket.spec.ticket_id).await?;
+    let status = ticket.status.clone().unwrap_or_default();
+    let wake = status.wake.clone();
+    let gathered = gather(gateway, bound, &halo, ticket.spec.ticket_id, wake.as_ref().map(|w| w.replies.as_slice()).unwrap_or_default()).await?;
     unclaimed.held = None;
     match gathered {
-        Gathered::Context(context) => Ok(Some(Work {
-            ticket: ticket.name_any(),
-            lease_id: lease,
-            lease_seconds: LEASE.as_secs().unsigned_abs(),
-            mode: bound.mode,
-            context: *context,
-        })),
+        Gathered::Context(context, replies) => {
+            let model = bound.model().map(|m| ModelOffer {
+                name: m.name.clone(),
+                steps_per_turn: m.limits.steps_per_turn,
+                timeout_seconds: std::time::Duration::from(m.limits.timeout).as_secs(),
+            });
+            Ok(Some(Work {
+                ticket: ticket.name_any(),
+                lease_id: lease,
+                lease_seconds: LEASE.as_secs().unsigned_abs(),
+                mode: bound.mode,
+                round: status.round,
+                woken: wake.map(|w| Woken { reason: w.reason, replies }),
+                steps: status
+                    .steps
+                    .iter()
+                    .filter(|s| s.turn == status.turn)
+                    .map(|s| StepSeen { number: s.number, tool: s.tool.clone(), state: s.state, result: s.result.clone().unwrap_or_default() })
+                    .collect(),
+                approval_pending: status.approval_is(ApprovalState::Requested),
+                model,
+                context: *context,
+            }))
+        }
         Gathered::NoWork { reason, message } => {
             tickets::transition(&api, &ticket, &[Event::Ignored { reason, message }], "gateway").await?;
             Ok(None)
@@ -182,12 +207,12 @@ impl Drop for Unclaimed {
 }
 
 enum Gathered {
-    Context(Box<Context>),
+    Context(Box<Context>, Vec<TicketNote>),
     NoWork { reason: &'static str, message: String },
 }
 
 /// What an agent starts with, read from HaloPSA now.
-async fn gather(bound: &Bound, halo: &halopsa::Client, ticket_id: i64) -> Result<Gathered, halopsa::Error> {
+async fn gather(gateway: &Gateway, bound: &Bound, halo: &halopsa::Client, ticket_id: i64, wanted: &[i64]) -> Result<Gathered, halopsa::Error> {
     let ticket = match halo.ticket(ticket_id).await {
         Ok(ticket) => ticket,
         Err(halopsa::Error::NotFound { .. }) => {
@@ -203,21 +228,21 @@ async fn gather(bound: &Bound, halo: &halopsa::Client, ticket_id: i64) -> Result
     }
     let mut actions = halo.actions(ticket_id, NOTES).await?;
     actions.reverse();
-    let notes = actions
-        .into_iter()
-        .filter(|a| !a.note.trim().is_empty())
-        .map(|a| TicketNote {
-            who: text::one_line(&a.who, 100),
-            internal: a.hiddenfromuser,
-            at: a.datetime.map(|t| t.to_string()),
-            text: text::cut(&text::plain(&a.note), MAX_NOTE).to_string(),
-        })
-        .collect();
+    let shown = |a: &halopsa::types::Action| TicketNote {
+        who: text::one_line(&a.who, 100),
+        internal: a.hiddenfromuser,
+        at: a.datetime.map(|t| t.to_string()),
+        text: text::cut(&text::plain(&a.note), MAX_NOTE).to_string(),
+    };
+    let replies = actions.iter().filter(|a| wanted.contains(&a.id)).map(shown).collect();
+    let notes = actions.iter().filter(|a| !a.note.trim().is_empty()).map(shown).collect();
     let details = if ticket.details.trim().is_empty() { text::from_html(&ticket.details_html) } else { text::from_html(&ticket.details) };
     let prompts = [bound.connection.spec.prompt.clone(), bound.client.spec.prompt.clone()];
-    Ok(Gathered::Context(Box::new(Context {
+    let subject = text::one_line(&ticket.summary, 500);
+    let workflows = workflows_for(gateway, bound, &subject, &details);
+    let context = Box::new(Context {
         ticket_id,
-        subject: text::one_line(&ticket.summary, 500),
+        subject,
         details,
         requester: Requester {
             user_id: ticket.user_id,
@@ -231,7 +256,26 @@ async fn gather(bound: &Bound, halo: &halopsa::Client, ticket_id: i64) -> Result
         category: text::one_line(&ticket.category_1, 200),
         notes,
         prompts: prompts.into_iter().flatten().collect(),
-    })))
+        workflows,
+    });
+    Ok(Gathered::Context(context, replies))
+}
+
+/// The active workflows whose trigger describes the ticket.
+fn workflows_for(gateway: &Gateway, bound: &Bound, subject: &str, details: &str) -> Vec<MatchedWorkflow> {
+    let (namespace, connection) = (bound.connection.namespace(), bound.connection.name_any());
+    let all = gateway.workflows.state_filter(|w| w.namespace() == namespace && w.spec.connection_ref.name == connection);
+    let names: Vec<String> = all.iter().map(|w| w.name_any()).collect();
+    let named: Vec<(&str, &crate::api::WorkflowSpec)> = names.iter().map(String::as_str).zip(all.iter().map(|w| &w.spec)).collect();
+    workflow::matching(&named, &bound.client.name_any(), subject, details)
+        .into_iter()
+        .map(|(name, spec)| MatchedWorkflow {
+            name: name.to_string(),
+            trigger: spec.trigger.clone(),
+            instructions: spec.instructions.clone(),
+            steps: spec.steps.clone().unwrap_or_default(),
+        })
+        .collect()
 }
 
 pub async fn heartbeat(State(gateway): App, Extension(identity): Extension<Identity>, Path(name): Path<String>, Json(held): Json<Held>) -> Response {
@@ -252,69 +296,215 @@ pub async fn release(State(gateway): App, Extension(identity): Extension<Identit
     answer(tickets::transition(&api(&gateway, &identity), &ticket, &[event], &identity.pod).await)
 }
 
-/// Writes the plan as one internal note and ends the work.
+/// Writes the plan as one internal note. The work goes on.
+pub async fn plan(State(gateway): App, Extension(identity): Extension<Identity>, Path(name): Path<String>, Json(given): Json<PlanHandIn>) -> Response {
+    let turn = match Turn::begin(&gateway, &identity, &name, &given.lease_id).await {
+        Ok(turn) => turn,
+        Err(response) => return *response,
+    };
+    if turn.bound.mode != Mode::Execute || turn.status().mode != Some(Mode::Execute) {
+        return problem(StatusCode::UNPROCESSABLE_ENTITY, "the ticket is worked on in Plan mode: hand the plan in with complete");
+    }
+    let plan = given.plan.bounded();
+    if plan.is_empty() {
+        return problem(StatusCode::UNPROCESSABLE_ENTITY, EMPTY_PLAN);
+    }
+    match turn.post_plan(&plan, &[]).await {
+        Ok(_) => StatusCode::OK.into_response(),
+        Err(response) => *response,
+    }
+}
+
+const EMPTY_PLAN: &str = "the plan is empty: say what is asked, and what was found, would be done, or has to be asked";
+
+/// Ends the agent's turn: its words on the ticket, its queued steps before a technician.
 pub async fn complete(
     State(gateway): App,
     Extension(identity): Extension<Identity>,
     Path(name): Path<String>,
     Json(completion): Json<Completion>,
 ) -> Response {
-    let plan = completion.plan.bounded();
-    if plan.is_empty() {
-        return problem(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "the plan is empty: say what is asked, and what was found, would be done, or has to be asked",
-        );
-    }
-    let (bound, ticket) = match (gateway.bound(&identity), own_ticket(&gateway, &identity, &name).await) {
-        (Ok(bound), Ok(ticket)) => (bound, ticket),
-        (Err(why), _) => return unavailable(why, 5),
-        (_, Err(response)) => return *response,
+    let plan = completion.plan.map(|p| p.bounded()).filter(|p| !p.is_empty());
+    let message = completion.message.map(|m| text::plain(&m)).filter(|m| !m.trim().is_empty());
+    let mut turn = match Turn::begin(&gateway, &identity, &name, &completion.lease_id).await {
+        Ok(turn) => turn,
+        Err(response) => return *response,
     };
-    if bound.connection.spec.suspend {
-        return unavailable(SUSPENDED, 10);
-    }
-    let api = api(&gateway, &identity);
-    let status = ticket.status.clone().unwrap_or_default();
-    let held = status.phase == Phase::Working && status.lease.as_ref().is_some_and(|l| l.id == completion.lease_id);
-    if !held {
-        return problem(StatusCode::CONFLICT, Refused::LeaseLost.to_string());
-    }
-    let halo = match gateway.tenants.client(&bound.connection).await {
-        Ok(halo) => halo,
-        Err(error) => return unavailable(&error.to_string(), 5),
-    };
-    // A ticket that was moved or closed while the agent thought gets no note.
-    match gather_again(&bound, &halo, ticket.spec.ticket_id).await {
-        Ok(None) => {}
-        Ok(Some((reason, message))) => return answer(tickets::transition(&api, &ticket, &[Event::Ignored { reason, message }], "gateway").await),
-        Err(error) => return unavailable(&error.to_string(), 5),
-    }
-    let entries = gateway.journal.take(&identity.namespace, &name);
-    let ticket = if entries.is_empty() { ticket } else { journaled(ticket, &entries) };
-    let uid = bound.connection.metadata.uid.as_deref().unwrap_or_default();
-    let marker = note::marker(uid, ticket.spec.ticket_id, status.turn, note::PLAN);
-    let html = note::plan_html(&plan, status.mode.unwrap_or(bound.mode), &marker);
-    let note = Note {
-        kind: IntentKind::PlanNote,
-        marker: &marker,
-        html: &html,
-        outcome: &bound.connection.spec.notes,
-        api_agent: bound.connection.status.as_ref().and_then(|s| s.api_agent.as_ref()).map(|a| a.id),
-        by: &identity.pod,
-        settle: gateway.settle,
-        patience: PATIENCE,
-    };
-    match outbox::post_once(&api, &halo, &ticket, &note, &[Event::Completed { lease: completion.lease_id }]).await {
-        Ok(_) => {
+    match turn.end(plan, message).await {
+        Ok(()) => {
             METRICS.completions.inc();
             StatusCode::OK.into_response()
         }
-        Err(outbox::Error::Ticket(error)) => answer(Err(error)),
-        Err(error) => {
-            tracing::warn!(namespace = %identity.namespace, ticket = %name, %error, "the note is not posted yet");
-            unavailable(&error.to_string(), 3)
+        Err(response) => *response,
+    }
+}
+
+/// An agent's turn on the ticket it holds.
+struct Turn<'a> {
+    gateway: &'a Gateway,
+    identity: &'a Identity,
+    lease: &'a str,
+    bound: Bound,
+    halo: halopsa::Client,
+    api: Api<Ticket>,
+    ticket: Ticket,
+}
+
+impl<'a> Turn<'a> {
+    /// Checks that the lease is held and the ticket still work.
+    async fn begin(gateway: &'a Gateway, identity: &'a Identity, name: &str, lease: &'a str) -> Result<Self, Box<Response>> {
+        let (bound, ticket) = match (gateway.bound(identity), own_ticket(gateway, identity, name).await) {
+            (Ok(bound), Ok(ticket)) => (bound, ticket),
+            (Err(why), _) => return Err(Box::new(unavailable(why, 5))),
+            (_, Err(response)) => return Err(response),
+        };
+        if bound.connection.spec.suspend {
+            return Err(Box::new(unavailable(SUSPENDED, 10)));
         }
+        let status = ticket.status.clone().unwrap_or_default();
+        if status.phase != Phase::Working || status.lease.as_ref().is_none_or(|l| l.id != lease) {
+            return Err(Box::new(problem(StatusCode::CONFLICT, Refused::LeaseLost.to_string())));
+        }
+        let halo = gateway.tenants.client(&bound.connection).await.map_err(|error| Box::new(unavailable(&error.to_string(), 5)))?;
+        let api = api(gateway, identity);
+        // A ticket that was moved or closed while the agent thought gets no note.
+        match gather_again(&bound, &halo, ticket.spec.ticket_id).await {
+            Ok(None) => {}
+            Ok(Some((reason, message))) => {
+                return Err(Box::new(answer(tickets::transition(&api, &ticket, &[Event::Ignored { reason, message }], "gateway").await)));
+            }
+            Err(error) => return Err(Box::new(unavailable(&error.to_string(), 5))),
+        }
+        let ticket = gateway.with_journal(&identity.namespace, ticket);
+        Ok(Self { gateway, identity, lease, bound, halo, api, ticket })
+    }
+
+    fn status(&self) -> crate::api::TicketStatus {
+        self.ticket.status.clone().unwrap_or_default()
+    }
+
+    fn uid(&self) -> &str {
+        self.bound.connection.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    fn marker(&self, tag: &str) -> String {
+        note::marker(self.uid(), self.ticket.spec.ticket_id, self.status().turn, tag)
+    }
+
+    fn planned(&self) -> bool {
+        let status = self.status();
+        status.intents.iter().any(|i| i.turn == status.turn && i.kind == IntentKind::PlanNote && i.state == IntentState::Posted)
+    }
+
+    /// Posts a note of ours once, whatever crashes, and applies what follows from it.
+    async fn post(&self, kind: IntentKind, tag: &str, html: &str, then: &[Event]) -> Result<Ticket, Box<Response>> {
+        let marker = self.marker(tag);
+        let note = Note {
+            kind,
+            marker: &marker,
+            html,
+            outcome: &self.bound.connection.spec.notes,
+            api_agent: self.bound.api_agent(),
+            by: &self.identity.pod,
+            settle: self.gateway.settle,
+            patience: PATIENCE,
+        };
+        outbox::post_once(&self.api, &self.halo, &self.ticket, &note, then).await.map_err(|error| match error {
+            outbox::Error::Ticket(error) => Box::new(answer(Err(error))),
+            error => {
+                tracing::warn!(namespace = %self.identity.namespace, ticket = %self.ticket.name_any(), %error, "the note is not posted yet");
+                Box::new(unavailable(&error.to_string(), 3))
+            }
+        })
+    }
+
+    async fn post_plan(&self, plan: &note::Plan, then: &[Event]) -> Result<Ticket, Box<Response>> {
+        let mode = self.status().mode.unwrap_or(self.bound.mode);
+        let html = note::plan_html(plan, mode, &self.marker(note::PLAN));
+        self.post(IntentKind::PlanNote, note::PLAN, &html, then).await
+    }
+
+    async fn end(&mut self, plan: Option<note::Plan>, message: Option<String>) -> Result<(), Box<Response>> {
+        let completed = Event::Completed { lease: self.lease.to_string() };
+        let status = self.status();
+        if status.mode != Some(Mode::Execute) {
+            let Some(plan) = plan else { return Err(Box::new(problem(StatusCode::UNPROCESSABLE_ENTITY, EMPTY_PLAN))) };
+            self.post_plan(&plan, &[completed]).await?;
+            return Ok(());
+        }
+        if !self.planned() {
+            let Some(plan) = plan else { return Err(Box::new(problem(StatusCode::UNPROCESSABLE_ENTITY, EMPTY_PLAN))) };
+            self.ticket = self.post_plan(&plan, &[]).await?;
+        }
+        // What may or may not have been sent is found out before the turn ends.
+        let running: Vec<i32> = self.status().steps.iter().filter(|s| s.state == StepState::Running).map(|s| s.number).collect();
+        for number in running {
+            let desk = Desk {
+                gateway: self.gateway,
+                api: self.api.clone(),
+                bound: &self.bound,
+                halo: &self.halo,
+                by: &self.identity.pod,
+                lease: self.lease,
+                patience: PATIENCE,
+            };
+            match desk.run(&self.ticket, number, false).await {
+                Ok((ticket, _)) => self.ticket = ticket,
+                Err(steps::Error::Ticket(error)) => return Err(Box::new(answer(Err(error)))),
+                Err(error) => return Err(Box::new(unavailable(&error.to_string(), 3))),
+            }
+        }
+        if let Some(message) = message {
+            let tag = note::round_tag(status.round);
+            let html = note::round_html(&message, &self.marker(&tag));
+            self.ticket = self.post(IntentKind::RoundNote, &tag, &html, &[]).await?;
+        }
+        let status = self.status();
+        let proposed = status.steps.iter().any(|s| s.turn == status.turn && s.state == StepState::Proposed);
+        let stands = status.approval_is(ApprovalState::Requested);
+        if proposed || status.approval_is(ApprovalState::Preparing) {
+            return self.ask(stands).await;
+        }
+        let event = if stands { Event::TurnEnded { lease: self.lease.to_string() } } else { completed };
+        let outcome = tickets::transition(&self.api, &self.ticket, &[event], &self.identity.pod).await;
+        outcome.map(|_| ()).map_err(|error| Box::new(answer(Err(error))))
+    }
+
+    /// Puts the queued steps before the assigned technician: one action that lists them exactly.
+    async fn ask(&mut self, replaces: bool) -> Result<(), Box<Response>> {
+        let later = |error: String| Box::new(unavailable(&error, 3));
+        let request = approval::prepare(&self.bound, &self.halo, &self.ticket, replaces).await.map_err(|e| later(e.to_string()))?;
+        let tag = note::request_tag(&request.approval.hash);
+        if !self.status().approval.as_ref().is_some_and(|a| a.state == ApprovalState::Preparing && a.hash == request.approval.hash) {
+            let event = Event::ApprovalPrepared { lease: self.lease.to_string(), approval: Box::new(request.approval.clone()) };
+            let prepared = tickets::transition(&self.api, &self.ticket, &[event], &self.identity.pod).await;
+            self.ticket = prepared.map_err(|error| Box::new(answer(Err(error))))?;
+            crate::crash::point(&self.identity.namespace, "request.prepared").await;
+        }
+        let html = request.html(&self.marker(&tag));
+        let posted = self.post(IntentKind::ApprovalRequest, &tag, &html, &[]).await?;
+        let marker = self.marker(&tag);
+        let action_id = posted.status.as_ref().and_then(|s| s.intents.iter().find(|i| i.marker == marker)?.action_id);
+        // Replies count from the request on, so its id has to be known.
+        let action_id = match action_id {
+            Some(id) => id,
+            None => {
+                let actions = self.halo.actions(self.ticket.spec.ticket_id, 100).await.map_err(|e| later(e.to_string()))?;
+                outbox::find(&actions, &marker, self.bound.api_agent()).map(|a| a.id).ok_or_else(|| later("HaloPSA does not show the request yet".into()))?
+            }
+        };
+        let event = Event::ApprovalRequested { lease: self.lease.to_string(), action_id: Some(action_id) };
+        let stored = tickets::transition(&self.api, &posted, &[event], &self.identity.pod).await.map_err(|error| Box::new(answer(Err(error))))?;
+        METRICS.approvals.get_or_create(&crate::metrics::ApprovalLabels { outcome: "requested" }).inc();
+        let detail = format!("request {} for {} steps, action {action_id}", request.approval.number, request.approval.steps.len());
+        let subject = audit::Subject {
+            namespace: &self.identity.namespace,
+            client: &self.identity.client,
+            ticket: &stored.name_any(),
+            by: &self.identity.pod,
+        };
+        audit::event("ApprovalRequested", subject, &detail);
+        Ok(())
     }
 }
 
@@ -330,11 +520,19 @@ async fn gather_again(bound: &Bound, halo: &halopsa::Client, ticket_id: i64) -> 
     }
 }
 
+impl Gateway {
+    /// A Ticket with the tool calls that are not in its journal yet.
+    pub fn with_journal(&self, namespace: &str, ticket: Ticket) -> Ticket {
+        let entries = self.journal.take(namespace, &ticket.name_any());
+        if entries.is_empty() { ticket } else { journaled(ticket, &entries) }
+    }
+}
+
 /// The tool calls of this work in the Ticket's journal, to be stored with its next write.
-fn journaled(mut ticket: Ticket, entries: &[(String, String, Timestamp)]) -> Ticket {
+fn journaled(mut ticket: Ticket, entries: &[Called]) -> Ticket {
     let mut status = ticket.status.clone().unwrap_or_default();
-    for (by, detail, at) in entries {
-        status.record("ToolCalled", by, Some(detail.clone()), *at);
+    for (by, call, at) in entries {
+        status.record_call(call, by, *at);
     }
     ticket.status = Some(status);
     ticket
@@ -349,7 +547,9 @@ async fn own_ticket(gateway: &Gateway, identity: &Identity, name: &str) -> Resul
     let own = ticket.filter(|t| t.spec.client_ref.as_ref().is_some_and(|c| c.name == identity.client));
     own.ok_or_else(|| {
         // Whether another client has a ticket of this name is none of its business.
-        tracing::info!(target: "audit", event = "Refused", namespace = %identity.namespace, client = %identity.client, pod = %identity.pod, ticket = %text::one_line(name, 100), reason = "not a ticket of this client");
+        let shown = text::one_line(name, 100);
+        let subject = audit::Subject { namespace: &identity.namespace, client: &identity.client, ticket: &shown, by: &identity.pod };
+        audit::event("Refused", subject, "not a ticket of this client");
         Box::new(problem(StatusCode::NOT_FOUND, "your client has no such ticket"))
     })
 }

@@ -3,7 +3,7 @@
 use super::client::{Client, Priority};
 use super::error::Error;
 use super::lenient;
-use super::types::{Action, Agent, Article, Asset, HaloClient, Notification, Ticket, User, Webhook, WebhookEvent};
+use super::types::{Action, Agent, Article, Asset, HaloClient, Named, Notification, PriorityRow, Ticket, User, Webhook, WebhookEvent};
 use k8s_openapi::jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -102,23 +102,66 @@ impl Client {
         Ok(rows(self.get("/KBArticle", &query, Priority::Ticket).await?, "articles"))
     }
 
+    /// A ticket's actions as people wrote them, newest first, with their HTML.
+    pub async fn replies(&self, ticket: i64, count: usize) -> Result<Vec<Action>, Error> {
+        let query = [("ticket_id", ticket.to_string()), ("count", count.to_string()), ("includehtmlnote", "true".into())];
+        Ok(rows(self.get("/Actions", &query, Priority::Ticket).await?, "actions"))
+    }
+
+    pub async fn statuses(&self) -> Result<Vec<Named>, Error> {
+        Ok(rows(self.get("/Status", &[], Priority::Ticket).await?, "statuses"))
+    }
+
+    pub async fn teams(&self) -> Result<Vec<Named>, Error> {
+        Ok(rows(self.get("/Team", &[], Priority::Ticket).await?, "teams"))
+    }
+
+    pub async fn ticket_types(&self) -> Result<Vec<Named>, Error> {
+        Ok(rows(self.get("/TicketType", &[], Priority::Ticket).await?, "tickettypes"))
+    }
+
+    /// Technicians the API agent may see.
+    pub async fn agents(&self) -> Result<Vec<Agent>, Error> {
+        Ok(rows(self.get("/Agent", &[], Priority::Ticket).await?, "agents"))
+    }
+
+    pub async fn priorities(&self) -> Result<Vec<PriorityRow>, Error> {
+        Ok(rows(self.get("/Priority", &[], Priority::Ticket).await?, "priorities"))
+    }
+
+    pub async fn article(&self, id: i64) -> Result<Article, Error> {
+        one(self.get(&format!("/KBArticle/{id}"), &[], Priority::Ticket).await?, "GET /KBArticle/{id}")
+    }
+
     /// Posts an internal note; HaloPSA's id of the action. Sent once: after an
     /// uncertain error look for the note's marker before sending again.
     pub async fn post_internal_note(&self, ticket: i64, outcome: &str, fallback: i64, html: &str) -> Result<Option<i64>, Error> {
-        let note = |outcome: (&str, Value)| {
-            let mut action = json!({"ticket_id": ticket, "note_html": html, "hiddenfromuser": true, "sendemail": false});
+        let note = json!({"note_html": html, "hiddenfromuser": true, "sendemail": false});
+        self.post_action(ticket, outcome, Some(fallback), note).await
+    }
+
+    /// Posts an action with these fields. Sent once, as above.
+    pub async fn post_action(&self, ticket: i64, outcome: &str, fallback: Option<i64>, fields: Value) -> Result<Option<i64>, Error> {
+        let with = |outcome: (&str, Value)| {
+            let mut action = fields.clone();
+            action["ticket_id"] = ticket.into();
             action[outcome.0] = outcome.1;
             vec![action]
         };
-        let reply = match self.post("/Actions", note(("outcome", outcome.into())), Priority::Ticket).await {
+        let reply = match (self.post("/Actions", with(("outcome", outcome.into())), Priority::Ticket).await, fallback) {
             // The tenant has no action of this name, or renamed it.
-            Err(Error::Rejected { detail, .. }) if detail.to_ascii_lowercase().contains("outcome") => {
-                self.post("/Actions", note(("outcome_id", fallback.into())), Priority::Ticket).await?
+            (Err(Error::Rejected { detail, .. }), Some(fallback)) if detail.to_ascii_lowercase().contains("outcome") => {
+                self.post("/Actions", with(("outcome_id", fallback.into())), Priority::Ticket).await?
             }
-            other => other?,
+            (other, _) => other?,
         };
         let action = first(&reply);
         Ok(action.get("id").and_then(lenient::integer).filter(|id| *id > 0))
+    }
+
+    /// Creates a ticket, or with an id changes just the fields given. Sent once, as above.
+    pub async fn post_ticket(&self, ticket: Value) -> Result<Ticket, Error> {
+        one(self.post("/Tickets", vec![ticket], Priority::Ticket).await?, "POST /Tickets")
     }
 
     pub async fn webhooks(&self) -> Result<Vec<Webhook>, Error> {

@@ -40,6 +40,16 @@ pub struct Ticket {
     pub priority_name: String,
     #[serde(deserialize_with = "lenient::string")]
     pub category_1: String,
+    #[serde(deserialize_with = "lenient::opt_i64")]
+    pub tickettype_id: Option<i64>,
+    #[serde(deserialize_with = "lenient::string")]
+    pub tickettype_name: String,
+    #[serde(deserialize_with = "lenient::opt_i64")]
+    pub sla_id: Option<i64>,
+    #[serde(deserialize_with = "lenient::opt_i64")]
+    pub site_id: Option<i64>,
+    #[serde(deserialize_with = "lenient::opt_i64")]
+    pub parent_id: Option<i64>,
     #[serde(deserialize_with = "lenient::opt_time")]
     pub dateoccurred: Option<Timestamp>,
     #[serde(deserialize_with = "lenient::opt_time")]
@@ -72,8 +82,41 @@ pub struct Action {
     pub datetime: Option<Timestamp>,
     #[serde(deserialize_with = "lenient::string")]
     pub note: String,
+    /// Absent from lists unless asked for.
+    #[serde(deserialize_with = "lenient::string")]
+    pub note_html: String,
     #[serde(deserialize_with = "lenient::bool")]
     pub hiddenfromuser: bool,
+    /// `I` for an e-mail that came in.
+    #[serde(deserialize_with = "lenient::string")]
+    pub emaildirection: String,
+    /// Whom the action assigned the ticket to.
+    #[serde(deserialize_with = "lenient::opt_i64")]
+    pub new_agent: Option<i64>,
+}
+
+/// A row of a look-up list: a status, a team, a ticket type.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Named {
+    #[serde(deserialize_with = "lenient::i64")]
+    pub id: i64,
+    #[serde(deserialize_with = "lenient::string")]
+    pub name: String,
+}
+
+/// A priority. One row for each SLA; `id` is a UUID, tickets use `priorityid`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PriorityRow {
+    #[serde(deserialize_with = "lenient::i64")]
+    pub priorityid: i64,
+    #[serde(deserialize_with = "lenient::opt_i64")]
+    pub slaid: Option<i64>,
+    #[serde(deserialize_with = "lenient::string")]
+    pub name: String,
+    #[serde(deserialize_with = "lenient::bool")]
+    pub ishidden: bool,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -118,6 +161,20 @@ pub struct Agent {
     #[serde(deserialize_with = "lenient::i64")]
     pub id: i64,
     #[serde(deserialize_with = "lenient::string")]
+    pub name: String,
+    #[serde(deserialize_with = "lenient::string")]
+    pub team: String,
+    #[serde(deserialize_with = "lenient::bool")]
+    pub isdisabled: bool,
+    /// Further teams the agent is in.
+    pub teams: Option<Vec<AgentTeam>>,
+}
+
+/// An agent's membership in a team.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct AgentTeam {
+    #[serde(deserialize_with = "lenient::string", alias = "team_name")]
     pub name: String,
 }
 

@@ -44,6 +44,8 @@ struct Inner {
     entries: HashMap<Key, Entry>,
     by_client: HashMap<Key, BTreeSet<String>>,
     by_ticket: HashMap<(String, String, i64), BTreeSet<String>>,
+    /// Those that wait for a technician or for their approved steps to be run.
+    awaiting: BTreeSet<Key>,
     /// Names seen since a watch (re)started.
     fresh: Option<BTreeSet<Key>>,
 }
@@ -110,6 +112,17 @@ impl TicketIndex {
         found.into_iter().map(|(_, name)| name.clone()).collect()
     }
 
+    /// Tickets that wait for a technician, or for their approved steps to be run.
+    pub fn awaiting(&self) -> Vec<Key> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).awaiting.iter().cloned().collect()
+    }
+
+    /// How many of a connection's tickets wait for a technician.
+    pub fn awaiting_of(&self, namespace: &str, connection: &str) -> usize {
+        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        inner.awaiting.iter().filter(|key| inner.entries.get(*key).is_some_and(|e| e.halo.0 == namespace && e.halo.1 == connection)).count()
+    }
+
     /// Every Ticket that stands for this ticket of HaloPSA.
     pub fn of_halo_ticket(&self, namespace: &str, connection: &str, ticket_id: i64) -> Vec<String> {
         let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
@@ -137,11 +150,15 @@ impl Inner {
             self.by_client.entry(client.clone()).or_default().insert(key.1.clone());
         }
         self.by_ticket.entry(entry.halo.clone()).or_default().insert(key.1.clone());
+        if entry.phase == Phase::AwaitingApproval {
+            self.awaiting.insert(key.clone());
+        }
         self.entries.insert(key, entry);
     }
 
     fn remove(&mut self, key: &Key) {
         let Some(entry) = self.entries.remove(key) else { return };
+        self.awaiting.remove(key);
         if let Some(client) = &entry.client
             && let Some(names) = self.by_client.get_mut(client)
         {

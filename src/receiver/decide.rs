@@ -30,6 +30,10 @@ pub enum Step {
         closed: Option<bool>,
         reopen: bool,
     },
+    /// Something happened on a ticket that waits for a technician: its replies are to be read.
+    Look {
+        ticket: String,
+    },
     NotImported {
         client_id: i64,
     },
@@ -51,6 +55,10 @@ pub fn decide(event: &Event, known: &Known<'_>) -> Vec<Step> {
             (halo_client_id.is_some() || closed.is_some()).then(|| Step::Update { ticket: ticket.name_any(), halo_client_id, closed, reopen })
         })
         .collect();
+    let waits = |t: &&&Ticket| t.status.as_ref().is_some_and(|s| s.phase == Phase::AwaitingApproval);
+    if !gone {
+        steps.extend(known.tickets.iter().filter(waits).map(|t| Step::Look { ticket: t.name_any() }));
+    }
     if !matches!(event.kind, Kind::New | Kind::Updated) && !moved(event, known) {
         return steps;
     }

@@ -5,7 +5,7 @@
 
 pub mod decide;
 
-use crate::api::ticket::{REOPEN_ANNOTATION, Source, Ticket, TicketSpec};
+use crate::api::ticket::{LOOK_ANNOTATION, REOPEN_ANNOTATION, Source, Ticket, TicketSpec};
 use crate::api::{HaloPSAConnection, LocalRef};
 use crate::halopsa::webhook;
 use crate::k8s::index::{ClientIndex, TicketIndex};
@@ -194,6 +194,17 @@ impl Receiver {
                         let request = format!("halopsa-{}", uuid::Uuid::new_v4());
                         patch["metadata"] = json!({"annotations": {REOPEN_ANNOTATION: request}});
                     }
+                    let params = PatchParams { field_manager: Some(names::RECEIVER.into()), ..PatchParams::default() };
+                    match api.patch(&ticket, &params, &Patch::Merge(patch)).await {
+                        Err(error) if k8s::is_not_found(&error) => {}
+                        other => {
+                            other?;
+                        }
+                    }
+                    WebhookResult::Stored
+                }
+                Step::Look { ticket } => {
+                    let patch = json!({"metadata": {"annotations": {LOOK_ANNOTATION: uuid::Uuid::new_v4().to_string()}}});
                     let params = PatchParams { field_manager: Some(names::RECEIVER.into()), ..PatchParams::default() };
                     match api.patch(&ticket, &params, &Patch::Merge(patch)).await {
                         Err(error) if k8s::is_not_found(&error) => {}

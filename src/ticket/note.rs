@@ -44,6 +44,9 @@ impl Confidence {
 
 const MAX_LINES: usize = 20;
 const MAX_LINE: usize = 600;
+/// A value in a request is shown whole: a technician approves what is there.
+const MAX_VALUE: usize = 8192;
+pub const MAX_MESSAGE: usize = 8192;
 
 impl Plan {
     /// The plan cut to what a technician reads and HaloPSA stores.
@@ -113,15 +116,125 @@ pub fn plan_html(plan: &Plan, mode: Mode, marker: &str) -> String {
     html
 }
 
-/// The internal note that says why nobody worked on the ticket.
-pub fn failure_html(reason: &str, marker: &str) -> String {
+/// The internal note that says why nobody worked on the ticket, and what had been done by then.
+pub fn failure_html(reason: &str, done: &[Listed], marker: &str) -> String {
     let mut html = String::from("<p><b>Rallied: this ticket needs a technician</b></p>");
-    html.push_str(&format!(
-        "<p>The agent could not finish its diagnosis and has stopped. Nothing was changed. Reason: {}</p>",
-        escape(&one_line(reason, MAX_LINE))
-    ));
+    let changed = if done.is_empty() { "Nothing was changed." } else { "Below is what was run; look at each before you go on." };
+    html.push_str(&format!("<p>The agent could not finish and has stopped. {changed} Reason: {}</p>", escape(&one_line(reason, MAX_LINE))));
+    if !done.is_empty() {
+        steps_html(&mut html, done);
+    }
     reference(&mut html, marker);
     html
+}
+
+/// A step as a request or an outcome lists it.
+#[derive(Clone, Debug, Default)]
+pub struct Listed {
+    /// What is done, like `Reply to the requester`.
+    pub what: String,
+    /// On which record, like `ticket 4242`.
+    pub record: String,
+    /// With which values: (name, value).
+    pub values: Vec<(String, String)>,
+    pub why: String,
+    /// What came of it.
+    pub result: String,
+}
+
+/// Who decides, and how long.
+#[derive(Clone, Debug, Default)]
+pub struct Ask<'a> {
+    /// Like `Dana Novak`; empty: the ticket is assigned to nobody.
+    pub assigned: &'a str,
+    /// Others who may approve, for people.
+    pub also: &'a str,
+    /// Like `2026-11-25 10:00 UTC`.
+    pub until: &'a str,
+    /// It replaces an earlier request.
+    pub replaces: bool,
+}
+
+/// The action that asks for approval: what would be done, exactly.
+pub fn request_html(steps: &[Listed], ask: &Ask<'_>, marker: &str) -> String {
+    let mut html = String::from("<p><b>Rallied: approval needed</b></p>");
+    if ask.replaces {
+        html.push_str("<p>This replaces the earlier request; a reply to that one does not count any more.</p>");
+    }
+    html.push_str(&format!("<p>{} would be carried out, in this order, and nothing else:</p>", count(steps.len(), "step")));
+    steps_html(&mut html, steps);
+    let who = match (ask.assigned.is_empty(), ask.also.is_empty()) {
+        (false, true) => format!("<b>{}</b>, this ticket's assigned agent, decides.", escape(ask.assigned)),
+        (false, false) => format!("<b>{}</b>, this ticket's assigned agent, decides, or {}.", escape(ask.assigned), escape(ask.also)),
+        (true, true) => "<b>Nobody is assigned to this ticket.</b> Assign it: its assigned agent decides.".to_string(),
+        (true, false) => format!("<b>Nobody is assigned to this ticket.</b> Its assigned agent decides, once it has one, or {}.", escape(ask.also)),
+    };
+    html.push_str(&format!("<p>{who} Reply on this ticket in your own words: a clear yes (\u{201c}approved\u{201d}, \u{201c}go ahead\u{201d}) runs all steps, a clear no runs none. Anything else goes to the agent as a message. Valid until {}.</p>", escape(ask.until)));
+    reference(&mut html, marker);
+    html
+}
+
+/// The note that repeats a request nobody has answered.
+pub fn reminder_html(steps: usize, ask: &Ask<'_>, marker: &str) -> String {
+    let who = if ask.assigned.is_empty() { "Nobody is assigned to this ticket; assign it, so that somebody can decide.".to_string() } else { format!("{}: please reply with a yes or a no.", escape(ask.assigned)) };
+    let mut html = format!("<p><b>Rallied: still waiting for approval</b></p><p>{} wait for approval (see the request above). {who} Without an answer the request ends on {}.</p>", count(steps, "step"), escape(ask.until));
+    reference(&mut html, marker);
+    html
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decided {
+    Denied,
+    Expired,
+    Ran,
+}
+
+/// The note about what became of a request, with what each step came to.
+pub fn decision_html(decided: Decided, by: &str, steps: &[Listed], marker: &str) -> String {
+    let (title, text) = match decided {
+        Decided::Denied => ("the steps were denied", format!("{} said no. Nothing was run.", escape(by))),
+        Decided::Expired => ("the request for approval has ended", "Nobody answered in time. Nothing was run.".to_string()),
+        Decided::Ran => ("the approved steps", format!("Approved by {}.", escape(by))),
+    };
+    let mut html = format!("<p><b>Rallied: {title}</b></p><p>{text}</p>");
+    if decided == Decided::Ran {
+        steps_html(&mut html, steps);
+    }
+    reference(&mut html, marker);
+    html
+}
+
+/// The agent's words at the end of a later round. Written by an untrusted agent.
+pub fn round_html(text: &str, marker: &str) -> String {
+    let mut html = String::from("<p><b>Rallied</b></p>");
+    for line in text::cut(text, MAX_MESSAGE).lines().map(|l| one_line(l, MAX_LINE)).filter(|l| !l.is_empty()).take(2 * MAX_LINES) {
+        html.push_str(&format!("<p>{}</p>", escape(&line)));
+    }
+    reference(&mut html, marker);
+    html
+}
+
+fn steps_html(html: &mut String, steps: &[Listed]) {
+    html.push_str("<ol>");
+    for step in steps {
+        html.push_str(&format!("<li><b>{}</b> ({})", escape(&step.what), escape(&step.record)));
+        for (name, value) in &step.values {
+            let value: Vec<String> = text::cut(value, MAX_VALUE).lines().map(escape).collect();
+            html.push_str(&format!("<br>{}: {}", escape(name), value.join("<br>")));
+        }
+        for (name, text) in [("Why", &step.why), ("Result", &step.result)] {
+            if !text.is_empty() {
+                html.push_str(&format!("<br><i>{name}:</i> {}", escape(&one_line(text, MAX_LINE))));
+            }
+        }
+        html.push_str("</li>");
+    }
+    html.push_str("</ol>");
+}
+
+fn count(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
 fn paragraph(html: &mut String, title: &str, text: &str) {
@@ -162,7 +275,20 @@ mod tests {
         assert!(html.contains(&marker));
         // As HaloPSA gives it back: tags stripped, nothing put in their place.
         assert!(text::from_html(&html).contains(&marker));
-        assert!(failure_html("a < b", &marker).contains("a &lt; b"));
+        assert!(failure_html("a < b", &[], &marker).contains("a &lt; b"));
+    }
+
+    #[test]
+    fn a_request_says_what_who_and_how_long() {
+        let step = Listed { what: "Reply to the requester".into(), record: "ticket 7".into(), values: vec![("text".into(), "<b>Hi</b>\nKim".into())], why: "to ask".into(), ..Listed::default() };
+        let ask = Ask { assigned: "Dana Novak", until: "2026-11-25 10:00 UTC", ..Ask::default() };
+        let html = request_html(std::slice::from_ref(&step), &ask, "rallied-x-0-ask-abc");
+        for part in ["1 step would", "&lt;b&gt;Hi&lt;/b&gt;<br>Kim", "Dana Novak", "2026-11-25 10:00 UTC", "rallied-x-0-ask-abc", "Why:</i> to ask"] {
+            assert!(html.contains(part), "{part}: {html}");
+        }
+        assert!(request_html(&[step], &Ask::default(), "m").contains("Nobody is assigned"));
+        // Our own words are never read as a reply; were they, they would not be a yes.
+        assert_ne!(crate::ticket::reply::classify_html(&html).intent, crate::ticket::reply::Intent::Approve);
     }
 
     #[test]

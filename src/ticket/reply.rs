@@ -47,8 +47,8 @@ const SUBJECTS: [&str; 30] = [
 /// Words a yes only follows when somebody tells about it: "I need to proceed".
 const TELLERS: [&str; 10] = ["to", "i", "we", "they", "he", "she", "ich", "wir", "ik", "wij"];
 /// What somebody else may have done.
-const DECIDED: [&str; 12] =
-    ["approved", "agreed", "confirmed", "accepted", "authorised", "authorized", "genehmigt", "freigegeben", "approuve", "aprobado", "goedgekeurd", "akkoord"];
+const DECIDED: [&str; 11] =
+    ["approved", "agreed", "confirmed", "accepted", "authorised", "authorized", "genehmigt", "freigegeben", "approuve", "aprobado", "goedgekeurd"];
 /// Negations that follow what they negate, in German, Dutch and French.
 const AFTER: [&str; 6] = ["nicht", "niet", "pas", "nie", "nooit", "jamais"];
 /// With nothing but thanks, rather "seen" than "yes".

@@ -29,8 +29,6 @@ pub const OPEN_STEPS: usize = 10;
 pub const MAX_ROUNDS: i32 = 20;
 /// Replies handed to an agent at once.
 const MAX_REPLIES: usize = 20;
-/// What is kept of a finished step's arguments.
-const SPENT_ARGUMENTS: usize = 300;
 
 /// Something that happened to a ticket.
 #[derive(Clone, Debug, PartialEq)]
@@ -352,7 +350,7 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
                 IntentKind::DecisionNote => {
                     decided(&[ApprovalState::Approved, ApprovalState::Ran, ApprovalState::Denied, ApprovalState::Expired])
                 }
-                IntentKind::RoundNote => phase == Phase::Working && status.round > 0,
+                IntentKind::RoundNote => phase == Phase::Working,
             };
             if !allowed {
                 return Err(wrong());
@@ -733,10 +731,8 @@ impl Step {
     fn end(&mut self, state: StepState, result: &str) {
         self.state = state;
         self.result = (!result.is_empty()).then(|| result.chars().take(300).collect());
-        // The whole call was needed to run it; what stays is for people.
-        if self.arguments.chars().count() > SPENT_ARGUMENTS {
-            self.arguments = format!("{}…", self.arguments.chars().take(SPENT_ARGUMENTS).collect::<String>());
-        }
+        // The whole call was needed to run it; what stays is for people, and holds no secret and no text.
+        self.arguments = super::mask::arguments(&self.arguments);
     }
 }
 
@@ -828,6 +824,7 @@ mod tests {
             tool: "halopsa_update_ticket".into(),
             arguments: "{}".into(),
             hash: format!("h{number}"),
+            pin: String::new(),
             why: None,
             rule: "built-in".into(),
             state: StepState::Proposed,

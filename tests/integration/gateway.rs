@@ -2,7 +2,7 @@
 
 use crate::harness::{ACME, BLUE, Harness};
 use halopsa_operator::agent::gateway::Error;
-use halopsa_operator::gateway::wire::{Plan, Work};
+use halopsa_operator::gateway::wire::{Context, Plan, Work};
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::api::{Patch, PatchParams, PostParams};
 use reqwest::StatusCode;
@@ -43,10 +43,10 @@ async fn an_agent_sees_its_own_client_only() {
     harness.ticket_in(&name, "Ready").await;
 
     // The work API: another client's ticket is not there.
-    let work = Work { ticket: name.clone(), lease_id: "x".into(), lease_seconds: 45, mode: Default::default(), context: Default::default() };
+    let work: Work = serde_json::from_value(json!({"ticket": name, "leaseId": "x", "leaseSeconds": 45, "mode": "Plan", "context": Context::default()})).unwrap();
     assert!(matches!(acme.heartbeat(&work).await, Err(Error::Refused(_))));
     let plan = Plan { asked: "x".into(), steps: vec!["y".into()], ..Plan::default() };
-    assert!(matches!(acme.complete(&work, &plan).await, Err(Error::Refused(_))));
+    assert!(matches!(acme.complete(&work, Some(&plan), None).await, Err(Error::Refused(_))));
     assert!(harness.our_notes(blue_ticket).is_empty());
 
     // The tools: the same, whatever is asked for.
@@ -105,14 +105,14 @@ async fn a_lost_lease_and_an_empty_plan_write_nothing() {
     let work = one.claim().await.unwrap().expect("a ticket waits");
     assert_eq!(work.context.requester.name, "Kim Lee");
     assert!(work.context.details.contains("It does not work."));
-    assert!(matches!(one.complete(&work, &Plan::default()).await, Err(Error::Refused(_))), "an empty plan");
+    assert!(matches!(one.complete(&work, Some(&Plan::default()), None).await, Err(Error::Refused(_))), "an empty plan");
     one.release(&work).await.unwrap();
     let again = two.claim().await.unwrap().expect("handed back");
     let plan = Plan { asked: "x".into(), steps: vec!["y".into()], ..Plan::default() };
-    assert!(matches!(one.complete(&work, &plan).await, Err(Error::LeaseLost)));
+    assert!(matches!(one.complete(&work, Some(&plan), None).await, Err(Error::LeaseLost)));
     assert!(harness.our_notes(id).is_empty());
-    two.complete(&again, &plan).await.unwrap();
-    assert!(matches!(two.complete(&again, &plan).await, Err(Error::LeaseLost)), "done is done");
+    two.complete(&again, Some(&plan), None).await.unwrap();
+    assert!(matches!(two.complete(&again, Some(&plan), None).await, Err(Error::LeaseLost)), "done is done");
     assert_eq!(harness.our_notes(id).len(), 1);
     harness.stop().await;
 }
@@ -151,10 +151,10 @@ async fn nothing_goes_out_while_suspended() {
     let tools = acme.tools().await.unwrap();
     crate::harness::eventually("tools are refused", || async { tools.call("halopsa_get_ticket", json!({"ticketId": id})).await.err() }).await;
     let plan = Plan { asked: "x".into(), steps: vec!["y".into()], ..Plan::default() };
-    assert!(matches!(acme.complete(&work, &plan).await, Err(Error::Unavailable(_))));
+    assert!(matches!(acme.complete(&work, Some(&plan), None).await, Err(Error::Unavailable(_))));
     assert!(harness.our_notes(id).is_empty());
     suspend(false).await;
-    crate::harness::eventually("the plan is taken", || async { acme.complete(&work, &plan).await.ok() }).await;
+    crate::harness::eventually("the plan is taken", || async { acme.complete(&work, Some(&plan), None).await.ok() }).await;
     assert_eq!(harness.our_notes(id).len(), 1);
     harness.stop().await;
 }

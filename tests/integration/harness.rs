@@ -27,8 +27,19 @@ pub struct Harness {
     pub webhooks: String,
     pub gateway: String,
     pub ca: String,
+    arguments: (ControllerArgs, ReceiverArgs),
+    operator: Vec<tokio::task::JoinHandle<()>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     agents: Vec<Arc<watch::Sender<bool>>>,
+}
+
+fn run_operator(arguments: &(ControllerArgs, ReceiverArgs)) -> Vec<tokio::task::JoinHandle<()>> {
+    let forever = || futures::FutureExt::shared(std::future::pending::<()>());
+    let (controller_args, receiver_args) = arguments.clone();
+    vec![
+        tokio::spawn(async move { controller(controller_args, forever()).await.expect("controller") }),
+        tokio::spawn(async move { receiver(receiver_args, forever()).await.expect("receiver") }),
+    ]
 }
 
 fn free_port() -> SocketAddr {
@@ -44,6 +55,13 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut probe:
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     panic!("not in time: {what}");
+}
+
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => from.into_iter().for_each(|(key, value)| merge(into.entry(key).or_insert(Value::Null), value)),
+        (into, from) => *into = from,
+    }
 }
 
 impl Harness {
@@ -75,11 +93,8 @@ impl Harness {
             no_leader_election: true,
         };
         let receiver_args = ReceiverArgs { common, listen, plain: false, gateway_listen };
-        let forever = || futures::FutureExt::shared(std::future::pending::<()>());
-        let tasks = vec![
-            tokio::spawn(async move { controller(controller_args, forever()).await.expect("controller") }),
-            tokio::spawn(async move { receiver(receiver_args, forever()).await.expect("receiver") }),
-        ];
+        let arguments = (controller_args, receiver_args);
+        let operator = run_operator(&arguments);
         let secrets: Api<Secret> = Api::namespaced(kube.clone(), &namespace);
         let ca = eventually("the operator's certificate", || async {
             let data = secrets.get_opt("operator-tls").await.unwrap()?.data?;
@@ -88,11 +103,61 @@ impl Harness {
         .await;
         sim.shared.trust(ca.clone());
         let port = |address: SocketAddr| format!("https://localhost:{}", address.port());
-        let harness = Self { kube, namespace, sim, webhooks: port(listen), gateway: port(gateway_listen), ca, tasks, agents: Vec::new() };
+        let (webhooks, gateway) = (port(listen), port(gateway_listen));
+        let harness = Self { kube, namespace, sim, webhooks, gateway, ca, arguments, operator, tasks: Vec::new(), agents: Vec::new() };
         harness.credentials(halosim::seed::CLIENT_SECRET).await;
         let ca = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "halosim-ca"}, "data": {"ca.crt": harness.sim.shared.ca_pem}});
         harness.apply::<k8s_openapi::api::core::v1::ConfigMap>("halosim-ca", &ca).await;
         harness
+    }
+
+    /// Ends the operator where it stands, and starts it anew.
+    pub async fn restart(&mut self) {
+        for task in self.operator.drain(..) {
+            task.abort();
+            let _ = task.await;
+        }
+        self.operator = run_operator(&self.arguments);
+    }
+
+    /// A connection in Execute mode, with these fields more, its clients ready.
+    pub async fn execute(&self, ids: &[i64], more: Value) {
+        let mut connection = self.connection(ids);
+        connection["spec"]["agent"] = json!({"mode": "Execute"});
+        connection["spec"]["approvals"] = json!({"poll": "1s"});
+        merge(&mut connection["spec"], more);
+        self.apply::<HaloPSAConnection>("halo", &connection).await;
+        self.wait_ready(ids).await;
+    }
+
+    /// Assigns a ticket without a trace in its actions, as an import does.
+    pub fn assign(&self, ticket: i64, agent: i64) {
+        self.sim.shared.store().get_mut("tickets", ticket).unwrap().insert("agent_id".into(), agent.into());
+    }
+
+    /// An action by a technician in HaloPSA's web pages; its id.
+    pub fn reply(&self, ticket: i64, agent: i64, html: &str) -> i64 {
+        let author = halosim::store::Author::Agent { id: agent, application: "nethelpdesk-agent-web-application".into() };
+        self.act(&author, json!({"ticket_id": ticket, "outcome": "Private Note", "note_html": html}))
+    }
+
+    /// An action by anybody; its id.
+    pub fn act(&self, author: &halosim::store::Author, input: Value) -> i64 {
+        let (action, changes) =
+            self.sim.shared.store().write_action(input.as_object().unwrap(), author, std::time::Instant::now()).unwrap();
+        self.sim.shared.publish(changes);
+        action["id"].as_i64().unwrap()
+    }
+
+    /// Our own actions on a ticket, whole.
+    pub fn our_actions(&self, ticket: i64) -> Vec<serde_json::Map<String, Value>> {
+        let store = self.sim.shared.store();
+        store.actions(ticket).into_iter().filter(|a| a["actionby_application_id"] == "Rallied Agent").cloned().collect()
+    }
+
+    /// A field of a ticket in HaloPSA.
+    pub fn halo(&self, ticket: i64, field: &str) -> Value {
+        self.sim.shared.store().get("tickets", ticket).unwrap().get(field).cloned().unwrap_or_default()
     }
 
     pub fn api<K>(&self) -> Api<K>
@@ -143,6 +208,10 @@ impl Harness {
     /// Connected, with these clients imported and ready.
     pub async fn ready(&self, ids: &[i64]) {
         self.connect(ids).await;
+        self.wait_ready(ids).await;
+    }
+
+    async fn wait_ready(&self, ids: &[i64]) {
         self.connection_is("Ready", "True", "Connected").await;
         let api = self.api::<ImportedClient>();
         eventually("the imported clients", || async {
@@ -243,7 +312,7 @@ impl Harness {
 
     /// Ends the operator and removes the namespace.
     pub async fn stop(self) {
-        for task in &self.tasks {
+        for task in self.tasks.iter().chain(&self.operator) {
             task.abort();
         }
         // Without its operator nobody would take the finalizers away.

@@ -6,6 +6,7 @@
 
 mod connection;
 mod gateway;
+mod approvals;
 mod harness;
 mod schema;
 mod tickets;

@@ -22,7 +22,7 @@ async fn one_note_and_one_only() {
     assert!(notes[0].contains("Restart the Print Spooler") && notes[0].contains("spooler"), "{}", notes[0]);
     let status = ticket.status.unwrap();
     assert_eq!(status.intents.len(), 1);
-    assert!(status.journal.iter().any(|e| e.event == "ToolCalled" && e.detail.as_ref().is_some_and(|d| d.contains("halopsa_search_tickets"))));
+    assert!(status.journal.iter().any(|e| e.call.as_ref().is_some_and(|c| c.tool == "halopsa_search_tickets" && c.outcome == "ok")));
     assert!(!serde_json::to_string(&status).unwrap().contains("does not work"), "no ticket text in the status");
 
     // Asked again by a human: a new turn, one more note.

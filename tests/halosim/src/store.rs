@@ -302,6 +302,27 @@ impl Store {
         if let Some(priority) = wanted(&action, "new_priority") {
             ticket.insert("priority_id".into(), priority.into());
         }
+        for (from, to) in [("new_tickettype", "tickettype_id"), ("new_sla_id", "sla_id")] {
+            if let Some(value) = wanted(&action, from) {
+                ticket.insert(to.into(), value.into());
+            }
+        }
+        for n in 1..=4 {
+            let category = text(&action, &format!("new_category{n}")).to_string();
+            if !category.is_empty() {
+                ticket.insert(format!("category_{n}"), category.into());
+            }
+        }
+        // By its name, as the field is typed.
+        let team = text(&action, "new_team").to_string();
+        let team = self.kind("team").and_then(|rows| rows.values().find(|t| text(t, "name").eq_ignore_ascii_case(&team))).and_then(|t| number(t, "id"));
+        if let Some(team) = team {
+            ticket.insert("team_id".into(), team.into());
+        }
+        if let Some(hours) = action.get("timetaken").and_then(Value::as_f64).filter(|h| *h > 0.0) {
+            let before = ticket.get("timetaken").and_then(Value::as_f64).unwrap_or_default();
+            ticket.insert("timetaken".into(), (before + hours).into());
+        }
         action.insert("old_status".into(), before.get("status_id").cloned().unwrap_or(Value::Null));
         action.insert("new_status".into(), ticket.get("status_id").cloned().unwrap_or(Value::Null));
         ticket.insert("lastactiondate".into(), now().into());

@@ -1,0 +1,48 @@
+//! Places where tests end a process. In every other build they are nothing.
+
+/// Marks a place, like `step.sent`. With the feature `failpoints` a test may have
+/// the process end here: what follows never runs, as after a `kill -9`.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub async fn point(_namespace: &str, _name: &str) {}
+
+#[cfg(feature = "failpoints")]
+pub use armed::{arm, point};
+
+#[cfg(feature = "failpoints")]
+mod armed {
+    use std::collections::HashMap;
+    use std::sync::{LazyLock, Mutex, PoisonError};
+    use tokio::sync::oneshot;
+
+    type Armed = HashMap<(String, String), (u32, oneshot::Sender<()>)>;
+
+    static ARMED: LazyLock<Mutex<Armed>> = LazyLock::new(Mutex::default);
+
+    /// The operator of this namespace ends when it comes here for the `nth` time
+    /// (from 1); the receiver hears of it and takes the process down.
+    pub fn arm(namespace: &str, name: &str, nth: u32) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        ARMED.lock().unwrap_or_else(PoisonError::into_inner).insert((namespace.into(), name.into()), (nth, sender));
+        receiver
+    }
+
+    pub async fn point(namespace: &str, name: &str) {
+        let hit = {
+            let mut armed = ARMED.lock().unwrap_or_else(PoisonError::into_inner);
+            let key = (namespace.to_string(), name.to_string());
+            match armed.get_mut(&key) {
+                Some((nth, _)) if *nth > 1 => {
+                    *nth -= 1;
+                    None
+                }
+                Some(_) => armed.remove(&key),
+                None => None,
+            }
+        };
+        if let Some((_, sender)) = hit {
+            let _ = sender.send(());
+            std::future::pending::<()>().await;
+        }
+    }
+}
