@@ -45,7 +45,7 @@ chaos: ## Kills in the middle of 50 tickets
 
 bench: cluster-up ## How fast; prints, asserts nothing. Not while a demo's operator runs in the cluster
 	kubectl apply --server-side --force-conflicts -f crds >/dev/null
-	cargo bench --bench bench
+	cargo bench --features failpoints --bench bench
 
 cluster-up: ## A real local Kubernetes
 	@tests/cluster/cluster up

@@ -47,8 +47,35 @@ pub fn event(event: &str, subject: Subject<'_>, detail: &str) {
 fn write(event: &str, subject: Subject<'_>, call: Option<&ToolCall>, detail: &str) {
     let line = Line { stream: "audit", time: Timestamp::now().to_string(), event, subject, call, detail };
     if let Ok(mut json) = serde_json::to_vec(&line) {
+        #[cfg(feature = "failpoints")]
+        if kept::keep(subject.namespace, &json) {
+            return;
+        }
         json.push(b'\n');
         // Whole lines, also from several threads; a closed pipe ends no work.
         let _ = std::io::stdout().lock().write_all(&json);
+    }
+}
+
+/// For tests: the lines of one namespace.
+#[cfg(feature = "failpoints")]
+pub mod kept {
+    use std::collections::HashMap;
+    use std::sync::{LazyLock, Mutex, PoisonError};
+
+    static LINES: LazyLock<Mutex<HashMap<String, Vec<String>>>> = LazyLock::new(Mutex::default);
+
+    /// From now on the lines of this namespace are kept instead of printed.
+    pub fn start(namespace: &str) {
+        LINES.lock().unwrap_or_else(PoisonError::into_inner).insert(namespace.into(), Vec::new());
+    }
+
+    pub(super) fn keep(namespace: &str, line: &[u8]) -> bool {
+        let mut lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.get_mut(namespace).map(|l| l.push(String::from_utf8_lossy(line).into_owned())).is_some()
+    }
+
+    pub fn lines(namespace: &str) -> Vec<String> {
+        LINES.lock().unwrap_or_else(PoisonError::into_inner).get(namespace).cloned().unwrap_or_default()
     }
 }

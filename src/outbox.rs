@@ -11,11 +11,12 @@
 
 use crate::api::connection::Notes;
 use crate::api::ticket::{IntentKind, IntentState, Ticket};
+use crate::crash;
 use crate::halopsa::{self, types::Action};
 use crate::k8s::tickets;
 use crate::ticket::state::{Event, Refused};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::Api;
+use kube::{Api, ResourceExt};
 use std::time::Duration;
 
 /// Actions searched for a marker, newest first.
@@ -68,8 +69,11 @@ pub async fn post_once(api: &Api<Ticket>, halo: &halopsa::Client, ticket: &Ticke
             other => other?,
         },
     };
+    crash::point(&ticket.namespace().unwrap_or_default(), "outbox.intended").await;
     // Half of the settle time for sending leaves the other half for HaloPSA to show it.
-    match tokio::time::timeout(note.settle / 2, search_and_post(halo, &ticket, note)).await {
+    let sent = tokio::time::timeout(note.settle / 2, search_and_post(halo, &ticket, note)).await;
+    crash::point(&ticket.namespace().unwrap_or_default(), "outbox.posted").await;
+    match sent {
         Ok(Ok(action)) => Ok(tickets::transition(api, &ticket, &posted(note, action, then), note.by).await?),
         Ok(Err(error)) => {
             if error.is_certain_no() {

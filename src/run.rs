@@ -42,6 +42,9 @@ pub struct Common {
     /// How late HaloPSA may show a write, like 90s. After a crash a note is sent again only later than this.
     #[arg(long, env = "HALOPSA_SETTLE", default_value = "90s", value_parser = duration)]
     pub settle: Duration,
+    /// A ticket whose agent is not heard of for this long goes to the next.
+    #[arg(long, env = "HALOPSA_LEASE", default_value = "45s", value_parser = duration)]
+    pub lease: Duration,
     /// This process's part of a tenant's request limit, from 0 to 1.
     #[arg(long, env = "HALOPSA_RATE_SHARE", default_value_t = 0.3)]
     pub rate_share: f64,
@@ -189,6 +192,7 @@ pub async fn receiver(args: ReceiverArgs, stop: impl Future<Output = ()> + Clone
         reviewer: gateway::identity::Reviewer::new(kube.clone()),
         changed,
         settle: common.settle,
+        lease: common.lease.try_into().unwrap_or(k8s_openapi::jiff::SignedDuration::from_secs(45)),
         journal: Default::default(),
         troubles: Default::default(),
         ready: ready.clone(),

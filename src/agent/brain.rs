@@ -5,7 +5,7 @@ use super::Conclusion;
 use super::gateway::{Error, Gateway, Tools};
 use super::runbooks::{self, Runbook};
 use crate::gateway::wire::{Confidence, Context, Mode, Plan, StepState, WakeReason, Work, WorkflowStep};
-use crate::ticket::{mask, workflow};
+use crate::ticket::{text::one_line, workflow};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
@@ -121,7 +121,8 @@ fn announced(advice: &[String], work: &Work, calls: &[WorkflowStep]) -> Vec<Stri
     steps.extend(calls.iter().map(|c| {
         let title = crate::writes::find(&c.tool).map_or(c.tool.as_str(), |t| t.title);
         let why = c.why.as_deref().map(|w| format!(", {w}")).unwrap_or_default();
-        format!("The agent: {title} ({}){why}", mask::shown(&c.arguments))
+        let values: Vec<String> = c.arguments.iter().map(|(k, v)| format!("{k}: {}", one_line(&v.as_str().map_or_else(|| v.to_string(), str::to_string), 160))).collect();
+        format!("The agent: {title} ({}){why}", values.join("; "))
     }));
     steps.extend(advice.iter().map(|a| format!("For the technician: {a}")));
     steps

@@ -46,6 +46,7 @@ pub fn of_connection(context: Arc<Context>) -> impl Fn(Arc<HaloPSAConnection>) -
 }
 
 pub async fn reconcile(client: Arc<ImportedClient>, ctx: Arc<Context>) -> Result<Action, Error> {
+    ctx.stores.filled().await;
     let (namespace, name) = (client.namespace().unwrap_or_default(), client.name_any());
     if client.metadata.deletion_timestamp.is_some() {
         // What the agent is made of is owned by the client and goes with it.

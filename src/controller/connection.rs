@@ -105,6 +105,7 @@ pub fn of_secret(context: Arc<Context>) -> impl Fn(PartialObjectMeta<Secret>) ->
 }
 
 pub async fn reconcile(connection: Arc<HaloPSAConnection>, ctx: Arc<Context>) -> Result<Action, Error> {
+    ctx.stores.filled().await;
     let namespace = connection.namespace().unwrap_or_default();
     let api: Api<HaloPSAConnection> = Api::namespaced(ctx.kube.clone(), &namespace);
     let result = finalizer::finalizer(&api, names::WEBHOOK_FINALIZER, connection, |event| async {

@@ -47,6 +47,19 @@ pub struct Stores {
     pub tickets: Store<Ticket>,
     pub deployments: Store<Deployment>,
     pub servers: Store<ToolServer>,
+    /// True once all of them are filled.
+    pub filled: tokio::sync::watch::Receiver<bool>,
+}
+
+impl Stores {
+    /// Waits until every watch has brought what there is. Before that, something
+    /// that is merely not known yet would be taken for gone.
+    pub async fn filled(&self) {
+        // Only the end of the controller drops the sender, and then nothing is decided any more.
+        if self.filled.clone().wait_for(|filled| *filled).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 pub struct Context {

@@ -56,13 +56,16 @@ pub async fn run(kube: Client, options: Options, stop: impl Future<Output = ()> 
     let deployments = Reflector::<Deployment>::default();
     let servers = Reflector::<ToolServer>::default();
     let workflows = Reflector::<Workflow>::default();
+    let (fill, filled) = tokio::sync::watch::channel(false);
     let stores = Stores {
         connections: connections.store.clone(),
         clients: clients.store.clone(),
         tickets: tickets.store.clone(),
         deployments: deployments.store.clone(),
         servers: servers.store.clone(),
+        filled,
     };
+    let stores_to_fill = (connections.store.clone(), clients.store.clone(), tickets.store.clone(), deployments.store.clone(), servers.store.clone());
     let context = Arc::new(Context::new(kube.clone(), options, stores));
     let config = || Config::default().concurrency(CONCURRENCY);
 
@@ -178,6 +181,21 @@ pub async fn run(kube: Client, options: Options, stop: impl Future<Output = ()> 
             workflow_controller.for_each(|_| std::future::ready(())),
         ),
     );
+    // One task waits for each store: their own wake-ups are for one.
+    let filling = async move {
+        let (connections, clients, tickets, deployments, servers) = stores_to_fill;
+        let all = futures::future::join5(
+            connections.wait_until_ready(),
+            clients.wait_until_ready(),
+            tickets.wait_until_ready(),
+            deployments.wait_until_ready(),
+            servers.wait_until_ready(),
+        );
+        // An error is a watch that has ended, and with it everything here.
+        let _ = all.await;
+        fill.send_replace(true);
+        std::future::pending::<()>().await;
+    };
     // Agents need the CA before they start, so it comes first.
     let certificates = async {
         certificates::prepare(&context).await;
@@ -186,6 +204,7 @@ pub async fn run(kube: Client, options: Options, stop: impl Future<Output = ()> 
     let stopped = stop.clone();
     tokio::select! {
         () = certificates => {}
+        () = filling => {}
         _ = watches => tracing::error!("the watches ended"),
         () = async { stopped.await; tokio::time::sleep(GRACE).await } => {}
     }

@@ -43,6 +43,7 @@ fn about(policies: &Store<ToolPolicy>, namespace: Option<String>, connection: &s
 }
 
 pub async fn reconcile(policy: Arc<ToolPolicy>, ctx: Arc<Context>) -> Result<Action, Error> {
+    ctx.stores.filled().await;
     let namespace = policy.namespace().unwrap_or_default();
     let connection = &policy.spec.connection_ref.name;
     let unknown: Vec<&String> = policy.spec.clients.iter().flatten().filter(|c| reflect::get(&ctx.stores.clients, &namespace, c).is_none()).collect();

@@ -111,6 +111,7 @@ pub fn decide(ticket: &Ticket, facts: &Facts<'_>, now: Timestamp) -> Option<Even
 }
 
 pub async fn reconcile(ticket: Arc<Ticket>, ctx: Arc<Context>) -> Result<Action, Error> {
+    ctx.stores.filled().await;
     let (namespace, name) = (ticket.namespace().unwrap_or_default(), ticket.name_any());
     if ticket.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());

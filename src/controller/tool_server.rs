@@ -18,6 +18,7 @@ pub enum Error {
 }
 
 pub async fn reconcile(server: Arc<ToolServer>, ctx: Arc<Context>) -> Result<Action, Error> {
+    ctx.stores.filled().await;
     let (namespace, name) = (server.namespace().unwrap_or_default(), server.name_any());
     if server.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());

@@ -28,6 +28,7 @@ pub fn of_connection(workflows: Store<Workflow>) -> impl Fn(Arc<HaloPSAConnectio
 }
 
 pub async fn reconcile(workflow: Arc<Workflow>, ctx: Arc<Context>) -> Result<Action, Error> {
+    ctx.stores.filled().await;
     let namespace = workflow.namespace().unwrap_or_default();
     let connection = &workflow.spec.connection_ref.name;
     let verdict = if reflect::get(&ctx.stores.connections, &namespace, connection).is_none() {

@@ -139,11 +139,16 @@ impl Tools {
 
     /// A call that changes something: checked, decided, then run or queued.
     async fn write(&self, identity: &Identity, bound: &Bound, halo: &halopsa::Client, name: &str, found: &Found, mut arguments: Map<String, Value>) -> Answer {
-        let Some(ticket) = self.held(identity).await else {
-            return Answer::refused("refused", "you hold no ticket: claim one first");
+        // The watch may be behind with the step this agent has just made, so the Ticket is read anew.
+        let ticket = match self.held(identity).await {
+            None => return Answer::refused("refused", "you hold no ticket: claim one first"),
+            Some(held) => match work::api(&self.gateway, identity).get(&kube::ResourceExt::name_any(&held)).await {
+                Ok(ticket) => ticket,
+                Err(error) => return Answer::refused("failed", crate::k8s::explain(&error)),
+            },
         };
         let status = ticket.status.clone().unwrap_or_default();
-        let Some(lease) = status.lease.as_ref().map(|l| l.id.clone()) else {
+        let Some(lease) = status.lease.as_ref().filter(|l| l.holder == identity.pod).map(|l| l.id.clone()) else {
             return Answer::refused("refused", "you hold no ticket: claim one first");
         };
         let (pin, why) = match found {

@@ -33,6 +33,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use identity::{Identity, Reviewer};
+use k8s_openapi::jiff::SignedDuration;
 use kube::Client;
 use kube::runtime::reflector::Store;
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
@@ -61,6 +62,8 @@ pub struct Gateway {
     pub changed: watch::Receiver<u64>,
     /// How late HaloPSA may show a write.
     pub settle: Duration,
+    /// A lease without a heartbeat ends after this time.
+    pub lease: SignedDuration,
     pub journal: work::PendingJournal,
     pub troubles: work::Troubles,
     /// Every store is filled: before that no rule is known, and nothing is decided.

@@ -5,7 +5,6 @@
 //! under way.
 
 use super::steps::{self, Desk};
-use super::work::LEASE;
 use super::{Bound, Gateway, SUSPENDED, approval, catalog};
 use crate::api::policy::Effect;
 use crate::api::ticket::{ApprovalState, IntentKind, Phase, StepState, Ticket, ToolCall};
@@ -97,7 +96,7 @@ async fn run_one(gateway: &Gateway, ticket: &Ticket) -> Result<(), Error> {
     let halo = gateway.tenants.client(&bound.connection).await?;
     let api: Api<Ticket> = Api::namespaced(gateway.kube.clone(), &namespace);
     let lease = uuid::Uuid::new_v4().to_string();
-    let taken = Event::StepsTaken { lease: lease.clone(), holder: identity.pod.clone(), expires_at: Timestamp::now() + LEASE };
+    let taken = Event::StepsTaken { lease: lease.clone(), holder: identity.pod.clone(), expires_at: Timestamp::now() + gateway.lease };
     let ticket = match tickets::transition(&api, ticket, &[taken], "gateway").await {
         // Another replica was faster, or it is over.
         Err(tickets::Error::Refused(_) | tickets::Error::Contended(_)) => return Ok(()),
@@ -117,14 +116,14 @@ fn holder() -> String {
 
 /// Keeps the lease until it is lost.
 async fn heartbeats(api: &Api<Ticket>, job: &Job<'_>) -> Error {
-    let every = Duration::from_secs((LEASE.as_secs() / 3).unsigned_abs());
+    let every = Duration::from_secs((job.gateway.lease.as_secs() / 3).unsigned_abs().max(1));
     let mut name = None;
     loop {
         tokio::time::sleep(every).await;
         let key = name.get_or_insert_with(|| job.held_name());
         let Some(key) = key else { continue };
         let Ok(Some(ticket)) = api.get_opt(key).await else { continue };
-        let event = Event::Heartbeat { lease: job.lease.to_string(), expires_at: Timestamp::now() + LEASE };
+        let event = Event::Heartbeat { lease: job.lease.to_string(), expires_at: Timestamp::now() + job.gateway.lease };
         if let Err(error @ tickets::Error::Refused(_)) = tickets::transition(api, &ticket, &[event], "gateway").await {
             return error.into();
         }

@@ -17,7 +17,7 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,8 +25,6 @@ use std::time::{Duration, Instant};
 
 /// How long a claim waits for a ticket.
 const LONG_POLL: Duration = Duration::from_secs(25);
-/// A lease without a heartbeat ends after this time.
-pub const LEASE: SignedDuration = SignedDuration::from_secs(45);
 /// How long a completion waits for HaloPSA to show what may have been written already.
 const PATIENCE: Duration = Duration::from_secs(20);
 const NOTES: usize = 50;
@@ -144,7 +142,7 @@ async fn hand_out(gateway: &Gateway, identity: &Identity, bound: &Bound, ticket:
     let api = api(gateway, identity);
     let halo = gateway.tenants.client(&bound.connection).await?;
     let lease = uuid::Uuid::new_v4().to_string();
-    let claimed = Event::Claimed { lease: lease.clone(), holder: identity.pod.clone(), expires_at: Timestamp::now() + LEASE, mode: bound.mode };
+    let claimed = Event::Claimed { lease: lease.clone(), holder: identity.pod.clone(), expires_at: Timestamp::now() + gateway.lease, mode: bound.mode };
     let ticket = match tickets::transition(&api, ticket, &[claimed], &identity.pod).await {
         Ok(ticket) => ticket,
         Err(tickets::Error::Refused(_) | tickets::Error::Contended(_)) => return Ok(None),
@@ -167,7 +165,7 @@ async fn hand_out(gateway: &Gateway, identity: &Identity, bound: &Bound, ticket:
             Ok(Some(Work {
                 ticket: ticket.name_any(),
                 lease_id: lease,
-                lease_seconds: LEASE.as_secs().unsigned_abs(),
+                lease_seconds: gateway.lease.as_secs().unsigned_abs(),
                 mode: bound.mode,
                 round: status.round,
                 woken: wake.map(|w| Woken { reason: w.reason, replies }),
@@ -228,6 +226,11 @@ async fn gather(gateway: &Gateway, bound: &Bound, halo: &halopsa::Client, ticket
     }
     let mut actions = halo.actions(ticket_id, NOTES).await?;
     actions.reverse();
+    // What an agent of ours has created is for people: it would make work for itself without end.
+    let ours = bound.api_agent().is_some() && actions.first().is_some_and(|a| a.who_agentid == bound.api_agent());
+    if ours && ticket.parent_id.is_some_and(|parent| parent > 0) {
+        return Ok(Gathered::NoWork { reason: "OwnTicket", message: "a child ticket our agent created; it is left to the technicians".into() });
+    }
     let shown = |a: &halopsa::types::Action| TicketNote {
         who: text::one_line(&a.who, 100),
         internal: a.hiddenfromuser,
@@ -283,7 +286,7 @@ pub async fn heartbeat(State(gateway): App, Extension(identity): Extension<Ident
         Ok(ticket) => ticket,
         Err(response) => return *response,
     };
-    let event = Event::Heartbeat { lease: held.lease_id, expires_at: Timestamp::now() + LEASE };
+    let event = Event::Heartbeat { lease: held.lease_id, expires_at: Timestamp::now() + gateway.lease };
     answer(tickets::transition(&api(&gateway, &identity), &ticket, &[event], &identity.pod).await)
 }
 

@@ -6,8 +6,8 @@ use serde_json::Value;
 /// Words in a key that make its value a secret.
 const SECRET: [&str; 11] = ["pass", "secret", "token", "key", "pin", "otp", "credential", "auth", "cookie", "recovery", "code"];
 /// Keys whose value is text for people: it stays in HaloPSA.
-const TEXT: [&str; 13] =
-    ["text", "details", "note", "closurenote", "summary", "body", "message", "content", "query", "subject", "description", "html", "comment"];
+const TEXT: [&str; 14] =
+    ["text", "why", "details", "note", "closurenote", "summary", "body", "message", "content", "query", "subject", "description", "html", "comment"];
 /// A longer value is text, whatever its key says.
 const MAX_VALUE: usize = 64;
 const MAX_TOTAL: usize = 400;

@@ -42,8 +42,15 @@ fn run_operator(arguments: &(ControllerArgs, ReceiverArgs)) -> Vec<tokio::task::
     ]
 }
 
+/// A port of its own, below those the system hands out to clients.
 fn free_port() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(20_000);
+    loop {
+        let port = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if let Ok(listener) = std::net::TcpListener::bind(("127.0.0.1", port)) {
+            return listener.local_addr().unwrap();
+        }
+    }
 }
 
 /// Tries until it gives something, for half a minute.
@@ -74,6 +81,7 @@ impl Harness {
         let object: Namespace =
             serde_json::from_value(json!({"metadata": {"name": namespace, "labels": {"rallied.ai/test": "integration"}}})).unwrap();
         Api::all(kube.clone()).create(&PostParams::default(), &object).await.unwrap();
+        halopsa_operator::audit::kept::start(&namespace);
         let sim = Sim::start(Options { rate_limit: 100_000, ..Options::default() }).await.unwrap();
         let (listen, gateway_listen) = (free_port(), free_port());
         let common = Common {
@@ -81,6 +89,7 @@ impl Harness {
             own_namespace: namespace.clone(),
             service: "operator".into(),
             settle: Duration::from_secs(4),
+            lease: Duration::from_secs(6),
             rate_share: 1.0,
             health_listen: None,
         };
@@ -308,6 +317,11 @@ impl Harness {
         let data = self.api::<Secret>().get("halo-webhook").await.unwrap().data.unwrap();
         let text = |key: &str| String::from_utf8(data[key].0.clone()).unwrap();
         (text("username"), text("password"))
+    }
+
+    /// The audit stream so far.
+    pub fn audit(&self) -> Vec<String> {
+        halopsa_operator::audit::kept::lines(&self.namespace)
     }
 
     /// Ends the operator and removes the namespace.

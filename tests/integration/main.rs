@@ -4,10 +4,15 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod connection;
-mod gateway;
 mod approvals;
+mod attacks;
+mod connection;
+mod crashes;
+mod fake;
+mod gateway;
 mod harness;
+mod model;
 mod schema;
 mod tickets;
+mod tool_servers;
 mod webhooks;

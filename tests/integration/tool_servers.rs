@@ -1,0 +1,109 @@
+//! Other MCP servers under the same rules.
+
+use crate::approvals::{DANA, asked, notes_with};
+use crate::fake::{Fake, Tools};
+use crate::harness::{ACME, BLUE, Harness, eventually};
+use halopsa_operator::api::ticket::StepState;
+use halopsa_operator::api::{ToolPolicy, ToolServer, Workflow};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use serde_json::{Value, json};
+
+/// A ToolServer `m365` for this fake; waits until it is connected.
+pub async fn server(harness: &Harness, fake: &Fake, more: Value) {
+    let ca = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m365-ca"}, "data": {"ca.crt": fake.ca}});
+    harness.apply::<ConfigMap>("m365-ca", &ca).await;
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "m365"}, "stringData": {"x-api-key": "k1"}});
+    harness.apply::<Secret>("m365", &secret).await;
+    let mut object = json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "ToolServer", "metadata": {"name": "m365"}, "spec": {
+        "connectionRef": {"name": "halo"}, "url": format!("{}/mcp", fake.url), "headersSecretRef": {"name": "m365"}, "caConfigMapRef": {"name": "m365-ca"},
+        "tools": [{"name": "get_*", "nature": "Read"}, {"name": "reset_password"}, {"name": "delete_*", "nature": "Destructive"}]}});
+    for (key, value) in more.as_object().unwrap() {
+        object["spec"][key] = value.clone();
+    }
+    harness.apply::<ToolServer>("m365", &object).await;
+    ready(harness, "True", "Connected").await;
+}
+
+pub async fn ready(harness: &Harness, status: &str, reason: &str) -> String {
+    let api = harness.api::<ToolServer>();
+    eventually(&format!("the ToolServer is {reason}"), || async {
+        let found = api.get("m365").await.unwrap().status?.conditions.into_iter().next()?;
+        (found.status == status && found.reason == reason).then_some(found.message)
+    })
+    .await
+}
+
+/// A workflow that resets a password with the server's tool.
+pub async fn workflow(harness: &Harness) {
+    let object = json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "Workflow", "metadata": {"name": "reset"}, "spec": {
+        "connectionRef": {"name": "halo"}, "trigger": "forgotten password", "state": "Active", "instructions": "Reset it.",
+        "steps": [{"tool": "m365__reset_password", "arguments": {"user": "{{requester}}"}}]}});
+    harness.apply::<Workflow>("reset", &object).await;
+    tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+}
+
+const TOOLS: [(&str, &str); 4] =
+    [("get_user", "Reads a user"), ("reset_password", "Resets a password"), ("delete_user", "Deletes a user"), ("hidden", "Is not listed")];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn their_tools_are_prefixed_pinned_and_under_policy() {
+    let mut harness = Harness::start("tools").await;
+    harness.execute(&[ACME, BLUE], json!({})).await;
+    let (tools, fake) = Tools::start(&TOOLS).await;
+    server(&harness, &fake, json!({"clients": ["acme-dental-group"]})).await;
+    assert!(tools.keys.lock().unwrap().iter().all(|k| k == "k1"));
+    let agent = harness.agent_gateway("acme-dental-group").await.tools().await.unwrap();
+    let theirs = |names: Vec<String>| names.into_iter().filter(|n| n.starts_with("m365")).collect::<Vec<_>>();
+    let names = eventually("the tools", || async { Some(theirs(agent.names().await.unwrap())).filter(|n| !n.is_empty()) }).await;
+    assert_eq!(names, ["m365__get_user", "m365__reset_password"], "what cannot be undone is hidden, what is not listed does not exist");
+    let other = harness.agent_gateway("blue-harbor-logistics").await.tools().await.unwrap();
+    assert!(theirs(other.names().await.unwrap()).is_empty(), "another client's agent has none");
+    for name in ["m365__delete_user", "m365__hidden", "m365__GET_USER", "M365__get_user", "m365__", "x__get_user", "get_user"] {
+        assert!(agent.call(name, json!({})).await.is_err(), "{name}");
+    }
+    assert!(other.call("m365__get_user", json!({"user": "kim"})).await.is_err());
+    assert!(tools.called.lock().unwrap().is_empty());
+
+    // A write waits for a technician; a read goes through to whoever holds a ticket.
+    workflow(&harness).await;
+    harness.run_agent("acme-dental-group").await;
+    let (id, name) = asked(&harness, "Forgotten password").await;
+    assert!(tools.called.lock().unwrap().is_empty());
+    assert!(harness.our_actions(id)[1]["note_html"].as_str().unwrap().contains("Call m365__reset_password"));
+    harness.reply(id, DANA, "<p>yes please</p>");
+    let status = harness.ticket_in(&name, "Done").await.status.unwrap();
+    assert_eq!(status.steps[0].state, StepState::Done);
+    assert_eq!(*tools.called.lock().unwrap(), [("reset_password".to_string(), json!({"user": "Kim Lee"}))], "once");
+    assert_eq!(notes_with(&harness, id, "the approved steps"), 1);
+
+    // A policy speaks about them by their names.
+    let policy = json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "ToolPolicy", "metadata": {"name": "p"},
+        "spec": {"connectionRef": {"name": "halo"}, "rules": [{"tools": ["m365__*"], "effect": "Disabled"}]}});
+    harness.apply::<ToolPolicy>("p", &policy).await;
+    eventually("they are hidden", || async { theirs(agent.names().await.unwrap()).is_empty().then_some(()) }).await;
+    let api = harness.api::<ToolPolicy>();
+    eventually("the rule is counted", || async { api.get("p").await.unwrap().status.filter(|s| s.rules.first().is_some_and(|r| r.tools == 3)) }).await;
+    harness.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_gone_or_refuses_is_said() {
+    let harness = Harness::start("noserver").await;
+    harness.execute(&[ACME], json!({})).await;
+    let (_, fake) = Tools::start(&[]).await;
+    let object = |url: &str| json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "ToolServer", "metadata": {"name": "m365"}, "spec": {
+        "connectionRef": {"name": "halo"}, "url": url, "caConfigMapRef": {"name": "m365-ca"}, "tools": [{"name": "*"}]}});
+    harness.apply::<ToolServer>("m365", &object("https://localhost:1/mcp")).await;
+    assert!(ready(&harness, "False", "Unreachable").await.contains("ConfigMap m365-ca"));
+    let ca = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m365-ca"}, "data": {"ca.crt": fake.ca}});
+    harness.apply::<ConfigMap>("m365-ca", &ca).await;
+    let api = harness.api::<ToolServer>();
+    eventually("it cannot be reached", || async {
+        let message = api.get("m365").await.unwrap().status?.conditions.into_iter().next()?.message;
+        message.contains("does not speak MCP").then_some(())
+    })
+    .await;
+    harness.apply::<ToolServer>("m365", &object(&format!("{}/mcp", fake.url))).await;
+    ready(&harness, "False", "NoTools").await;
+    harness.stop().await;
+}
