@@ -24,6 +24,7 @@ pub mod policy;
 pub mod receiver;
 pub mod run;
 pub mod server;
+pub mod telemetry;
 pub mod tenant;
 pub mod ticket;
 pub mod tool_server;

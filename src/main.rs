@@ -2,9 +2,8 @@
 
 use clap::{Args, Parser, Subcommand};
 use futures::FutureExt;
-use halopsa_operator::{agent, api, run};
+use halopsa_operator::{agent, api, run, telemetry};
 use std::path::PathBuf;
-use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
 #[command(version, about = "Turns HaloPSA tickets into supervised agent work on Kubernetes")]
@@ -53,17 +52,11 @@ struct CrdsArgs {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| "info,kube_lease_manager=warn".into());
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if cli.log_format == "json" {
-        subscriber.json().flatten_event(true).init()
-    } else {
-        subscriber.with_ansi(false).init()
-    }
     if let Command::Crds(args) = cli.command {
         return crds(&args);
     }
     rustls::crypto::ring::default_provider().install_default().map_err(|_| "another TLS provider is installed")?;
+    let _telemetry = telemetry::init(cli.log_format == "json")?;
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(async {
         let stop = terminated().shared();
         match cli.command {

@@ -183,6 +183,9 @@ pub struct TicketStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     pub intents: Vec<Intent>,
+    /// Entries the journal ever had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal_total: Option<i64>,
     /// What happened, oldest first; the newest 50 entries. No ticket text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]

@@ -1,11 +1,17 @@
 //! What `kubectl halopsa` does, on the user's machine with the user's rights.
 //!
+//! - [`activity`]: what agents did
+//! - [`classify`]: how replies are read
 //! - [`clients`]: what there is to import, and what is imported
+//! - [`policy`]: what may be called, and by which rule
 //! - [`doctor`]: what is wrong, and what to do
 //! - [`tunnel`]: HaloPSA at an address only the cluster can reach
 
+pub mod activity;
+pub mod classify;
 pub mod clients;
 pub mod doctor;
+pub mod policy;
 pub mod tunnel;
 
 use crate::api::HaloPSAConnection;

@@ -135,6 +135,55 @@ fn settle(
     })
 }
 
+/// What each policy says about a call, and what is decided: for people.
+pub fn explain(mode: Mode, client: Client<'_>, call: &Call<'_>, policies: &[Named<'_>]) -> (Decision, Vec<String>) {
+    let mut lines = Vec::new();
+    if mode == Mode::Plan && call.nature != Nature::Read {
+        lines.push(format!("{} is in Plan mode, which allows reads only; no policy can change that", client.name));
+    }
+    let mut sorted: Vec<&Named<'_>> = policies.iter().collect();
+    sorted.sort_by_key(|p| (applies(p.spec, client) != Level::Connection, p.name));
+    for policy in sorted {
+        let level = match applies(policy.spec, client) {
+            Level::Connection => "every client of the connection",
+            Level::Client => "this client",
+            Level::Broken => "every client, because its clientSelector cannot be read, and permits nothing",
+            Level::None => {
+                lines.push(format!("ToolPolicy {} is for other clients", policy.name));
+                continue;
+            }
+        };
+        let mut said = false;
+        for (number, rule) in policy.spec.rules.iter().enumerate().filter(|(_, rule)| names(rule, call.tool)) {
+            let number = number + 1;
+            let held = rule.when.as_ref().map(|when| (when, expression::holds(when, call.tool, client.name, call.arguments, call.ticket)));
+            let (counts, why) = match held {
+                None => (true, String::new()),
+                Some((when, Ok(true))) => (true, format!(", since {when} holds")),
+                Some((when, Ok(false))) => (false, format!(", since {when} does not hold")),
+                Some((when, Err(error))) => (rule.effect != Effect::Auto, format!(", since {when} cannot be told ({error})")),
+            };
+            let verb = if counts { "says" } else { "would say" };
+            let not = if counts { "" } else { ", but does not count" };
+            lines.push(format!("ToolPolicy {} (for {level}), rule {number} {verb} {:?}{not}{why}", policy.name, rule.effect));
+            if counts {
+                said = true;
+                break;
+            }
+        }
+        if !said {
+            lines.push(format!("ToolPolicy {} (for {level}) decides nothing about this call", policy.name));
+        }
+    }
+    let built_in = match call.nature {
+        Nature::Read => "Auto, as for every tool that reads",
+        Nature::Write => "ApprovalNeeded, as for every tool that writes",
+        Nature::Destructive => "Disabled, as for every tool whose doing cannot be undone",
+    };
+    lines.push(format!("built-in: {built_in}"));
+    (decide(mode, client, call, policies), lines)
+}
+
 fn applies(spec: &ToolPolicySpec, client: Client<'_>) -> Level {
     match (&spec.clients, &spec.client_selector) {
         (Some(names), _) if names.iter().any(|n| n == client.name) => Level::Client,
@@ -251,6 +300,22 @@ mod tests {
         let loose = policy(None, &[("t", Auto)]);
         let both = [Named { name: "a", spec: &loose }, Named { name: "p", spec: &spec }];
         assert_eq!(ask(Mode::Execute, "acme", "t", Nature::Write, json!({"status": "New"}), &both).effect, ApprovalNeeded);
+    }
+
+    #[test]
+    fn an_explanation_names_what_decided_and_what_did_not() {
+        let spec = ToolPolicySpec { rules: vec![rule("t", Disabled, Some("args.x == 1")), rule("t", Auto, None)], ..ToolPolicySpec::default() };
+        let other = policy(Some(&["blue"]), &[("t", Disabled)]);
+        let named = [Named { name: "p", spec: &spec }, Named { name: "q", spec: &other }];
+        let labels = BTreeMap::new();
+        let arguments = json!({"x": 2}).as_object().cloned().unwrap();
+        let call = Call { tool: "t", nature: Nature::Write, arguments: &arguments, ticket: &TicketFacts::default() };
+        let (decision, lines) = explain(Mode::Execute, Client { name: "acme", labels: &labels }, &call, &named);
+        assert_eq!((decision.effect, decision.rule.as_str()), (Auto, "ToolPolicy p, rule 2"));
+        let text = lines.join("\n");
+        for part in ["rule 1 would say Disabled, but does not count, since args.x == 1 does not hold", "rule 2 says Auto", "q is for other clients", "built-in: ApprovalNeeded"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
     }
 
     #[test]

@@ -722,6 +722,7 @@ impl TicketStatus {
             detail: detail.map(|d| d.chars().take(300).collect()),
             call: None,
         });
+        self.journal_total = Some(self.journal_total.unwrap_or_default() + 1);
         let excess = self.journal.len().saturating_sub(JOURNAL_LIMIT);
         self.journal.drain(..excess);
     }

@@ -1,0 +1,80 @@
+//! `kubectl halopsa classify`: how texts are read, tried on one's own history.
+
+use super::Error;
+use crate::ticket::reply;
+use serde_json::{Map, Value};
+use std::io::{BufRead, Write};
+
+/// A longer line is not read whole, in bytes.
+const MAX_LINE: usize = 4 * 1024 * 1024;
+
+/// Each line with `intent` and `reason` added. A line that cannot be read says why.
+pub fn replies(input: impl BufRead, output: impl Write) -> Result<(), Error> {
+    lines(input, output, |object| {
+        let text = |key: &str| object.get(key).and_then(Value::as_str);
+        let verdict = match (text("html"), text("text")) {
+            (Some(html), _) if !html.trim().is_empty() => reply::classify_html(html),
+            (_, Some(text)) => reply::classify_text(text),
+            (Some(html), None) => reply::classify_html(html),
+            (None, None) => return Err("give text or html"),
+        };
+        let intent = serde_json::to_value(verdict.intent).unwrap_or_default();
+        Ok(vec![("intent", intent), ("reason", verdict.reason.into())])
+    })
+}
+
+/// Reads JSON objects, a line each, and writes each with what `see` adds to it.
+fn lines(
+    mut input: impl BufRead,
+    mut output: impl Write,
+    see: impl Fn(&Map<String, Value>) -> Result<Vec<(&'static str, Value)>, &'static str>,
+) -> Result<(), Error> {
+    let mut number = 0;
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = std::io::Read::take(&mut input, MAX_LINE as u64).read_until(b'\n', &mut line).map_err(|e| Error::Other(format!("standard input cannot be read: {e}")))?;
+        if read == 0 {
+            return Ok(());
+        }
+        number += 1;
+        if line.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        let seen = match serde_json::from_slice::<Value>(&line) {
+            Ok(Value::Object(mut object)) => match see(&object) {
+                Ok(added) => {
+                    object.extend(added.into_iter().map(|(k, v)| (k.to_string(), v)));
+                    Value::Object(object)
+                }
+                Err(why) => return Err(Error::Other(format!("line {number}: {why}"))),
+            },
+            _ => return Err(Error::Other(format!("line {number} is not a JSON object"))),
+        };
+        match writeln!(output, "{seen}") {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+            Err(error) => return Err(Error::Other(format!("standard output cannot be written: {error}"))),
+            Ok(()) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(input: &str) -> Result<Vec<Value>, Error> {
+        let mut output = Vec::new();
+        replies(input.as_bytes(), &mut output)?;
+        Ok(String::from_utf8(output).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect())
+    }
+
+    #[test]
+    fn each_line_comes_back_with_its_intent() {
+        let seen = run("{\"id\":7,\"text\":\"go ahead\"}\n\n{\"html\":\"<p>No</p>\"}\n{\"text\":\"why?\"}").unwrap();
+        let intents: Vec<&Value> = seen.iter().map(|s| &s["intent"]).collect();
+        assert_eq!(intents, ["approve", "deny", "neutral"]);
+        assert_eq!(seen[0]["id"], 7, "what was there stays");
+        assert!(run("nonsense").is_err() && run("{}").unwrap_err().to_string().contains("line 1"));
+    }
+}
