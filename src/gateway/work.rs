@@ -402,11 +402,16 @@ impl<'a> Turn<'a> {
     /// Posts a note of ours once, whatever crashes, and applies what follows from it.
     async fn post(&self, kind: IntentKind, tag: &str, html: &str, then: &[Event]) -> Result<Ticket, Box<Response>> {
         let marker = self.marker(tag);
+        let spec = &self.bound.connection.spec;
+        let mut notes = spec.notes.clone();
+        if let (IntentKind::ApprovalRequest, Some(outcome)) = (kind, &spec.approvals.outcome) {
+            notes.outcome.clone_from(outcome);
+        }
         let note = Note {
             kind,
             marker: &marker,
             html,
-            outcome: &self.bound.connection.spec.notes,
+            outcome: &notes,
             api_agent: self.bound.api_agent(),
             by: &self.identity.pod,
             settle: self.gateway.settle,

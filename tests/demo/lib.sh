@@ -38,3 +38,17 @@ new_ticket() {
 # our_notes TICKET: how many of our notes are on it.
 our_notes() { sim get "tickets/$1/actions" | jq '[.[] | select(.actionby_application_id == "Rallied Agent")] | length'; }
 has_one_note() { [ "$(our_notes "$1")" = 1 ]; }
+
+# read_notes TICKET: our actions on it, as a technician reads them.
+read_notes() {
+  sim get "tickets/$1/actions" | jq -r '.[] | select(.actionby_application_id == "Rallied Agent") |
+    "--- \(.outcome), by \(.who), \(if .hiddenfromuser then "internal" else "to the requester" end)", .note_html' |
+    sed -E 's#</?(b|small|i)>##g; s#<br>#\n    #g; s#<li>#\n  - #g; s#<(p|ol|ul)>#\n#g; s#</[a-z]+>##g; s/&quot;/"/g; s/&\#39;/'"'"'/g; s/&lt;/</g; s/&gt;/>/g; s/&amp;/\&/g' | grep -v '^$'
+}
+
+# reply TICKET AGENT HTML: a technician replies on a ticket in HaloPSA.
+reply() { jq -nc --argjson t "$1" --argjson a "$2" --arg n "$3" '{ticket_id:$t,as_agent:$a,outcome:"Private Note",note_html:$n}' | sim post actions >/dev/null; }
+
+# phase NAME: a Ticket's phase.
+phase() { kubectl -n $MSP_NS get ticket "$1" -o jsonpath='{.status.phase}'; }
+in_phase() { [ "$(phase "$1")" = "$2" ]; }
