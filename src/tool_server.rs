@@ -51,7 +51,8 @@ pub async fn connect(kube: &Client, server: &ToolServer) -> Result<Session, Erro
     if let Some(reference) = &server.spec.headers_secret_ref {
         let what = format!("Secret {}", reference.name);
         let missing = |why: String| Error::Reference { what: what.clone(), why };
-        let secret = Api::<Secret>::namespaced(kube.clone(), &namespace).get_opt(&reference.name).await.map_err(|e| missing(crate::k8s::explain(&e)))?;
+        let secret =
+            Api::<Secret>::namespaced(kube.clone(), &namespace).get_opt(&reference.name).await.map_err(|e| missing(crate::k8s::explain(&e)))?;
         let data = secret.ok_or_else(|| missing("there is none; apply it".into()))?.data.unwrap_or_default();
         for (key, value) in data.into_iter().take(MAX_HEADERS) {
             let name = HeaderName::try_from(&key).map_err(|_| missing(format!("its key {key} is no header name")))?;
@@ -199,7 +200,8 @@ mod tests {
 
     #[test]
     fn only_listed_tools_are_offered() {
-        let allowed = [ServerTool { name: "get_*".into(), nature: Nature::Read }, ServerTool { name: "reset_password".into(), nature: Nature::Write }];
+        let allowed =
+            [ServerTool { name: "get_*".into(), nature: Nature::Read }, ServerTool { name: "reset_password".into(), nature: Nature::Write }];
         assert_eq!(nature(&allowed, "get_user"), Some(Nature::Read));
         assert_eq!(nature(&allowed, "reset_password"), Some(Nature::Write));
         assert_eq!(nature(&allowed, "delete_user"), None);
@@ -208,7 +210,8 @@ mod tests {
 
     #[test]
     fn the_order_of_keys_does_not_matter() {
-        let (a, b): (Value, Value) = (serde_json::from_str(r#"{"a":1,"b":[{"y":1,"x":2}]}"#).unwrap(), serde_json::from_str(r#"{"b":[{"x":2,"y":1}],"a":1}"#).unwrap());
+        let (a, b): (Value, Value) =
+            (serde_json::from_str(r#"{"a":1,"b":[{"y":1,"x":2}]}"#).unwrap(), serde_json::from_str(r#"{"b":[{"x":2,"y":1}],"a":1}"#).unwrap());
         assert_eq!(canonical(&a), canonical(&b));
     }
 }

@@ -100,7 +100,11 @@ pub fn intended(work: &Work) -> Vec<WorkflowStep> {
     if !questions.is_empty() {
         let name = if context.requester.name.is_empty() { "there" } else { &context.requester.name };
         let list: Vec<String> = questions.iter().map(|q| format!("- {q}")).collect();
-        let text = format!("Hello {name},\n\nwe are looking into \"{}\". So that we can help you faster, please tell us:\n\n{}\n\nThank you", context.subject, list.join("\n"));
+        let text = format!(
+            "Hello {name},\n\nwe are looking into \"{}\". So that we can help you faster, please tell us:\n\n{}\n\nThank you",
+            context.subject,
+            list.join("\n")
+        );
         calls.push(call("halopsa_reply_to_requester", json!({"text": text}), "to have the answers when a technician starts"));
     }
     calls.push(call("halopsa_update_ticket", json!({"status": "In Progress"}), "it is being worked on"));
@@ -121,7 +125,8 @@ fn announced(advice: &[String], work: &Work, calls: &[WorkflowStep]) -> Vec<Stri
     steps.extend(calls.iter().map(|c| {
         let title = crate::writes::find(&c.tool).map_or(c.tool.as_str(), |t| t.title);
         let why = c.why.as_deref().map(|w| format!(", {w}")).unwrap_or_default();
-        let values: Vec<String> = c.arguments.iter().map(|(k, v)| format!("{k}: {}", one_line(&v.as_str().map_or_else(|| v.to_string(), str::to_string), 160))).collect();
+        let values: Vec<String> =
+            c.arguments.iter().map(|(k, v)| format!("{k}: {}", one_line(&v.as_str().map_or_else(|| v.to_string(), str::to_string), 160))).collect();
         format!("The agent: {title} ({}){why}", values.join("; "))
     }));
     steps.extend(advice.iter().map(|a| format!("For the technician: {a}")));

@@ -71,7 +71,9 @@ fn show(ticket: &Ticket, entry: &JournalEntry, as_json: bool) -> String {
         return json!({"ticket": ticket.name_any(), "client": client, "ticketId": ticket.spec.ticket_id, "entry": entry}).to_string();
     }
     let time = entry.time.as_ref().map(|t| t.0.strftime("%Y-%m-%d %H:%M:%S").to_string()).unwrap_or_default();
+    // A Pod's name repeats its client's.
     let by = entry.by.as_deref().unwrap_or_default();
+    let by = by.strip_prefix(&format!("{}-", crate::k8s::names::agent(client))).map_or(by.to_string(), |pod| format!("agent {pod}"));
     let what = match &entry.call {
         Some(call) => {
             let step = call.step.map(|s| format!(", step {s}")).unwrap_or_default();
@@ -80,7 +82,7 @@ fn show(ticket: &Ticket, entry: &JournalEntry, as_json: bool) -> String {
         }
         None => format!("{} {}", entry.event, entry.detail.as_deref().unwrap_or_default()),
     };
-    format!("{time}  {:<28}  {by:<24}  {}", ticket.name_any(), what.trim_end())
+    format!("{time}  {:<28}  {by:<22}  {}", ticket.name_any(), what.trim_end())
 }
 
 #[cfg(test)]
@@ -91,7 +93,15 @@ mod tests {
     #[test]
     fn entries_read_like_sentences() {
         let ticket = Ticket::new("acme-7", Default::default());
-        let call = ToolCall { tool: "halopsa_log_time".into(), arguments: "minutes=5".into(), decision: "Auto".into(), rule: "ToolPolicy p, rule 1".into(), step: Some(2), outcome: "ok".into(), ms: 12 };
+        let call = ToolCall {
+            tool: "halopsa_log_time".into(),
+            arguments: "minutes=5".into(),
+            decision: "Auto".into(),
+            rule: "ToolPolicy p, rule 1".into(),
+            step: Some(2),
+            outcome: "ok".into(),
+            ms: 12,
+        };
         let entry = JournalEntry { event: "ToolCalled".into(), by: Some("pod".into()), call: Some(call), ..JournalEntry::default() };
         assert!(show(&ticket, &entry, false).ends_with("halopsa_log_time minutes=5 -> ok, step 2 [Auto by ToolPolicy p, rule 1], 12 ms"));
         assert!(show(&ticket, &entry, true).starts_with('{'));

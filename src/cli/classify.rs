@@ -33,7 +33,9 @@ fn lines(
     let mut line = Vec::new();
     loop {
         line.clear();
-        let read = std::io::Read::take(&mut input, MAX_LINE as u64).read_until(b'\n', &mut line).map_err(|e| Error::Other(format!("standard input cannot be read: {e}")))?;
+        let read = std::io::Read::take(&mut input, MAX_LINE as u64)
+            .read_until(b'\n', &mut line)
+            .map_err(|e| Error::Other(format!("standard input cannot be read: {e}")))?;
         if read == 0 {
             return Ok(());
         }

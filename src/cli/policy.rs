@@ -18,7 +18,8 @@ pub async fn explain(cluster: &Cluster, client: &str, tool: &str, arguments: &st
         return Err(Error::Other("the arguments are a JSON object, like '{\"status\":\"In Progress\"}'".into()));
     };
     let imported = Api::<ImportedClient>::namespaced(cluster.kube.clone(), &cluster.namespace).get_opt(client).await?;
-    let imported = imported.ok_or_else(|| Error::Other(format!("there is no ImportedClient {client} in namespace {}; see kubectl get hclient", cluster.namespace)))?;
+    let imported = imported
+        .ok_or_else(|| Error::Other(format!("there is no ImportedClient {client} in namespace {}; see kubectl get hclient", cluster.namespace)))?;
     let connection = cluster.connection(&imported.spec.connection_ref.name).await?;
     let mode = imported.spec.mode.unwrap_or(connection.spec.agent.mode);
     let labels = imported.metadata.labels.clone().unwrap_or_default();
@@ -53,7 +54,8 @@ pub async fn explain(cluster: &Cluster, client: &str, tool: &str, arguments: &st
         Effect::ApprovalNeeded => {
             let mut who = "it waits for the ticket's assigned agent to approve it".to_string();
             if let Some(approvers) = &decision.approvers {
-                let mut also: Vec<String> = approvers.agent_ids.iter().flatten().filter(|id| **id > UNASSIGNED).map(|id| approval::agent_name(*id, &[])).collect();
+                let mut also: Vec<String> =
+                    approvers.agent_ids.iter().flatten().filter(|id| **id > UNASSIGNED).map(|id| approval::agent_name(*id, &[])).collect();
                 also.extend(approvers.team.iter().map(|t| format!("a member of team {t}")));
                 let _ = write!(who, ", or for {}", also.join(" or "));
             }

@@ -185,7 +185,8 @@ pub async fn post_decision(ticket: &Ticket, connection: &HaloPSAConnection, api:
     if expired {
         METRICS.approvals.get_or_create(&ApprovalLabels { outcome: "expired" }).inc();
     }
-    let listed: Vec<note::Listed> = status.steps.iter().filter(|s| request.steps.contains(&s.number)).map(|s| writes::listed(ticket.spec.ticket_id, s)).collect();
+    let listed: Vec<note::Listed> =
+        status.steps.iter().filter(|s| request.steps.contains(&s.number)).map(|s| writes::listed(ticket.spec.ticket_id, s)).collect();
     let html = |marker: &str| note::decision_html(if expired { Decided::Expired } else { Decided::Denied }, &by, &listed, marker);
     write(ticket, connection, api, &halo, ctx, IntentKind::DecisionNote, &state::decision_tag(request), html).await
 }

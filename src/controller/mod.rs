@@ -112,10 +112,11 @@ pub async fn run(kube: Client, options: Options, stop: impl Future<Output = ()> 
         .graceful_shutdown_on(stop.clone())
         .run(policy::reconcile, policy::error_policy, context.clone());
 
-    let server_controller = shared(&servers)
-        .with_config(config())
-        .graceful_shutdown_on(stop.clone())
-        .run(tool_server::reconcile, tool_server::error_policy, context.clone());
+    let server_controller = shared(&servers).with_config(config()).graceful_shutdown_on(stop.clone()).run(
+        tool_server::reconcile,
+        tool_server::error_policy,
+        context.clone(),
+    );
 
     let workflow_controller = shared(&workflows)
         .with_config(config())

@@ -181,7 +181,9 @@ pub async fn reconcile(ticket: Arc<Ticket>, ctx: Arc<Context>) -> Result<Action,
     let wait = state::wakes_at(&status).and_then(|at| Duration::try_from(at.duration_since(now)).ok()).unwrap_or_default();
     let wait = wait + Duration::from_millis(500);
     // Owed, but not written while the connection is suspended: the connection's change wakes it.
-    Ok(Action::requeue(look_again.filter(|_| status.phase == Phase::AwaitingApproval).map_or(wait, |again| wait.min(again + Duration::from_millis(50)))))
+    Ok(Action::requeue(
+        look_again.filter(|_| status.phase == Phase::AwaitingApproval).map_or(wait, |again| wait.min(again + Duration::from_millis(50))),
+    ))
 }
 
 fn status_or_default(ticket: &Ticket) -> crate::api::TicketStatus {

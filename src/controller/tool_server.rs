@@ -27,7 +27,10 @@ pub async fn reconcile(server: Arc<ToolServer>, ctx: Arc<Context>) -> Result<Act
     let mut status = before.clone();
     let connection = &server.spec.connection_ref.name;
     let verdict = if reflect::get(&ctx.stores.connections, &namespace, connection).is_none() {
-        Verdict::no("ConnectionNotFound", format!("there is no HaloPSAConnection {connection} in namespace {namespace}; apply it, or correct spec.connectionRef"))
+        Verdict::no(
+            "ConnectionNotFound",
+            format!("there is no HaloPSAConnection {connection} in namespace {namespace}; apply it, or correct spec.connectionRef"),
+        )
     } else {
         let listed = async { tool_server::connect(&ctx.kube, &server).await?.tools(&server).await }.await;
         match listed {

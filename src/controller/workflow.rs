@@ -32,7 +32,10 @@ pub async fn reconcile(workflow: Arc<Workflow>, ctx: Arc<Context>) -> Result<Act
     let namespace = workflow.namespace().unwrap_or_default();
     let connection = &workflow.spec.connection_ref.name;
     let verdict = if reflect::get(&ctx.stores.connections, &namespace, connection).is_none() {
-        Verdict::no("ConnectionNotFound", format!("there is no HaloPSAConnection {connection} in namespace {namespace}; apply it, or correct spec.connectionRef"))
+        Verdict::no(
+            "ConnectionNotFound",
+            format!("there is no HaloPSAConnection {connection} in namespace {namespace}; apply it, or correct spec.connectionRef"),
+        )
     } else if let Some(why) = bad_step(&workflow) {
         Verdict::no("InvalidStep", why)
     } else {

@@ -99,9 +99,7 @@ pub fn further_approvers<'a>(steps: impl IntoIterator<Item = &'a Step>, agents: 
 fn members(approvers: &Approvers, agents: &[types::Agent]) -> Vec<i64> {
     let mut ids = approvers.agent_ids.clone().unwrap_or_default();
     if let Some(team) = &approvers.team {
-        let is_in = |a: &&types::Agent| {
-            a.team.eq_ignore_ascii_case(team) || a.teams.iter().flatten().any(|t| t.name.eq_ignore_ascii_case(team))
-        };
+        let is_in = |a: &&types::Agent| a.team.eq_ignore_ascii_case(team) || a.teams.iter().flatten().any(|t| t.name.eq_ignore_ascii_case(team));
         ids.extend(agents.iter().filter(|a| !a.isdisabled).filter(is_in).map(|a| a.id));
     }
     ids.retain(|id| *id > UNASSIGNED);

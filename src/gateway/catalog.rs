@@ -90,7 +90,15 @@ pub fn servers(gateway: &Gateway, identity: &Identity, bound: &Bound) -> Vec<Arc
 }
 
 /// Decides about a call.
-pub fn decide(gateway: &Gateway, identity: &Identity, bound: &Bound, tool: &str, nature: Nature, arguments: &Map<String, Value>, ticket: &TicketFacts) -> Decision {
+pub fn decide(
+    gateway: &Gateway,
+    identity: &Identity,
+    bound: &Bound,
+    tool: &str,
+    nature: Nature,
+    arguments: &Map<String, Value>,
+    ticket: &TicketFacts,
+) -> Decision {
     with_policies(gateway, identity, bound, |client, policies| {
         policy::decide(bound.mode, client, &policy::Call { tool, nature, arguments, ticket }, policies)
     })
@@ -105,7 +113,8 @@ pub fn has_conditions(gateway: &Gateway, identity: &Identity, bound: &Bound, too
 
 fn with_policies<T>(gateway: &Gateway, identity: &Identity, bound: &Bound, then: impl Fn(policy::Client<'_>, &[Named<'_>]) -> T) -> T {
     let connection = bound.connection.name_any();
-    let policies = gateway.policies.state_filter(|p| p.namespace().as_deref() == Some(&identity.namespace) && p.spec.connection_ref.name == connection);
+    let policies =
+        gateway.policies.state_filter(|p| p.namespace().as_deref() == Some(&identity.namespace) && p.spec.connection_ref.name == connection);
     let names: Vec<String> = policies.iter().map(|p| p.name_any()).collect();
     let named: Vec<Named<'_>> = names.iter().zip(&policies).map(|(name, p)| Named { name, spec: &p.spec }).collect();
     let labels = bound.client.metadata.labels.clone().unwrap_or_default();
@@ -114,7 +123,8 @@ fn with_policies<T>(gateway: &Gateway, identity: &Identity, bound: &Bound, then:
 
 /// The tools an agent is shown: those of which any call might be allowed.
 pub async fn list(gateway: &Gateway, identity: &Identity, bound: &Bound) -> Vec<Tool> {
-    let visible = |name: &str, nature: Nature| with_policies(gateway, identity, bound, |client, p| policy::visible(bound.mode, client, name, nature, p));
+    let visible =
+        |name: &str, nature: Nature| with_policies(gateway, identity, bound, |client, p| policy::visible(bound.mode, client, name, nature, p));
     let annotations = |nature: Nature| ToolAnnotations::new().read_only(nature == Nature::Read).destructive(nature == Nature::Destructive);
     let mut listed: Vec<Tool> = Vec::new();
     for tool in tools::TOOLS.iter().filter(|t| visible(t.name, t.nature)) {

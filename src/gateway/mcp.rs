@@ -121,7 +121,8 @@ impl Tools {
             Effect::Auto => {}
             Effect::Disabled => return Answer::refused("disabled", NO_SUCH_TOOL).by(&decision),
             Effect::ApprovalNeeded => {
-                return Answer::refused("needs approval", "a technician would have to approve reading this; go on without it and say so in the plan").by(&decision);
+                return Answer::refused("needs approval", "a technician would have to approve reading this; go on without it and say so in the plan")
+                    .by(&decision);
             }
         }
         match tools::call(tool, arguments, bound, halo).await {
@@ -138,7 +139,15 @@ impl Tools {
     }
 
     /// A call that changes something: checked, decided, then run or queued.
-    async fn write(&self, identity: &Identity, bound: &Bound, halo: &halopsa::Client, name: &str, found: &Found, mut arguments: Map<String, Value>) -> Answer {
+    async fn write(
+        &self,
+        identity: &Identity,
+        bound: &Bound,
+        halo: &halopsa::Client,
+        name: &str,
+        found: &Found,
+        mut arguments: Map<String, Value>,
+    ) -> Answer {
         // The watch may be behind with the step this agent has just made, so the Ticket is read anew.
         let ticket = match self.held(identity).await {
             None => return Answer::refused("refused", "you hold no ticket: claim one first"),
@@ -206,7 +215,8 @@ impl Tools {
                     return Answer::refused("denied", "a technician was asked about exactly this call, and it was not approved").by(&decision);
                 }
                 StepState::Unknown => {
-                    return Answer::refused("unknown", "whether exactly this call was carried out is not known; a technician has to look").by(&decision);
+                    return Answer::refused("unknown", "whether exactly this call was carried out is not known; a technician has to look")
+                        .by(&decision);
                 }
                 StepState::Running => return ended(desk.run(&ticket, known.number, false).await, known.number).by(&decision),
                 StepState::Failed | StepState::Void => {}
@@ -295,7 +305,9 @@ fn ended(run: Result<(Ticket, Ended), steps::Error>, number: i32) -> Answer {
             Answer { result: CallToolResult::structured(value), outcome: "ok", decision: None, step: Some(number) }
         }
         Ok((_, Ended { full, .. })) => Answer::refused("failed", full).step(number),
-        Err(error @ steps::Error::Unsettled { .. }) => Answer::refused("unsettled", format!("{error}. Make exactly the same call again then")).step(number),
+        Err(error @ steps::Error::Unsettled { .. }) => {
+            Answer::refused("unsettled", format!("{error}. Make exactly the same call again then")).step(number)
+        }
         Err(error) => Answer::refused("failed", error.to_string()).step(number),
     }
 }

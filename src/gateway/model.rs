@@ -141,7 +141,9 @@ pub async fn completions(State(gateway): State<Arc<Gateway>>, Extension(identity
     }
     let answer = match call.send().await {
         Ok(answer) => answer,
-        Err(error) if error.is_timeout() => return refused(StatusCode::GATEWAY_TIMEOUT, "timeout", format!("the model does not answer in {} s", timeout.as_secs())),
+        Err(error) if error.is_timeout() => {
+            return refused(StatusCode::GATEWAY_TIMEOUT, "timeout", format!("the model does not answer in {} s", timeout.as_secs()));
+        }
         Err(error) => return refused(StatusCode::BAD_GATEWAY, "unreachable", format!("cannot reach the model: {}", innermost(&error))),
     };
     if !answer.status().is_success() {

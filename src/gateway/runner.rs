@@ -14,9 +14,9 @@ use crate::k8s::{reflect, tickets};
 use crate::metrics::{METRICS, StepLabels};
 use crate::outbox::{self, Note};
 use crate::policy::expression::TicketFacts;
+use crate::ticket::mask;
 use crate::ticket::note::{self, Decided};
 use crate::ticket::state::{self, Event};
-use crate::ticket::mask;
 use crate::{crash, halopsa, writes};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt};
@@ -275,7 +275,9 @@ impl Job<'_> {
 
     /// The rule that forbids a step now, although it was approved.
     fn forbidden(&self, step: &crate::api::ticket::Step, facts: &TicketFacts) -> Option<String> {
-        let Some(found) = catalog::find(self.gateway, self.identity, self.bound, &step.tool) else { return Some("the list of tools (it is not there any more)".into()) };
+        let Some(found) = catalog::find(self.gateway, self.identity, self.bound, &step.tool) else {
+            return Some("the list of tools (it is not there any more)".into());
+        };
         let arguments = serde_json::from_str(&step.arguments).unwrap_or_default();
         let decision = catalog::decide(self.gateway, self.identity, self.bound, &step.tool, found.nature(), &arguments, facts);
         (decision.effect == Effect::Disabled).then_some(decision.rule)

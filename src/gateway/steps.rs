@@ -74,7 +74,10 @@ impl Desk<'_> {
         let Some(_) = writes::find(&step.tool) else {
             let ended = match fresh {
                 true => self.call_server(&namespace, &step, arguments).await,
-                false => Ended::new(StepState::Unknown, "it was interrupted; whether it was carried out cannot be found out from here. Look, and do what is missing"),
+                false => Ended::new(
+                    StepState::Unknown,
+                    "it was interrupted; whether it was carried out cannot be found out from here. Look, and do what is missing",
+                ),
             };
             crash::point(&namespace, "step.sent").await;
             return self.end(ticket, number, ended).await;
@@ -84,7 +87,9 @@ impl Desk<'_> {
             Err(why) => return self.end(ticket, number, Ended::new(StepState::Failed, &why)).await,
         };
         let halo_ticket = match self.halo.ticket(ticket.spec.ticket_id).await {
-            Err(halopsa::Error::NotFound { .. }) => return self.end(ticket, number, Ended::new(StepState::Failed, "HaloPSA does not have the ticket any more")).await,
+            Err(halopsa::Error::NotFound { .. }) => {
+                return self.end(ticket, number, Ended::new(StepState::Failed, "HaloPSA does not have the ticket any more")).await;
+            }
             other => other?,
         };
         if halo_ticket.client_id != Some(self.bound.halo_client_id) {
@@ -158,7 +163,9 @@ impl Desk<'_> {
     async fn call_server(&self, namespace: &str, step: &Step, arguments: Map<String, Value>) -> Ended {
         let failed = |text: &str| Ended::new(StepState::Failed, text);
         let Some((server, tool)) = step.tool.split_once(SEPARATOR) else { return failed("there is no tool of this name") };
-        let Some(server) = crate::k8s::reflect::get(&self.gateway.servers, namespace, server) else { return failed("its ToolServer is gone; nothing was called") };
+        let Some(server) = crate::k8s::reflect::get(&self.gateway.servers, namespace, server) else {
+            return failed("its ToolServer is gone; nothing was called");
+        };
         let session = match tool_server::connect(&self.gateway.kube, &server).await {
             Ok(session) => session,
             Err(error) => return failed(&format!("nothing was called: {error}")),
@@ -176,7 +183,11 @@ impl Desk<'_> {
         match session.call(tool, arguments).await {
             Ok(result) => {
                 let text = result_text(&result);
-                if result.is_error == Some(true) { Ended::new(StepState::Failed, &format!("the tool says: {text}")) } else { Ended::new(StepState::Done, &text) }
+                if result.is_error == Some(true) {
+                    Ended::new(StepState::Failed, &format!("the tool says: {text}"))
+                } else {
+                    Ended::new(StepState::Done, &text)
+                }
             }
             Err(error) => Ended::new(StepState::Unknown, &format!("{error}; whether it was carried out is not known. Look, and do what is missing")),
         }
@@ -199,7 +210,15 @@ pub fn step_of(ticket: &Ticket, number: i32) -> Option<Step> {
 }
 
 /// A step as it is stored, from a call that was checked.
-pub fn new_step(ticket: &Ticket, connection_uid: &str, tool: &str, arguments: &Map<String, Value>, pin: String, why: Option<String>, decision: &crate::policy::Decision) -> Step {
+pub fn new_step(
+    ticket: &Ticket,
+    connection_uid: &str,
+    tool: &str,
+    arguments: &Map<String, Value>,
+    pin: String,
+    why: Option<String>,
+    decision: &crate::policy::Decision,
+) -> Step {
     let status = ticket.status.clone().unwrap_or_else(|| state::received(Timestamp::now()));
     let number = status.next_step();
     let arguments = tool_server::canonical(&Value::Object(arguments.clone()));

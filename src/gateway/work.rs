@@ -142,7 +142,8 @@ async fn hand_out(gateway: &Gateway, identity: &Identity, bound: &Bound, ticket:
     let api = api(gateway, identity);
     let halo = gateway.tenants.client(&bound.connection).await?;
     let lease = uuid::Uuid::new_v4().to_string();
-    let claimed = Event::Claimed { lease: lease.clone(), holder: identity.pod.clone(), expires_at: Timestamp::now() + gateway.lease, mode: bound.mode };
+    let claimed =
+        Event::Claimed { lease: lease.clone(), holder: identity.pod.clone(), expires_at: Timestamp::now() + gateway.lease, mode: bound.mode };
     let ticket = match tickets::transition(&api, ticket, &[claimed], &identity.pod).await {
         Ok(ticket) => ticket,
         Err(tickets::Error::Refused(_) | tickets::Error::Contended(_)) => return Ok(None),
@@ -300,7 +301,12 @@ pub async fn release(State(gateway): App, Extension(identity): Extension<Identit
 }
 
 /// Writes the plan as one internal note. The work goes on.
-pub async fn plan(State(gateway): App, Extension(identity): Extension<Identity>, Path(name): Path<String>, Json(given): Json<PlanHandIn>) -> Response {
+pub async fn plan(
+    State(gateway): App,
+    Extension(identity): Extension<Identity>,
+    Path(name): Path<String>,
+    Json(given): Json<PlanHandIn>,
+) -> Response {
     let turn = match Turn::begin(&gateway, &identity, &name, &given.lease_id).await {
         Ok(turn) => turn,
         Err(response) => return *response,
@@ -498,19 +504,17 @@ impl<'a> Turn<'a> {
             Some(id) => id,
             None => {
                 let actions = self.halo.actions(self.ticket.spec.ticket_id, 100).await.map_err(|e| later(e.to_string()))?;
-                outbox::find(&actions, &marker, self.bound.api_agent()).map(|a| a.id).ok_or_else(|| later("HaloPSA does not show the request yet".into()))?
+                outbox::find(&actions, &marker, self.bound.api_agent())
+                    .map(|a| a.id)
+                    .ok_or_else(|| later("HaloPSA does not show the request yet".into()))?
             }
         };
         let event = Event::ApprovalRequested { lease: self.lease.to_string(), action_id: Some(action_id) };
         let stored = tickets::transition(&self.api, &posted, &[event], &self.identity.pod).await.map_err(|error| Box::new(answer(Err(error))))?;
         METRICS.approvals.get_or_create(&crate::metrics::ApprovalLabels { outcome: "requested" }).inc();
         let detail = format!("request {} for {} steps, action {action_id}", request.approval.number, request.approval.steps.len());
-        let subject = audit::Subject {
-            namespace: &self.identity.namespace,
-            client: &self.identity.client,
-            ticket: &stored.name_any(),
-            by: &self.identity.pod,
-        };
+        let subject =
+            audit::Subject { namespace: &self.identity.namespace, client: &self.identity.client, ticket: &stored.name_any(), by: &self.identity.pod };
         audit::event("ApprovalRequested", subject, &detail);
         Ok(())
     }

@@ -113,7 +113,8 @@ pub fn holds(source: &str, tool: &str, client: &str, arguments: &Map<String, ser
         "id": ticket.id, "clientId": ticket.client_id, "priority": ticket.priority, "status": ticket.status, "type": ticket.kind,
         "category": ticket.category,
     });
-    for (name, value) in [("args", serde_json::Value::Object(arguments.clone())), ("ticket", facts), ("tool", tool.into()), ("client", client.into())] {
+    for (name, value) in [("args", serde_json::Value::Object(arguments.clone())), ("ticket", facts), ("tool", tool.into()), ("client", client.into())]
+    {
         let value = cel::to_value(value).map_err(|e| e.to_string())?;
         context.add_variable_from_value(name, value);
     }

@@ -69,9 +69,12 @@ enum Level {
 /// Decides about one call. `policies` are those of the client's connection.
 pub fn decide(mode: Mode, client: Client<'_>, call: &Call<'_>, policies: &[Named<'_>]) -> Decision {
     let matching = |policy: &Named<'_>, broken: bool| {
-        let (number, rule) = policy.spec.rules.iter().enumerate().find(|(_, rule)| {
-            names(rule, call.tool) && !(broken && rule.effect == Effect::Auto) && counts(rule, client.name, call)
-        })?;
+        let (number, rule) = policy
+            .spec
+            .rules
+            .iter()
+            .enumerate()
+            .find(|(_, rule)| names(rule, call.tool) && !(broken && rule.effect == Effect::Auto) && counts(rule, client.name, call))?;
         Some(Decision { effect: rule.effect, rule: format!("ToolPolicy {}, rule {}", policy.name, number + 1), approvers: rule.approvers.clone() })
     };
     settle(mode, client, call.nature, policies, &matching)
@@ -198,7 +201,11 @@ fn applies(spec: &ToolPolicySpec, client: Client<'_>) -> Level {
 }
 
 /// Whether a policy or tool server with these clients is for this client.
-pub fn selects(clients: Option<&Vec<String>>, selector: Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector>, client: Client<'_>) -> bool {
+pub fn selects(
+    clients: Option<&Vec<String>>,
+    selector: Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector>,
+    client: Client<'_>,
+) -> bool {
     match (clients, selector) {
         (Some(names), _) => names.iter().any(|n| n == client.name),
         (None, Some(selector)) => Selector::try_from(selector.clone()).is_ok_and(|s| s.matches(client.labels)),
@@ -313,7 +320,12 @@ mod tests {
         let (decision, lines) = explain(Mode::Execute, Client { name: "acme", labels: &labels }, &call, &named);
         assert_eq!((decision.effect, decision.rule.as_str()), (Auto, "ToolPolicy p, rule 2"));
         let text = lines.join("\n");
-        for part in ["rule 1 would say Disabled, but does not count, since args.x == 1 does not hold", "rule 2 says Auto", "q is for other clients", "built-in: ApprovalNeeded"] {
+        for part in [
+            "rule 1 would say Disabled, but does not count, since args.x == 1 does not hold",
+            "rule 2 says Auto",
+            "q is for other clients",
+            "built-in: ApprovalNeeded",
+        ] {
             assert!(text.contains(part), "{part}: {text}");
         }
     }
@@ -351,7 +363,12 @@ mod tests {
         let labels = BTreeMap::new();
         let client = Client { name: "acme", labels: &labels };
         let spec = ToolPolicySpec {
-            rules: vec![rule("a", Disabled, Some("args.x == 1")), rule("b", Disabled, None), rule("c", Disabled, Some("true")), rule("c", Auto, None)],
+            rules: vec![
+                rule("a", Disabled, Some("args.x == 1")),
+                rule("b", Disabled, None),
+                rule("c", Disabled, Some("true")),
+                rule("c", Auto, None),
+            ],
             ..ToolPolicySpec::default()
         };
         let named = [Named { name: "p", spec: &spec }];

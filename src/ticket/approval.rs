@@ -163,15 +163,7 @@ mod tests {
     }
 
     fn window(applications: &[String]) -> Window<'_> {
-        Window {
-            request: 5,
-            seen: 5,
-            assigned_before: Some(3),
-            assigned_now: Some(3),
-            ourselves: Some(31),
-            applications,
-            ..Window::default()
-        }
+        Window { request: 5, seen: 5, assigned_before: Some(3), assigned_now: Some(3), ourselves: Some(31), applications, ..Window::default() }
     }
 
     fn decided(outcome: &Outcome) -> Option<(bool, i64)> {

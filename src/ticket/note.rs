@@ -176,8 +176,16 @@ pub fn request_html(steps: &[Listed], ask: &Ask<'_>, marker: &str) -> String {
 
 /// The note that repeats a request nobody has answered.
 pub fn reminder_html(steps: usize, ask: &Ask<'_>, marker: &str) -> String {
-    let who = if ask.assigned.is_empty() { "Nobody is assigned to this ticket; assign it, so that somebody can decide.".to_string() } else { format!("{}: please reply with a yes or a no.", escape(ask.assigned)) };
-    let mut html = format!("<p><b>Rallied: still waiting for approval</b></p><p>{} wait for approval (see the request above). {who} Without an answer the request ends on {}.</p>", count(steps, "step"), escape(ask.until));
+    let who = if ask.assigned.is_empty() {
+        "Nobody is assigned to this ticket; assign it, so that somebody can decide.".to_string()
+    } else {
+        format!("{}: please reply with a yes or a no.", escape(ask.assigned))
+    };
+    let mut html = format!(
+        "<p><b>Rallied: still waiting for approval</b></p><p>{} wait for approval (see the request above). {who} Without an answer the request ends on {}.</p>",
+        count(steps, "step"),
+        escape(ask.until)
+    );
     reference(&mut html, marker);
     html
 }
@@ -280,7 +288,13 @@ mod tests {
 
     #[test]
     fn a_request_says_what_who_and_how_long() {
-        let step = Listed { what: "Reply to the requester".into(), record: "ticket 7".into(), values: vec![("text".into(), "<b>Hi</b>\nKim".into())], why: "to ask".into(), ..Listed::default() };
+        let step = Listed {
+            what: "Reply to the requester".into(),
+            record: "ticket 7".into(),
+            values: vec![("text".into(), "<b>Hi</b>\nKim".into())],
+            why: "to ask".into(),
+            ..Listed::default()
+        };
         let ask = Ask { assigned: "Dana Novak", until: "2026-11-25 10:00 UTC", ..Ask::default() };
         let html = request_html(std::slice::from_ref(&step), &ask, "rallied-x-0-ask-abc");
         for part in ["1 step would", "&lt;b&gt;Hi&lt;/b&gt;<br>Kim", "Dana Novak", "2026-11-25 10:00 UTC", "rallied-x-0-ask-abc", "Why:</i> to ask"] {

@@ -41,8 +41,8 @@ const REACH: usize = 3;
 
 /// Words after which an imperative is somebody's doing, not an order.
 const SUBJECTS: [&str; 30] = [
-    "i", "we", "you", "it", "they", "this", "that", "the", "a", "to", "can", "may", "ich", "wir", "du", "je", "nous", "vous", "tu", "yo", "ik", "wij",
-    "zu", "de", "te", "por", "con", "para", "y", "and",
+    "i", "we", "you", "it", "they", "this", "that", "the", "a", "to", "can", "may", "ich", "wir", "du", "je", "nous", "vous", "tu", "yo", "ik",
+    "wij", "zu", "de", "te", "por", "con", "para", "y", "and",
 ];
 /// Words a yes only follows when somebody tells about it: "I need to proceed".
 const TELLERS: [&str; 10] = ["to", "i", "we", "they", "he", "she", "ich", "wir", "ik", "wij"];
@@ -287,10 +287,9 @@ fn find(words: &[Word]) -> Vec<Hit> {
     while at < words.len() {
         let word = &words[at];
         let known = PHRASES.by_first.get(&word.text).and_then(|phrases| {
-            phrases.iter().find(|(rest, _)| {
-                words[at + 1..].len() >= rest.len()
-                    && words[at + 1..].iter().zip(rest).all(|(w, r)| w.text == *r && !w.first)
-            })
+            phrases
+                .iter()
+                .find(|(rest, _)| words[at + 1..].len() >= rest.len() && words[at + 1..].iter().zip(rest).all(|(w, r)| w.text == *r && !w.first))
         });
         let (kind, length) = match known {
             Some((rest, kind)) => (Some(*kind), rest.len() + 1),
@@ -326,11 +325,6 @@ fn one_off(a: &str, b: &str) -> bool {
         std::cmp::Ordering::Greater => ra[1..] == *rb,
         std::cmp::Ordering::Less => *ra == rb[1..],
     }
-}
-
-/// A model's opinion may only make a yes less: it never makes one.
-pub fn with_second_opinion(verdict: Verdict, model_says_yes: bool) -> Verdict {
-    if verdict.intent == Intent::Approve && !model_says_yes { neutral("the model does not read it as a clear yes".into()) } else { verdict }
 }
 
 #[cfg(test)]

@@ -307,7 +307,12 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
                 next.enter(Phase::Failed, "AttemptsExhausted", &message, now);
             } else if status.approval_is(ApprovalState::Approved) {
                 // Its gateway died while it ran the steps; another goes on.
-                next.enter(Phase::AwaitingApproval, "Approved", "the gateway that ran the approved steps was not heard of any more; another goes on", now);
+                next.enter(
+                    Phase::AwaitingApproval,
+                    "Approved",
+                    "the gateway that ran the approved steps was not heard of any more; another goes on",
+                    now,
+                );
                 next.deadline = Some(Time(now.checked_add(RUN_WITHIN).unwrap_or(now)));
             } else {
                 next.enter(Phase::Ready, "LeaseExpired", "its agent was not heard of any more; waits for the next", now);
@@ -347,9 +352,7 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
                 IntentKind::FailureNote => phase == Phase::Failed,
                 IntentKind::ApprovalRequest => phase == Phase::Working && decided(&[ApprovalState::Preparing]),
                 IntentKind::Reminder => phase == Phase::AwaitingApproval && decided(&[ApprovalState::Requested]),
-                IntentKind::DecisionNote => {
-                    decided(&[ApprovalState::Approved, ApprovalState::Ran, ApprovalState::Denied, ApprovalState::Expired])
-                }
+                IntentKind::DecisionNote => decided(&[ApprovalState::Approved, ApprovalState::Ran, ApprovalState::Denied, ApprovalState::Expired]),
                 IntentKind::RoundNote => phase == Phase::Working,
             };
             if !allowed {
@@ -628,7 +631,9 @@ impl TicketStatus {
             // A step that is being sent is not called off: it may have arrived.
             self.settle(StepState::Void, |s| matches!(s, StepState::Proposed | StepState::Waiting));
             self.settle(StepState::Unknown, |s| s == StepState::Running);
-            if let Some(approval) = self.approval.as_mut().filter(|a| matches!(a.state, ApprovalState::Preparing | ApprovalState::Requested | ApprovalState::Approved)) {
+            if let Some(approval) =
+                self.approval.as_mut().filter(|a| matches!(a.state, ApprovalState::Preparing | ApprovalState::Requested | ApprovalState::Approved))
+            {
                 approval.state = ApprovalState::Void;
             }
             self.wake = None;

@@ -15,9 +15,9 @@ const MAX_TEXT: usize = 4000;
 
 const COMMON: &[&str] = &[
     "the", "and", "for", "with", "that", "this", "from", "when", "user", "users", "ticket", "asks", "ask", "wants", "want", "needs", "need", "has",
-    "have", "had", "are", "was", "were", "not", "can", "cannot", "does", "doesn", "any", "all", "his", "her", "their", "they", "who", "which", "about",
-    "into", "after", "before", "new", "some", "someone", "somebody", "customer", "client", "reports", "report", "requests", "request", "please",
-    "there", "been", "being", "will", "would", "could", "should", "its", "our", "your", "out", "off", "one", "or", "nothing", "anything",
+    "have", "had", "are", "was", "were", "not", "can", "cannot", "does", "doesn", "any", "all", "his", "her", "their", "they", "who", "which",
+    "about", "into", "after", "before", "new", "some", "someone", "somebody", "customer", "client", "reports", "report", "requests", "request",
+    "please", "there", "been", "being", "will", "would", "could", "should", "its", "our", "your", "out", "off", "one", "or", "nothing", "anything",
 ];
 
 /// The telling words of a text, cut to their stems.
@@ -27,7 +27,8 @@ fn stems(text: &str) -> Vec<String> {
         .split(|c: char| !c.is_alphanumeric())
         .filter(|w| w.chars().count() >= 3 && !COMMON.contains(w))
         .map(|w| {
-            let ending = ["ations", "ation", "ings", "ing", "ies", "ers", "ed", "es", "er", "s"].iter().find(|e| w.len() > e.len() + 3 && w.ends_with(**e));
+            let ending =
+                ["ations", "ation", "ings", "ing", "ies", "ers", "ed", "es", "er", "s"].iter().find(|e| w.len() > e.len() + 3 && w.ends_with(**e));
             ending.map_or(w, |e| &w[..w.len() - e.len()]).to_string()
         })
         .collect();

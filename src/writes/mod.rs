@@ -77,7 +77,9 @@ pub const TOOLS: [WriteTool; 7] = [
         name: CHILD,
         title: "Create a child ticket",
         description: "Creates a ticket below this one, for the same client and requester.",
-        schema: || object(json!({"summary": short_schema("One line"), "details": text_schema("What has to be done, plain text")}), &["summary", "details"]),
+        schema: || {
+            object(json!({"summary": short_schema("One line"), "details": text_schema("What has to be done, plain text")}), &["summary", "details"])
+        },
     },
     WriteTool {
         name: CLOSE,
@@ -89,7 +91,12 @@ pub const TOOLS: [WriteTool; 7] = [
         name: LINK,
         title: "Link a knowledge base article",
         description: "Refers to a knowledge base article in an internal note on the ticket.",
-        schema: || object(json!({"articleId": {"type": "integer", "minimum": 1, "maximum": i32::MAX, "description": "HaloPSA's id of the article"}}), &["articleId"]),
+        schema: || {
+            object(
+                json!({"articleId": {"type": "integer", "minimum": 1, "maximum": i32::MAX, "description": "HaloPSA's id of the article"}}),
+                &["articleId"],
+            )
+        },
     },
 ];
 

@@ -85,7 +85,9 @@ pub async fn send(write: &Write, target: &Target<'_>) -> Result<String, Error> {
             let mut child = json!({
                 "summary": one_line(summary, 200), "details_html": html(details, target.marker), "parent_id": id, "client_id": target.ticket.client_id,
             });
-            for (key, value) in [("user_id", target.ticket.user_id), ("site_id", target.ticket.site_id), ("tickettype_id", target.ticket.tickettype_id)] {
+            for (key, value) in
+                [("user_id", target.ticket.user_id), ("site_id", target.ticket.site_id), ("tickettype_id", target.ticket.tickettype_id)]
+            {
                 if let Some(value) = value {
                     child[key] = value.into();
                 }
@@ -104,7 +106,11 @@ pub async fn send(write: &Write, target: &Target<'_>) -> Result<String, Error> {
             });
             let closed = halo.post_ticket(ticket).await?;
             // A missing permission makes HaloPSA ignore a field without a word.
-            if closed.id == id && (closed.hasbeenclosed || closed.status_id == Some(status)) { Ok("closed".into()) } else { Ok("HaloPSA took the change, but does not show the ticket as closed".into()) }
+            if closed.id == id && (closed.hasbeenclosed || closed.status_id == Some(status)) {
+                Ok("closed".into())
+            } else {
+                Ok("HaloPSA took the change, but does not show the ticket as closed".into())
+            }
         }
         Write::Link { article_id } => {
             let article = match halo.article(*article_id).await {

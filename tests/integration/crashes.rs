@@ -100,8 +100,20 @@ async fn one(point: &'static str, nth: u32) -> Result<(), String> {
         let replies = actions.iter().filter(|a| a["hiddenfromuser"] == false).count();
         let changes = actions.iter().filter(|a| a["note"].as_str().unwrap_or_default().contains("Changed by Rallied")).count();
         if (replies, changes, actions.len()) != (1, 1, 6) {
-            let notes: Vec<String> = actions.iter().map(|a| format!("{} {} {} {:.70}", a["id"], a["outcome"], a["datetime"], a["note"].as_str().unwrap_or_default())).collect();
-            return Err(format!("{replies} replies, {changes} changes, {} actions: {notes:#?} {:#?} {:#?}", actions.len(), status.steps, status.journal.iter().map(|j| format!("{} {} {}", j.event, j.by.clone().unwrap_or_default(), j.detail.clone().unwrap_or_default())).collect::<Vec<_>>()));
+            let notes: Vec<String> = actions
+                .iter()
+                .map(|a| format!("{} {} {} {:.70}", a["id"], a["outcome"], a["datetime"], a["note"].as_str().unwrap_or_default()))
+                .collect();
+            return Err(format!(
+                "{replies} replies, {changes} changes, {} actions: {notes:#?} {:#?} {:#?}",
+                actions.len(),
+                status.steps,
+                status
+                    .journal
+                    .iter()
+                    .map(|j| format!("{} {} {}", j.event, j.by.clone().unwrap_or_default(), j.detail.clone().unwrap_or_default()))
+                    .collect::<Vec<_>>()
+            ));
         }
         match status.steps.iter().filter(|s| s.state != StepState::Void).all(|s| s.state == StepState::Done) {
             true => Ok(()),

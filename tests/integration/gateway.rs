@@ -43,7 +43,8 @@ async fn an_agent_sees_its_own_client_only() {
     harness.ticket_in(&name, "Ready").await;
 
     // The work API: another client's ticket is not there.
-    let work: Work = serde_json::from_value(json!({"ticket": name, "leaseId": "x", "leaseSeconds": 45, "mode": "Plan", "context": Context::default()})).unwrap();
+    let work: Work =
+        serde_json::from_value(json!({"ticket": name, "leaseId": "x", "leaseSeconds": 45, "mode": "Plan", "context": Context::default()})).unwrap();
     assert!(matches!(acme.heartbeat(&work).await, Err(Error::Refused(_))));
     let plan = Plan { asked: "x".into(), steps: vec!["y".into()], ..Plan::default() };
     assert!(matches!(acme.complete(&work, Some(&plan), None).await, Err(Error::Refused(_))));

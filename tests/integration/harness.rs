@@ -152,8 +152,7 @@ impl Harness {
 
     /// An action by anybody; its id.
     pub fn act(&self, author: &halosim::store::Author, input: Value) -> i64 {
-        let (action, changes) =
-            self.sim.shared.store().write_action(input.as_object().unwrap(), author, std::time::Instant::now()).unwrap();
+        let (action, changes) = self.sim.shared.store().write_action(input.as_object().unwrap(), author, std::time::Instant::now()).unwrap();
         self.sim.shared.publish(changes);
         action["id"].as_i64().unwrap()
     }

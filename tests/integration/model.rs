@@ -69,7 +69,13 @@ async fn a_model_that_goes_wrong_ends_in_a_useful_note() {
         ("has a wrong key", Box::new(|_, _| (401, json!({"error": {"message": format!("wrong key {KEY}")}}))), "HTTP 401"),
         ("gives no JSON", Box::new(|_, _| (200, json!("<html>oops</html>"))), "not JSON"),
         ("gives an empty plan", Box::new(|_, _| calls(&[("finish", json!({}))])), "its plan was empty"),
-        ("gives arguments that are no JSON", Box::new(|_, _| (200, json!({"choices": [{"message": {"tool_calls": [{"id": "1", "function": {"name": "finish", "arguments": "{"}}]}}]}))), "arguments that are no JSON"),
+        (
+            "gives arguments that are no JSON",
+            Box::new(|_, _| {
+                (200, json!({"choices": [{"message": {"tool_calls": [{"id": "1", "function": {"name": "finish", "arguments": "{"}}]}}]}))
+            }),
+            "arguments that are no JSON",
+        ),
     ];
     for (what, script, said) in scripts {
         model.play(script);

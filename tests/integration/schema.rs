@@ -1,7 +1,7 @@
 //! What the apiserver refuses, and the sentence it says.
 
 use crate::harness::Harness;
-use halopsa_operator::api::{HaloPSAConnection, ImportedClient, ToolPolicy};
+use halopsa_operator::api::{HaloPSAConnection, ImportedClient, ToolPolicy, ToolServer, Workflow};
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 
@@ -35,6 +35,14 @@ async fn nonsense_is_refused_with_a_sentence_that_helps() {
         ("/spec/agent", json!({"mode": "Wild"}), "Unsupported value"),
         ("/spec/agent", json!({"idleTime": "-5m"}), "idleTime"),
         ("/spec/agent", json!({"maxReplicas": 0}), "maxReplicas"),
+        ("/spec/agent", json!({"model": {"baseURL": "http://models.example/v1", "name": "m"}}), "starts with https://"),
+        ("/spec/agent", json!({"model": {"baseURL": "https://models.example/v1/", "name": "m"}}), "without a trailing slash"),
+        (
+            "/spec/agent",
+            json!({"model": {"baseURL": "https://models.example/v1", "name": "m", "limits": {"tokensPerTicket": 1}}}),
+            "greater than or equal to 1000",
+        ),
+        ("/spec/approvals", json!({"validFor": "soon"}), "validFor"),
         ("/metadata/name", json!("n".repeat(64)), "at most 63"),
     ] {
         let mut bad = good.clone();
@@ -65,9 +73,44 @@ async fn nonsense_is_refused_with_a_sentence_that_helps() {
         (json!([{"tools": [], "effect": "Auto"}]), "at least 1"),
         (json!([{"tools": ["a b"], "effect": "Auto"}]), "tools"),
         (json!([{"tools": ["a"], "effect": "Maybe"}]), "Unsupported value"),
+        (json!([{"tools": ["a"], "effect": "Auto", "approvers": {"team": "x"}}]), "belongs to effect ApprovalNeeded"),
+        (json!([{"tools": ["a"], "effect": "ApprovalNeeded", "approvers": {}}]), "give agentIds or team"),
+        (json!([{"tools": ["a"], "effect": "ApprovalNeeded", "approvers": {"agentIds": [1]}}]), "greater than or equal to 2"),
+        (json!([{"tools": ["a"], "effect": "Auto", "when": "x".repeat(1025)}]), "1024"),
     ] {
         let said = refusal(&api, &policy(rules.clone())).await;
         assert!(said.contains(sentence), "{rules}: {said}");
+    }
+    let mut both = policy(json!([{"tools": ["a"], "effect": "Auto"}]));
+    both["spec"]["clients"] = json!(["x"]);
+    both["spec"]["clientSelector"] = json!({"matchLabels": {"a": "b"}});
+    assert!(refusal(&api, &both).await.contains("one of the two"));
+
+    let server = |name: &str, url: &str, tools: Value| {
+        json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "ToolServer", "metadata": {"name": name},
+        "spec": {"connectionRef": {"name": "halo"}, "url": url, "tools": tools}})
+    };
+    let tools = || json!([{"name": "a"}]);
+    let api = harness.api::<ToolServer>();
+    for (object, sentence) in [
+        (server("s", "http://tools.example/mcp", tools()), "starts with https://"),
+        (server("s", "https://user:pw@tools.example/mcp", tools()), "is a plain URL"),
+        (server("n".repeat(25).as_str(), "https://tools.example/mcp", tools()), "at most 24"),
+        (server("s", "https://tools.example/mcp", json!([])), "at least 1"),
+        (server("s", "https://tools.example/mcp", json!([{"name": "a b"}])), "name"),
+    ] {
+        let said = refusal(&api, &object).await;
+        assert!(said.contains(sentence), "{object}: {said}");
+    }
+    harness.apply::<ToolServer>("s", &server("s", "http://tools.apps.svc:8080/mcp", tools())).await;
+    let workflow = |spec: Value| json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "Workflow", "metadata": {"name": "w"}, "spec": spec});
+    let api = harness.api::<Workflow>();
+    for (spec, sentence) in [
+        (json!({"connectionRef": {"name": "halo"}, "trigger": "x", "instructions": "y"}), "at least 3"),
+        (json!({"connectionRef": {"name": "halo"}, "trigger": "printer", "instructions": "y", "state": "On"}), "Unsupported value"),
+    ] {
+        let said = refusal(&api, &workflow(spec.clone())).await;
+        assert!(said.contains(sentence), "{spec}: {said}");
     }
     harness.stop().await;
 }

@@ -82,7 +82,8 @@ async fn their_tools_are_prefixed_pinned_and_under_policy() {
     harness.apply::<ToolPolicy>("p", &policy).await;
     eventually("they are hidden", || async { theirs(agent.names().await.unwrap()).is_empty().then_some(()) }).await;
     let api = harness.api::<ToolPolicy>();
-    eventually("the rule is counted", || async { api.get("p").await.unwrap().status.filter(|s| s.rules.first().is_some_and(|r| r.tools == 3)) }).await;
+    eventually("the rule is counted", || async { api.get("p").await.unwrap().status.filter(|s| s.rules.first().is_some_and(|r| r.tools == 3)) })
+        .await;
     harness.stop().await;
 }
 
@@ -91,8 +92,10 @@ async fn a_server_that_is_gone_or_refuses_is_said() {
     let harness = Harness::start("noserver").await;
     harness.execute(&[ACME], json!({})).await;
     let (_, fake) = Tools::start(&[]).await;
-    let object = |url: &str| json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "ToolServer", "metadata": {"name": "m365"}, "spec": {
-        "connectionRef": {"name": "halo"}, "url": url, "caConfigMapRef": {"name": "m365-ca"}, "tools": [{"name": "*"}]}});
+    let object = |url: &str| {
+        json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "ToolServer", "metadata": {"name": "m365"}, "spec": {
+        "connectionRef": {"name": "halo"}, "url": url, "caConfigMapRef": {"name": "m365-ca"}, "tools": [{"name": "*"}]}})
+    };
     harness.apply::<ToolServer>("m365", &object("https://localhost:1/mcp")).await;
     assert!(ready(&harness, "False", "Unreachable").await.contains("ConfigMap m365-ca"));
     let ca = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m365-ca"}, "data": {"ca.crt": fake.ca}});

@@ -102,14 +102,51 @@ fn begins_signature(line: &str) -> bool {
     let line = line.trim().to_lowercase();
     let line = line.trim_end_matches([',', '.', '!']);
     const ENDS: [&str; 30] = [
-        "--", "—", "best", "best regards", "kind regards", "regards", "many regards", "warm regards", "br", "rgds", "kr", "cheers", "sincerely",
-        "mit freundlichen grüßen", "mit freundlichen gruessen", "freundliche grüße", "viele grüße", "beste grüße", "lg", "vg", "mfg", "cordialement",
-        "bien cordialement", "bien à vous", "saludos", "un saludo", "atentamente", "met vriendelijke groet", "groeten", "mvg",
+        "--",
+        "—",
+        "best",
+        "best regards",
+        "kind regards",
+        "regards",
+        "many regards",
+        "warm regards",
+        "br",
+        "rgds",
+        "kr",
+        "cheers",
+        "sincerely",
+        "mit freundlichen grüßen",
+        "mit freundlichen gruessen",
+        "freundliche grüße",
+        "viele grüße",
+        "beste grüße",
+        "lg",
+        "vg",
+        "mfg",
+        "cordialement",
+        "bien cordialement",
+        "bien à vous",
+        "saludos",
+        "un saludo",
+        "atentamente",
+        "met vriendelijke groet",
+        "groeten",
+        "mvg",
     ];
     ENDS.contains(&line)
-        || ["sent from my", "get outlook", "von meinem iphone", "gesendet von", "envoyé de mon", "envoyé depuis", "enviado desde", "verstuurd vanaf", "verzonden vanaf"]
-            .iter()
-            .any(|start| line.starts_with(start))
+        || [
+            "sent from my",
+            "get outlook",
+            "von meinem iphone",
+            "gesendet von",
+            "envoyé de mon",
+            "envoyé depuis",
+            "enviado desde",
+            "verstuurd vanaf",
+            "verzonden vanaf",
+        ]
+        .iter()
+        .any(|start| line.starts_with(start))
 }
 
 /// Text without quoted lines and signature.

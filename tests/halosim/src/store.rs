@@ -315,7 +315,8 @@ impl Store {
         }
         // By its name, as the field is typed.
         let team = text(&action, "new_team").to_string();
-        let team = self.kind("team").and_then(|rows| rows.values().find(|t| text(t, "name").eq_ignore_ascii_case(&team))).and_then(|t| number(t, "id"));
+        let team =
+            self.kind("team").and_then(|rows| rows.values().find(|t| text(t, "name").eq_ignore_ascii_case(&team))).and_then(|t| number(t, "id"));
         if let Some(team) = team {
             ticket.insert("team_id".into(), team.into());
         }
