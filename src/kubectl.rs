@@ -65,6 +65,8 @@ enum PolicyCommand {
 enum ClassifyCommand {
     /// Replies to a request for approval: {"text": ...} or {"html": ...} a line.
     Reply,
+    /// Tickets: {"summary": ..., "details": ...} a line. Is one sensitive, and why?
+    Ticket,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -83,8 +85,12 @@ async fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> Result<(), Error> {
     // Needs no cluster: an MSP tries it on its own history.
-    if let Command::Classify(ClassifyCommand::Reply) = cli.command {
-        return cli::classify::replies(std::io::stdin().lock(), std::io::stdout().lock());
+    if let Command::Classify(what) = &cli.command {
+        let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
+        return match what {
+            ClassifyCommand::Reply => cli::classify::replies(input, output),
+            ClassifyCommand::Ticket => cli::classify::tickets(input, output),
+        };
     }
     let cluster = Cluster::connect(cli.namespace).await?;
     match cli.command {

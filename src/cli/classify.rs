@@ -1,7 +1,8 @@
 //! `kubectl halopsa classify`: how texts are read, tried on one's own history.
 
 use super::Error;
-use crate::ticket::reply;
+use crate::ticket::sensitive::{self, Text};
+use crate::ticket::{reply, text};
 use serde_json::{Map, Value};
 use std::io::{BufRead, Write};
 
@@ -20,6 +21,22 @@ pub fn replies(input: impl BufRead, output: impl Write) -> Result<(), Error> {
         };
         let intent = serde_json::to_value(verdict.intent).unwrap_or_default();
         Ok(vec![("intent", intent), ("reason", verdict.reason.into())])
+    })
+}
+
+/// Each line with `sensitive` and `reasons` added.
+pub fn tickets(input: impl BufRead, output: impl Write) -> Result<(), Error> {
+    lines(input, output, |object| {
+        let field = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
+        if field("summary").is_empty() && field("details").is_empty() && field("details_html").is_empty() {
+            return Err("give summary or details");
+        }
+        let details = if field("details").trim().is_empty() { field("details_html") } else { field("details") };
+        // HaloPSA's details may be HTML; text without a tag stays as it is.
+        let details = if details.contains('<') { text::from_html(details) } else { details.to_string() };
+        let of = Text { subject: field("summary"), details: &details, category: field("category_1"), ticket_type: field("tickettype_name") };
+        let reasons: Vec<Value> = sensitive::classify(&of).iter().map(|r| r.to_string().into()).collect();
+        Ok(vec![("sensitive", (!reasons.is_empty()).into()), ("reasons", reasons.into())])
     })
 }
 
@@ -69,6 +86,16 @@ mod tests {
         let mut output = Vec::new();
         replies(input.as_bytes(), &mut output)?;
         Ok(String::from_utf8(output).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect())
+    }
+
+    #[test]
+    fn each_ticket_comes_back_with_its_reasons() {
+        let mut output = Vec::new();
+        tickets("{\"summary\":\"MFA\",\"details\":\"<p>new phone, please reset</p>\"}\n{\"summary\":\"Printer offline\"}".as_bytes(), &mut output)
+            .unwrap();
+        let seen: Vec<Value> = String::from_utf8(output).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        assert_eq!((&seen[0]["sensitive"], &seen[1]["sensitive"]), (&Value::Bool(true), &Value::Bool(false)));
+        assert!(seen[0]["reasons"][0].as_str().unwrap().starts_with("mfa-reset: '"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::api::policy::Effect;
 use crate::api::ticket::{IntentKind, IntentState, Step, StepState, Ticket, ToolCall};
 use crate::audit::{self, Subject};
 use crate::halopsa;
-use crate::k8s::{reflect, tickets};
+use crate::k8s::tickets;
 use crate::metrics::{METRICS, ToolLabels};
 use crate::policy::{Decision, expression::TicketFacts};
 use crate::ticket::state::Event;
@@ -31,8 +31,6 @@ use tracing::Instrument;
 const MAX_ARGUMENTS: usize = 8 * 1024;
 /// How long a call waits for what an earlier one may have sent.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// A watch may be this late with the news of a claim.
-const STORE_LAG: Duration = Duration::from_secs(3);
 
 /// The MCP server of one request.
 #[derive(Clone)]
@@ -110,7 +108,7 @@ impl Tools {
     async fn read(&self, identity: &Identity, bound: &Bound, halo: &halopsa::Client, tool: &tools::Tool, arguments: Map<String, Value>) -> Answer {
         // A rule may ask for the ticket; one that does not need not cost a request.
         let facts = match catalog::has_conditions(&self.gateway, identity, bound, tool.name) {
-            true => match self.held(identity).await {
+            true => match work::holding(&self.gateway, identity).await {
                 Some(ticket) => halo.ticket(ticket.spec.ticket_id).await.map(|t| facts(&t)).unwrap_or_default(),
                 None => TicketFacts::default(),
             },
@@ -149,7 +147,7 @@ impl Tools {
         mut arguments: Map<String, Value>,
     ) -> Answer {
         // The watch may be behind with the step this agent has just made, so the Ticket is read anew.
-        let ticket = match self.held(identity).await {
+        let ticket = match work::holding(&self.gateway, identity).await {
             None => return Answer::refused("refused", "you hold no ticket: claim one first"),
             Some(held) => match work::api(&self.gateway, identity).get(&kube::ResourceExt::name_any(&held)).await {
                 Ok(ticket) => ticket,
@@ -258,21 +256,6 @@ impl Tools {
                 Answer { result: CallToolResult::structured(json!({"result": text})), outcome: "ok", decision: None, step: None }
             }
             Err(error) => Answer::refused("failed", error.to_string()),
-        }
-    }
-
-    /// The Ticket the agent's Pod holds. A claim may be newer than what the watch has brought.
-    async fn held(&self, identity: &Identity) -> Option<Ticket> {
-        let until = tokio::time::Instant::now() + STORE_LAG;
-        let mut changed = self.gateway.changed.clone();
-        loop {
-            changed.borrow_and_update();
-            if let Some(name) = work::held_by(&self.gateway, identity) {
-                return reflect::get(&self.gateway.tickets, &identity.namespace, &name).map(|t| (*t).clone());
-            }
-            if tokio::time::timeout_at(until, changed.changed()).await.is_err() {
-                return None;
-            }
         }
     }
 }

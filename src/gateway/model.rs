@@ -8,7 +8,7 @@ use super::{Gateway, SUSPENDED, work};
 use crate::api::connection::ModelSpec;
 use crate::api::ticket::{ModelUse, Ticket, TicketStatus};
 use crate::cause::innermost;
-use crate::k8s::{reflect, tickets};
+use crate::k8s::tickets;
 use crate::metrics::{METRICS, StepLabels};
 use axum::Extension;
 use axum::body::{Body, Bytes};
@@ -108,8 +108,9 @@ pub async fn completions(State(gateway): State<Arc<Gateway>>, Extension(identity
         return refused(StatusCode::SERVICE_UNAVAILABLE, "unavailable", SUSPENDED);
     }
     // Models are for tickets: an agent without one has no use for them.
-    let ticket = work::held_by(&gateway, &identity).and_then(|name| reflect::get(&gateway.tickets, &identity.namespace, &name));
-    let Some(ticket) = ticket else { return refused(StatusCode::CONFLICT, "no_ticket", "you hold no ticket: claim one first") };
+    let Some(ticket) = work::holding(&gateway, &identity).await else {
+        return refused(StatusCode::CONFLICT, "no_ticket", "you hold no ticket: claim one first");
+    };
     let given = serde_json::from_slice(&body).unwrap_or_default();
     let (request, stream) = match outgoing(given, &spec.name) {
         Ok(outgoing) => outgoing,

@@ -27,6 +27,8 @@ use std::time::{Duration, Instant};
 const LONG_POLL: Duration = Duration::from_secs(25);
 /// How long a completion waits for HaloPSA to show what may have been written already.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// A watch may be this late with the news of a claim.
+const STORE_LAG: Duration = Duration::from_secs(3);
 const NOTES: usize = 50;
 const MAX_NOTE: usize = 4096;
 /// Journal entries kept for a ticket until its next write.
@@ -578,6 +580,21 @@ fn unavailable(why: &str, retry_after: u64) -> Response {
     let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, why);
     response.headers_mut().insert(header::RETRY_AFTER, retry_after.into());
     response
+}
+
+/// The Ticket an agent's Pod holds. A claim may be newer than what the watch has brought.
+pub async fn holding(gateway: &Gateway, identity: &Identity) -> Option<Ticket> {
+    let until = tokio::time::Instant::now() + STORE_LAG;
+    let mut changed = gateway.changed.clone();
+    loop {
+        changed.borrow_and_update();
+        if let Some(name) = held_by(gateway, identity) {
+            return reflect::get(&gateway.tickets, &identity.namespace, &name).map(|t| (*t).clone());
+        }
+        if tokio::time::timeout_at(until, changed.changed()).await.is_err() {
+            return None;
+        }
+    }
 }
 
 /// Where an agent's Pod works at the moment: the Ticket it holds.

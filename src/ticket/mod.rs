@@ -4,6 +4,7 @@
 //! - [`route`]: which ImportedClient a webhook's ticket belongs to, under which name
 //! - [`text`]: HaloPSA's HTML to bounded plain text, plain text to safe HTML
 //! - [`reply`]: does a reply approve, deny, or neither
+//! - [`sensitive`]: does a ticket ask for what an attacker would ask for
 //! - [`approval`]: whose reply decides about a request, and what the request is bound to
 //! - [`workflow`]: which workflows are for a ticket
 //! - [`mask`]: what journal and audit show of a call
@@ -14,6 +15,7 @@ pub mod mask;
 pub mod note;
 pub mod reply;
 pub mod route;
+pub mod sensitive;
 pub mod state;
 pub mod text;
 pub mod workflow;

@@ -6,7 +6,7 @@
 //! goes to the agent, which may ask again; a wrong yes cannot be taken back.
 
 mod lexicon;
-mod words;
+pub mod words;
 
 use lexicon::{Kind, LEXICON, SIGNS};
 use serde::{Deserialize, Serialize};
@@ -313,7 +313,7 @@ fn misspelt(word: &str) -> Option<Kind> {
 }
 
 /// Whether two words differ by one letter more, less, other, or swapped.
-fn one_off(a: &str, b: &str) -> bool {
+pub fn one_off(a: &str, b: &str) -> bool {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     if a.len().abs_diff(b.len()) > 1 || a == b {
         return false;
