@@ -5,7 +5,7 @@
 //! - [`api`]: the kinds, [`halopsa`]: HaloPSA's REST API, [`ticket`]: a ticket's
 //!   rules, [`policy`]: may this call run? They do no Kubernetes I/O.
 //! - [`controller`], [`receiver`], [`gateway`] use them; what they share stands in
-//!   [`k8s`], [`tenant`], [`outbox`], [`writes`] and [`tool_server`].
+//!   [`k8s`], [`tenant`], [`outbox`], [`writes`], [`verify`] and [`tool_server`].
 //! - [`agent`] sees only the gateway's wire types.
 
 pub mod agent;
@@ -28,4 +28,5 @@ pub mod telemetry;
 pub mod tenant;
 pub mod ticket;
 pub mod tool_server;
+pub mod verify;
 pub mod writes;

@@ -56,6 +56,7 @@ pub struct Metrics {
     pub approved_steps: Family<StepLabels, Counter>,
     pub model_calls: Family<StepLabels, Counter>,
     pub model_tokens: Counter,
+    pub verifications: Family<ApprovalLabels, Counter>,
 }
 
 pub static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
@@ -73,6 +74,7 @@ impl Metrics {
             approved_steps: Family::default(),
             model_calls: Family::default(),
             model_tokens: Counter::default(),
+            verifications: Family::default(),
             registry: Registry::default(),
         };
         registry.register("webhook_events", "Events in webhooks received, by what became of them", metrics.webhooks.clone());
@@ -84,6 +86,7 @@ impl Metrics {
         registry.register("approved_steps", "Approved steps run, by what came of them", metrics.approved_steps.clone());
         registry.register("model_calls", "Calls to language models, by what came of them", metrics.model_calls.clone());
         registry.register("model_tokens", "Tokens used by language models, as their providers count", metrics.model_tokens.clone());
+        registry.register("verifications", "Requesters asked to prove who they are, by what came of it", metrics.verifications.clone());
         Self { registry, ..metrics }
     }
 

@@ -1,6 +1,6 @@
 //! How the processes are put together: arguments, watches, listeners.
 
-use crate::api::{HaloPSAConnection, ImportedClient, Ticket, ToolPolicy, ToolServer, Workflow};
+use crate::api::{HaloPSAConnection, ImportedClient, Ticket, ToolPolicy, ToolServer, VerificationProvider, Workflow};
 use crate::controller::{self, certificates, context::Options};
 use crate::gateway::{self, Gateway};
 use crate::k8s::index::{ClientIndex, TicketIndex};
@@ -164,6 +164,7 @@ pub async fn receiver(args: ReceiverArgs, stop: impl Future<Output = ()> + Clone
     let policies = Reflector::<ToolPolicy>::default();
     let servers = Reflector::<ToolServer>::default();
     let workflows = Reflector::<Workflow>::default();
+    let providers = Reflector::<VerificationProvider>::default();
     let secrets = Reflector::<Secret>::default();
     let index = Arc::new(TicketIndex::default());
     let by_id = Arc::new(ClientIndex::default());
@@ -186,6 +187,7 @@ pub async fn receiver(args: ReceiverArgs, stop: impl Future<Output = ()> + Clone
         policies: policies.store.clone(),
         servers: servers.store.clone(),
         workflows: workflows.store.clone(),
+        providers: providers.store.clone(),
         listings: Default::default(),
         index: index.clone(),
         tenants: Tenants::new(kube.clone(), common.rate_share),
@@ -200,37 +202,35 @@ pub async fn receiver(args: ReceiverArgs, stop: impl Future<Output = ()> + Clone
 
     let stores = (
         (connections.store.clone(), clients.store.clone(), tickets.store.clone(), policies.store.clone(), secrets.store.clone()),
-        (servers.store.clone(), workflows.store.clone()),
+        (servers.store.clone(), workflows.store.clone(), providers.store.clone()),
     );
     let readiness = ready.clone();
     tokio::spawn(async move {
         // Nothing is decided before every rule is known.
-        let ((a, b, c, d, e), (f, g)) = stores;
+        let ((a, b, c, d, e), (f, g, h)) = stores;
         let all =
             futures::future::join5(a.wait_until_ready(), b.wait_until_ready(), c.wait_until_ready(), d.wait_until_ready(), e.wait_until_ready());
-        let (all, more) = futures::future::join(all, futures::future::join(f.wait_until_ready(), g.wait_until_ready())).await;
+        let (all, more) = futures::future::join(all, futures::future::join3(f.wait_until_ready(), g.wait_until_ready(), h.wait_until_ready())).await;
         let rest = all.0.is_ok() && all.1.is_ok() && all.2.is_ok() && all.3.is_ok() && all.4.is_ok();
-        if rest && more.0.is_ok() && more.1.is_ok() {
+        if rest && more.0.is_ok() && more.1.is_ok() && more.2.is_ok() {
             readiness.set(true);
             tracing::info!("ready for webhooks and agents");
         }
     });
     let ours = watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY, names::OPERATOR)).fields("type=kubernetes.io/basic-auth");
     let any = watcher::Config::default;
-    let watches = futures::future::join5(
-        connections.run(scoped(&kube, scope), any(), |_| (), || ()),
-        clients.run(scoped(&kube, scope), any(), move |event| by_id.observe(event), || ()),
-        // Waiting agents are woken when the store has the news, not before: they read it.
-        tickets.run(scoped(&kube, scope), any(), move |event| index.observe(event), move || bump.send_modify(|n| *n += 1)),
-        policies.run(scoped(&kube, scope), any(), |_| (), || ()),
-        secrets.run(scoped(&kube, scope), ours, |_| (), || ()),
-    );
-    let watches = futures::future::join3(
-        watches,
-        servers.run(scoped(&kube, scope), any(), |_| (), || ()),
-        workflows.run(scoped(&kube, scope), any(), |_| (), || ()),
-    );
-    let steps = gateway::runner::run(gateway.clone());
+    // A task each: they run on several threads, and none sits on another's stack.
+    let mut watches = tokio::task::JoinSet::new();
+    watches.spawn(connections.run(scoped(&kube, scope), any(), |_| (), || ()));
+    watches.spawn(clients.run(scoped(&kube, scope), any(), move |event| by_id.observe(event), || ()));
+    // Waiting agents are woken when the store has the news, not before: they read it.
+    watches.spawn(tickets.run(scoped(&kube, scope), any(), move |event| index.observe(event), move || bump.send_modify(|n| *n += 1)));
+    watches.spawn(policies.run(scoped(&kube, scope), any(), |_| (), || ()));
+    watches.spawn(secrets.run(scoped(&kube, scope), ours, |_| (), || ()));
+    watches.spawn(servers.run(scoped(&kube, scope), any(), |_| (), || ()));
+    watches.spawn(workflows.run(scoped(&kube, scope), any(), |_| (), || ()));
+    watches.spawn(providers.run(scoped(&kube, scope), any(), |_| (), || ()));
+    let steps = Box::pin(gateway::runner::run(gateway.clone()));
 
     if let Some(listen) = common.health_listen {
         tokio::spawn(server::serve(listen, server::health(ready.clone()), stop.clone()));
@@ -253,7 +253,7 @@ pub async fn receiver(args: ReceiverArgs, stop: impl Future<Output = ()> + Clone
     };
     tokio::select! {
         served = serving => served?,
-        _ = watches => return Err("the watches ended".into()),
+        _ = watches.join_next() => return Err("a watch ended".into()),
         () = steps => return Err("the runner of approved steps ended".into()),
     }
     Ok(())

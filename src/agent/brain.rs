@@ -267,6 +267,9 @@ pub fn conclude(context: &Context, evidence: &Evidence) -> Plan {
         }
         findings.push(line);
     }
+    if let Some(verification) = &context.verification {
+        findings.push(format!("The requester's identity: {verification}"));
+    }
     for asset in evidence.assets.iter().take(3) {
         findings.push(format!("Asset of the requester: {} ({}, {})", text(asset, "name"), text(asset, "model"), text(asset, "type")));
     }

@@ -274,6 +274,7 @@ fn user_prompt(work: &Work) -> String {
         "ticketId": context.ticket_id, "subject": context.subject, "details": context.details, "requester": context.requester,
         "priority": context.priority, "status": context.status, "site": context.site, "client": context.client, "category": context.category,
         "notes": context.notes, "round": work.round, "woken": work.woken, "steps": work.steps, "approvalPending": work.approval_pending,
+        "requesterVerified": context.verification,
     });
     format!("Ticket data:\n{data}")
 }

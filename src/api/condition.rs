@@ -9,6 +9,7 @@ pub const READY: &str = "Ready";
 pub const CREDENTIALS_VALID: &str = "CredentialsValid";
 pub const WEBHOOK_REGISTERED: &str = "WebhookRegistered";
 pub const CLIENTS_SYNCED: &str = "ClientsSynced";
+pub const VERIFICATION_AVAILABLE: &str = "VerificationAvailable";
 pub const CLIENT_FOUND: &str = "ClientFound";
 pub const AGENT_AVAILABLE: &str = "AgentAvailable";
 pub const ACCEPTED: &str = "Accepted";

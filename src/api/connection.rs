@@ -93,6 +93,10 @@ pub struct HaloPSAConnectionSpec {
     #[serde(default)]
     pub approvals: Approvals,
 
+    /// Which tickets are sensitive, and who verifies their requesters.
+    #[serde(default)]
+    pub sensitivity: Sensitivity,
+
     /// How many requests HaloPSA allows, and in which time.
     #[serde(default)]
     pub rate_limit: RateLimit,
@@ -293,6 +297,42 @@ fn steps_per_turn() -> u32 {
 
 fn model_timeout() -> Duration {
     std::time::Duration::from_secs(120).into()
+}
+
+/// Which tickets are sensitive, besides those the built-in rules see, and what then.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Sensitivity {
+    /// The VerificationProvider that asks requesters who they are. Absent: agents work on
+    /// sensitive tickets in Plan mode only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_ref: Option<LocalRef>,
+    /// Further rules. They make tickets sensitive; none makes one harmless.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub rules: Vec<SensitivityRule>,
+    /// Names of ticket types that are never sensitive.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(min = 1, max = 100)))]
+    pub exempt_ticket_types: Vec<String>,
+}
+
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.keywords) != has(self.when)").message("give keywords or when, one of the two"))]
+pub struct SensitivityRule {
+    /// Stands in the reason.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// Words or phrases; a ticket that holds one of them is sensitive (case does not matter).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 100), inner(length(min = 2, max = 100)))]
+    pub keywords: Option<Vec<String>>,
+    /// A CEL expression over `ticket` (id, clientId, priority, status, type, category) and `args`
+    /// (subject, details). One that cannot be evaluated makes the ticket sensitive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub when: Option<String>,
 }
 
 /// How technicians are asked for approval.

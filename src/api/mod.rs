@@ -9,6 +9,7 @@ pub mod connection;
 pub mod policy;
 pub mod ticket;
 pub mod tool_server;
+pub mod verification;
 pub mod workflow;
 
 pub use client::{AgentPhase, ImportedClient, ImportedClientSpec, ImportedClientStatus};
@@ -16,6 +17,7 @@ pub use connection::{HaloPSAConnection, HaloPSAConnectionSpec, HaloPSAConnection
 pub use policy::{ToolPolicy, ToolPolicySpec, ToolPolicyStatus};
 pub use ticket::{Phase, Ticket, TicketSpec, TicketStatus};
 pub use tool_server::{ToolServer, ToolServerSpec, ToolServerStatus};
+pub use verification::{VerificationProvider, VerificationProviderSpec, VerificationProviderStatus};
 pub use workflow::{Workflow, WorkflowSpec, WorkflowStatus};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -34,7 +36,15 @@ pub const HALO_CLIENT_ID_LABEL: &str = "rallied.ai/halo-client-id";
 
 /// Every CRD of the operator, in the order of the documentation.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![HaloPSAConnection::crd(), ImportedClient::crd(), ToolPolicy::crd(), ToolServer::crd(), Workflow::crd(), Ticket::crd()]
+    vec![
+        HaloPSAConnection::crd(),
+        ImportedClient::crd(),
+        ToolPolicy::crd(),
+        ToolServer::crd(),
+        Workflow::crd(),
+        VerificationProvider::crd(),
+        Ticket::crd(),
+    ]
 }
 
 /// How far an agent may go on a ticket.

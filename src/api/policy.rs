@@ -58,6 +58,9 @@ pub struct ToolRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub when: Option<String>,
+    /// The requester has to have proved who they are before the call, also when the ticket looked harmless.
+    #[serde(default)]
+    pub require_verification: bool,
     /// Who may approve besides the ticket's assigned agent. For `ApprovalNeeded` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approvers: Option<Approvers>,

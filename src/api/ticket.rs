@@ -31,6 +31,7 @@ pub const LOOK_ANNOTATION: &str = "rallied.ai/look";
     printcolumn(name = "Subject", type_ = "string", json_path = ".spec.subject"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Mode", type_ = "string", json_path = ".status.mode"),
+    printcolumn(name = "Verified", type_ = "string", json_path = ".status.verification.state"),
     printcolumn(name = "Approval", type_ = "string", json_path = ".status.approval.state", priority = 1),
     printcolumn(name = "Agent", type_ = "string", json_path = ".status.lease.holder", priority = 1),
     printcolumn(name = "Attempts", type_ = "integer", json_path = ".status.attempts", priority = 1),
@@ -173,6 +174,9 @@ pub struct TicketStatus {
     /// What a technician was asked to approve last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Approval>,
+    /// Whether the requester has proved who they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<Verification>,
     /// HaloPSA's id of the last action on the ticket that was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen_action: Option<i64>,
@@ -216,6 +220,62 @@ pub enum IntentKind {
     DecisionNote,
     /// The agent's note at the end of a later round.
     RoundNote,
+    /// The note that a challenge was sent, and the one about its outcome.
+    VerificationNote,
+}
+
+/// The requester's proof of identity, bound to requester, ticket and time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Verification {
+    /// Counts up on the ticket.
+    pub number: i32,
+    /// The challenge's idempotency key: the provider sends one challenge for it, however often it is asked.
+    pub challenge_id: String,
+    pub state: VerificationState,
+    /// Why the ticket is sensitive, like `mfa-reset: 'new phone'`. The words are the requester's; absent with `privacy.hideSubjects`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub reasons: Vec<String>,
+    /// How, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// HaloPSA's id of the user who was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<i64>,
+    /// Where the challenge went, masked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    pub started_at: Time,
+    /// The verification holds until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_until: Option<Time>,
+    /// HaloPSA's id of the agent who overrode it or had it repeated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided_by: Option<i64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum VerificationState {
+    /// A challenge is about to be sent.
+    Pending,
+    /// It was sent; the requester has not answered yet.
+    Sent,
+    Verified,
+    Denied,
+    Expired,
+    Failed,
+    /// The assigned agent vouches for the requester.
+    Overridden,
+    /// The provider could not be reached, and its failurePolicy is Ignore.
+    Skipped,
+}
+
+impl VerificationState {
+    /// Whether an agent may work on the ticket.
+    pub fn passes(self) -> bool {
+        matches!(self, VerificationState::Verified | VerificationState::Overridden | VerificationState::Skipped)
+    }
 }
 
 /// Why an agent is woken again.

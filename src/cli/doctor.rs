@@ -1,6 +1,7 @@
 //! `kubectl halopsa doctor CONNECTION`: what is wrong, and what to do.
 
 use super::{Cluster, Error};
+use crate::api::VerificationProvider;
 use crate::api::{HaloPSAConnection, ImportedClient, condition};
 use crate::controller::registration;
 use crate::halopsa::api::WebhookSpec;
@@ -169,6 +170,23 @@ async fn inside(cluster: &Cluster, connection: &HaloPSAConnection, findings: &mu
         Some(_) if !current => warning("operator: it has not seen the last change yet"),
         Some(ready) if ready.status == "True" => good("operator: Ready"),
         Some(ready) => bad(format!("operator: {}: {}", ready.reason, ready.message)),
+    });
+    findings.push(match &connection.spec.sensitivity.provider_ref {
+        None => warning("verification: no provider; agents work on sensitive tickets in Plan mode only (spec.sensitivity.providerRef)"),
+        Some(reference) => {
+            let api: Api<VerificationProvider> = Api::namespaced(cluster.kube.clone(), &cluster.namespace);
+            let provider = api.get_opt(&reference.name).await?;
+            let ready = provider.as_ref().and_then(|p| condition::get(&p.status.as_ref()?.conditions, condition::READY));
+            match (provider.is_some(), ready) {
+                (false, _) => bad(format!(
+                    "verification: there is no VerificationProvider {}; apply it, sensitive tickets are refused until then",
+                    reference.name
+                )),
+                (true, None) => warning(format!("verification: VerificationProvider {} was not checked yet", reference.name)),
+                (true, Some(ready)) if ready.status == "True" => good(format!("verification: {}", ready.message)),
+                (true, Some(ready)) => bad(format!("verification: {}: {}", ready.reason, ready.message)),
+            }
+        }
     });
     let api: Api<ImportedClient> = Api::namespaced(cluster.kube.clone(), &cluster.namespace);
     let clients = api.list(&ListParams::default()).await?.items;

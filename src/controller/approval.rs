@@ -37,7 +37,7 @@ pub struct Looks(Mutex<HashMap<Key, Look>>);
 
 impl Looks {
     /// How long to wait before the next look; none: now.
-    fn wait(&self, ticket: &Ticket, every: Duration) -> Option<Duration> {
+    pub fn wait(&self, ticket: &Ticket, every: Duration) -> Option<Duration> {
         let key = (ticket.namespace().unwrap_or_default(), ticket.name_any());
         let nudge = ticket.annotations().get(LOOK_ANNOTATION).cloned();
         let mut looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -104,6 +104,16 @@ pub fn of_secret(context: Arc<Context>) -> impl Fn(PartialObjectMeta<Secret>) ->
     }
 }
 
+/// The connections that name a provider, when it changes.
+pub fn of_provider(context: Arc<Context>) -> impl Fn(Arc<crate::api::VerificationProvider>) -> Vec<ObjectRef<HaloPSAConnection>> {
+    move |provider| {
+        let names = |c: &HaloPSAConnection| {
+            c.namespace() == provider.namespace() && c.spec.sensitivity.provider_ref.as_ref().is_some_and(|r| r.name == provider.name_any())
+        };
+        context.stores.connections.state_filter(names).iter().map(|c| ObjectRef::from_obj(&**c)).collect()
+    }
+}
+
 pub async fn reconcile(connection: Arc<HaloPSAConnection>, ctx: Arc<Context>) -> Result<Action, Error> {
     ctx.stores.filled().await;
     let namespace = connection.namespace().unwrap_or_default();
@@ -162,6 +172,7 @@ async fn apply(api: &Api<HaloPSAConnection>, connection: &HaloPSAConnection, ctx
     ] {
         condition::set(&mut status.conditions, type_, verdict, generation, now);
     }
+    condition::set(&mut status.conditions, condition::VERIFICATION_AVAILABLE, &verification_verdict(connection, ctx), generation, now);
     let first_bad = [&findings.credentials, &findings.webhook, &findings.clients].into_iter().find(|v| !v.is_true());
     let ready = match first_bad {
         None => Verdict::yes("Connected", "signed in, webhook registered, clients synced"),
@@ -176,6 +187,28 @@ async fn apply(api: &Api<HaloPSAConnection>, connection: &HaloPSAConnection, ctx
     }
     ctx.backoff.reset(&backoff_key);
     Ok(Action::requeue(jitter(ctx.options.resync.min(ctx.options.sweep))))
+}
+
+/// Whether requesters of sensitive tickets can be asked. Not a part of Ready: without it agents only plan.
+fn verification_verdict(connection: &HaloPSAConnection, ctx: &Context) -> Verdict {
+    let Some(reference) = &connection.spec.sensitivity.provider_ref else {
+        return Verdict::no(
+            "NoProvider",
+            "agents work on sensitive tickets in Plan mode only; name a VerificationProvider in spec.sensitivity.providerRef to have requesters verified",
+        );
+    };
+    let name = &reference.name;
+    match super::verification::provider_of(connection, ctx) {
+        None => Verdict::no("ProviderNotFound", format!("there is no VerificationProvider {name}; sensitive tickets are refused until it is there")),
+        Some(provider) => {
+            let ready = provider.status.as_ref().and_then(|s| condition::get(&s.conditions, condition::READY));
+            match ready {
+                Some(ready) if ready.status == "True" => Verdict::yes("Connected", ready.message.clone()),
+                Some(ready) => Verdict::no("ProviderNotReady", format!("VerificationProvider {name}: {}", ready.message)),
+                None => Verdict::unknown("NotChecked", format!("VerificationProvider {name} was not checked yet")),
+            }
+        }
+    }
 }
 
 /// Signs in, sees to the webhook, imports clients, sweeps: what came of each.

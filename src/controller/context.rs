@@ -2,7 +2,7 @@
 
 use super::import::Directory;
 use crate::api::condition;
-use crate::api::{HaloPSAConnection, ImportedClient, Ticket, ToolServer};
+use crate::api::{HaloPSAConnection, ImportedClient, Ticket, ToolServer, VerificationProvider};
 use crate::k8s::index::{ClientIndex, TicketIndex};
 use crate::k8s::names;
 use crate::tenant::Tenants;
@@ -47,6 +47,7 @@ pub struct Stores {
     pub tickets: Store<Ticket>,
     pub deployments: Store<Deployment>,
     pub servers: Store<ToolServer>,
+    pub providers: Store<VerificationProvider>,
     /// True once all of them are filled.
     pub filled: tokio::sync::watch::Receiver<bool>,
 }
@@ -107,7 +108,7 @@ impl Context {
             if condition.type_ == condition::READY || old.is_some_and(|o| o.status == condition.status && o.reason == condition.reason) {
                 continue;
             }
-            let wanted = condition.status == "True" || matches!(condition.reason.as_str(), "Provisioning" | "Suspended");
+            let wanted = condition.status == "True" || matches!(condition.reason.as_str(), "Provisioning" | "Suspended" | "NoProvider");
             let type_ = if wanted { EventType::Normal } else { EventType::Warning };
             // What has not been looked at yet is no news.
             if condition.reason != "NotChecked" && condition.reason != "Pending" {

@@ -4,6 +4,7 @@
 //! - [`client`]: keeps each client's agent [`workload`] at the right [`scale`]
 //! - [`ticket`]: moves tickets on; [`sweep`] finds those whose webhook never came
 //! - [`approval`]: reads replies on tickets that wait for a technician
+//! - [`verification`]: has requesters of sensitive tickets prove who they are; [`provider`]: who asks them
 //! - [`policy`], [`workflow`]: check ToolPolicies and Workflows; [`tool_server`] pins tools
 //! - [`certificates`]: issues the gateway's certificate and hands its CA out
 
@@ -14,15 +15,17 @@ pub mod connection;
 pub mod context;
 pub mod import;
 pub mod policy;
+pub mod provider;
 pub mod registration;
 pub mod scale;
 pub mod sweep;
 pub mod ticket;
 pub mod tool_server;
+pub mod verification;
 pub mod workflow;
 pub mod workload;
 
-use crate::api::{CLIENT_LABEL, CONNECTION_LABEL, HaloPSAConnection, ImportedClient, Ticket, ToolPolicy, ToolServer, Workflow};
+use crate::api::{CLIENT_LABEL, CONNECTION_LABEL, HaloPSAConnection, ImportedClient, Ticket, ToolPolicy, ToolServer, VerificationProvider, Workflow};
 use crate::k8s::reflect::Reflector;
 use crate::k8s::{names, scoped};
 use context::{Context, Options, Stores};
@@ -56,6 +59,7 @@ pub async fn run(kube: Client, options: Options, stop: impl Future<Output = ()> 
     let deployments = Reflector::<Deployment>::default();
     let servers = Reflector::<ToolServer>::default();
     let workflows = Reflector::<Workflow>::default();
+    let providers = Reflector::<VerificationProvider>::default();
     let (fill, filled) = tokio::sync::watch::channel(false);
     let stores = Stores {
         connections: connections.store.clone(),
@@ -63,9 +67,10 @@ pub async fn run(kube: Client, options: Options, stop: impl Future<Output = ()> 
         tickets: tickets.store.clone(),
         deployments: deployments.store.clone(),
         servers: servers.store.clone(),
+        providers: providers.store.clone(),
         filled,
     };
-    let stores_to_fill = (connections.store.clone(), clients.store.clone(), tickets.store.clone(), deployments.store.clone(), servers.store.clone());
+    let mut to_fill = [connections.filled(), clients.filled(), tickets.filled(), deployments.filled(), servers.filled(), providers.filled()];
     let context = Arc::new(Context::new(kube.clone(), options, stores));
     let config = || Config::default().concurrency(CONCURRENCY);
 
@@ -81,6 +86,7 @@ pub async fn run(kube: Client, options: Options, stop: impl Future<Output = ()> 
             connection::of_secret(context.clone()),
         )
         .watches_shared_stream(subscribe(&clients), |client: Arc<ImportedClient>| connection_of(&*client, &client.spec.connection_ref.name))
+        .watches_shared_stream(subscribe(&providers), connection::of_provider(context.clone()))
         .reconcile_on(conn_deletions)
         .graceful_shutdown_on(stop.clone())
         .run(connection::reconcile, connection::error_policy, context.clone());
@@ -124,89 +130,92 @@ pub async fn run(kube: Client, options: Options, stop: impl Future<Output = ()> 
         .graceful_shutdown_on(stop.clone())
         .run(workflow::reconcile, workflow::error_policy, context.clone());
 
+    let provider_controller =
+        shared(&providers).with_config(config()).graceful_shutdown_on(stop.clone()).run(provider::reconcile, provider::error_policy, context.clone());
+
     let index = context.clone();
     let by_id = context.clone();
     let tickets_gone = std::sync::Mutex::new(client_deleted.clone());
     let deployments_gone = std::sync::Mutex::new(client_deleted);
     let clients_gone = std::sync::Mutex::new(conn_deleted);
     let agents = watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY, names::OPERATOR));
-    let watches = futures::future::join5(
-        connections.run(scoped(&kube, scope.as_deref()), watcher::Config::default(), |_| (), || ()),
-        clients.run(
-            scoped(&kube, scope.as_deref()),
-            watcher::Config::default(),
-            move |event| {
-                by_id.clients.observe(event);
-                if let watcher::Event::Delete(client) = event {
-                    send_all(&clients_gone, connection_of(client, &client.spec.connection_ref.name));
-                }
-            },
-            || (),
-        ),
-        tickets.run(
-            scoped(&kube, scope.as_deref()),
-            watcher::Config::default(),
-            move |event| {
-                index.index.observe(event);
-                if let watcher::Event::Delete(ticket) = event {
-                    send_all(&tickets_gone, client_of_ticket(ticket));
-                }
-            },
-            || (),
-        ),
-        policies.run(scoped(&kube, scope.as_deref()), watcher::Config::default(), |_| (), || ()),
-        deployments.run(
-            scoped(&kube, scope.as_deref()),
-            agents,
-            move |event| {
-                if let watcher::Event::Delete(deployment) = event {
-                    send_all(&deployments_gone, client_of_label(deployment));
-                }
-            },
-            || (),
-        ),
-    );
-
-    let watches = futures::future::join3(
-        watches,
-        servers.run(scoped(&kube, scope.as_deref()), watcher::Config::default(), |_| (), || ()),
-        workflows.run(scoped(&kube, scope.as_deref()), watcher::Config::default(), |_| (), || ()),
-    );
-    let controllers = futures::future::join4(
-        connection_controller.for_each(|_| std::future::ready(())),
-        client_controller.for_each(|_| std::future::ready(())),
-        ticket_controller.for_each(|_| std::future::ready(())),
-        futures::future::join3(
-            policy_controller.for_each(|_| std::future::ready(())),
-            server_controller.for_each(|_| std::future::ready(())),
-            workflow_controller.for_each(|_| std::future::ready(())),
-        ),
-    );
+    // A task each: they run on several threads, and none sits on another's stack.
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(connections.run(scoped(&kube, scope.as_deref()), watcher::Config::default(), |_| (), || ()));
+    tasks.spawn(clients.run(
+        scoped(&kube, scope.as_deref()),
+        watcher::Config::default(),
+        move |event| {
+            by_id.clients.observe(event);
+            if let watcher::Event::Delete(client) = event {
+                send_all(&clients_gone, connection_of(client, &client.spec.connection_ref.name));
+            }
+        },
+        || (),
+    ));
+    tasks.spawn(tickets.run(
+        scoped(&kube, scope.as_deref()),
+        watcher::Config::default(),
+        move |event| {
+            index.index.observe(event);
+            if let watcher::Event::Delete(ticket) = event {
+                send_all(&tickets_gone, client_of_ticket(ticket));
+            }
+        },
+        || (),
+    ));
+    tasks.spawn(policies.run(scoped(&kube, scope.as_deref()), watcher::Config::default(), |_| (), || ()));
+    tasks.spawn(deployments.run(
+        scoped(&kube, scope.as_deref()),
+        agents,
+        move |event| {
+            if let watcher::Event::Delete(deployment) = event {
+                send_all(&deployments_gone, client_of_label(deployment));
+            }
+        },
+        || (),
+    ));
+    tasks.spawn(servers.run(scoped(&kube, scope.as_deref()), watcher::Config::default(), |_| (), || ()));
+    tasks.spawn(workflows.run(scoped(&kube, scope.as_deref()), watcher::Config::default(), |_| (), || ()));
+    tasks.spawn(providers.run(scoped(&kube, scope.as_deref()), watcher::Config::default(), |_| (), || ()));
     // One task waits for each store: their own wake-ups are for one.
-    let filling = async move {
-        let (connections, clients, tickets, deployments, servers) = stores_to_fill;
-        let all = futures::future::join5(
-            connections.wait_until_ready(),
-            clients.wait_until_ready(),
-            tickets.wait_until_ready(),
-            deployments.wait_until_ready(),
-            servers.wait_until_ready(),
-        );
-        // An error is a watch that has ended, and with it everything here.
-        let _ = all.await;
+    tasks.spawn(async move {
+        for store in &mut to_fill {
+            // An error is a watch that has ended, and with it everything here.
+            let _ = store.wait_for(|filled| *filled).await;
+        }
         fill.send_replace(true);
         std::future::pending::<()>().await;
-    };
-    // Agents need the CA before they start, so it comes first.
-    let certificates = async {
+    });
+    let mut controllers = tokio::task::JoinSet::new();
+    let work = async {
+        // Agents need the CA before they start, so it comes first.
         certificates::prepare(&context).await;
-        futures::future::join(certificates::run(context.clone()), controllers).await;
+        controllers.spawn(connection_controller.for_each(|_| std::future::ready(())));
+        controllers.spawn(client_controller.for_each(|_| std::future::ready(())));
+        controllers.spawn(ticket_controller.for_each(|_| std::future::ready(())));
+        controllers.spawn(policy_controller.for_each(|_| std::future::ready(())));
+        controllers.spawn(server_controller.for_each(|_| std::future::ready(())));
+        controllers.spawn(workflow_controller.for_each(|_| std::future::ready(())));
+        controllers.spawn(provider_controller.for_each(|_| std::future::ready(())));
+        let finished = async {
+            // Each ends after the signal to stop, when its reconciles are done.
+            while let Some(ended) = controllers.join_next().await {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a controller ended");
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = finished => {}
+            () = certificates::run(context.clone()) => {}
+        }
     };
     let stopped = stop.clone();
     tokio::select! {
-        () = certificates => {}
-        () = filling => {}
-        _ = watches => tracing::error!("the watches ended"),
+        () = work => {}
+        _ = tasks.join_next() => tracing::error!("a watch ended"),
         () = async { stopped.await; tokio::time::sleep(GRACE).await } => {}
     }
 }

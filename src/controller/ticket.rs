@@ -2,6 +2,7 @@
 
 use super::approval;
 use super::context::{Context, jitter};
+use super::verification;
 use crate::api::condition;
 use crate::api::ticket::{ApprovalState, IntentKind, IntentState, Phase, REOPEN_ANNOTATION, StepState, Ticket};
 use crate::api::{HaloPSAConnection, ImportedClient, LocalRef};
@@ -110,6 +111,7 @@ pub fn decide(ticket: &Ticket, facts: &Facts<'_>, now: Timestamp) -> Option<Even
     (status.phase == Phase::Received).then_some(Event::Accepted)
 }
 
+/// The parts that talk to HaloPSA are boxed: their futures are large, and many reconciles share a worker's stack.
 pub async fn reconcile(ticket: Arc<Ticket>, ctx: Arc<Context>) -> Result<Action, Error> {
     ctx.stores.filled().await;
     let (namespace, name) = (ticket.namespace().unwrap_or_default(), ticket.name_any());
@@ -130,7 +132,12 @@ pub async fn reconcile(ticket: Arc<Ticket>, ctx: Arc<Context>) -> Result<Action,
     let mut changed = false;
     // A few steps may follow each other, from stored to waiting for an agent.
     for _ in 0..4 {
-        let Some(event) = decide(&current, &facts, Timestamp::now()) else { break };
+        let Some(mut event) = decide(&current, &facts, Timestamp::now()) else { break };
+        if event == Event::Accepted
+            && let Some(first) = Box::pin(verification::started(&current, &connection, &ctx)).await?
+        {
+            event = first;
+        }
         current = match tickets::transition(&api, &current, std::slice::from_ref(&event), "controller").await {
             // Somebody else moved it on; the watch brings the news.
             Err(tickets::Error::Refused(_)) => return Ok(Action::requeue(Duration::from_secs(1))),
@@ -147,16 +154,40 @@ pub async fn reconcile(ticket: Arc<Ticket>, ctx: Arc<Context>) -> Result<Action,
     let mut look_again = None;
     if !connection.spec.suspend {
         match state::owed(&status) {
-            Some(Owed::FailureNote) => current = post_failure_note(&current, &connection, &api, &ctx).await?,
-            Some(Owed::DecisionNote) => current = approval::post_decision(&current, &connection, &api, &ctx).await?,
+            Some(Owed::FailureNote) => current = Box::pin(post_failure_note(&current, &connection, &api, &ctx)).await?,
+            Some(Owed::DecisionNote) => current = Box::pin(approval::post_decision(&current, &connection, &api, &ctx)).await?,
+            Some(Owed::VerificationNote) => current = Box::pin(verification::post_note(&current, &connection, &api, &ctx)).await?,
             None => {}
+        }
+        let phase = current.status.as_ref().map(|s| s.phase).unwrap_or_default();
+        if matches!(phase, Phase::Verifying | Phase::Refused)
+            && let Some(client) = client.as_deref()
+        {
+            let moved = |error| match error {
+                Error::Ticket(tickets::Error::Refused(_)) => Ok(()),
+                error => Err(error),
+            };
+            match Box::pin(verification::listen(current.clone(), &connection, &api, &ctx)).await {
+                Ok((heard, again)) => (current, look_again) = (heard, again),
+                Err(error) => moved(error)?,
+            }
+            if current.status.as_ref().is_some_and(|s| s.phase == Phase::Verifying) {
+                match Box::pin(verification::look(current.clone(), &connection, client, &api, &ctx)).await {
+                    Ok((looked, again)) => (current, look_again) = (looked, Some(look_again.map_or(again, |l| l.min(again)))),
+                    // Somebody else moved it on; the watch brings the news.
+                    Err(error) => {
+                        moved(error)?;
+                        return Ok(Action::requeue(Duration::from_secs(1)));
+                    }
+                }
+            }
         }
         if status.phase == Phase::AwaitingApproval
             && status.approval_is(ApprovalState::Requested)
             && let Some(client) = client.as_deref()
         {
-            current = approval::remind(current, &connection, &api, &ctx).await?;
-            let (looked, again) = match approval::look(current, &connection, client, &api, &ctx).await {
+            current = Box::pin(approval::remind(current, &connection, &api, &ctx)).await?;
+            let (looked, again) = match Box::pin(approval::look(current, &connection, client, &api, &ctx)).await {
                 // Somebody else moved it on; the watch brings the news.
                 Err(Error::Ticket(tickets::Error::Refused(_))) => return Ok(Action::requeue(Duration::from_secs(1))),
                 other => other?,
@@ -169,6 +200,10 @@ pub async fn reconcile(ticket: Arc<Ticket>, ctx: Arc<Context>) -> Result<Action,
     let status = current.status.unwrap_or_default();
     let now = Timestamp::now();
     if status.phase.is_terminal() {
+        if let Some(again) = look_again {
+            // Refused: technicians may still have the requester asked again.
+            return Ok(Action::requeue(again + Duration::from_millis(50)));
+        }
         ctx.looks.forget(&namespace, &name);
         let keep = Duration::from(connection.spec.retention.finished);
         let age = status.phase_since.as_ref().and_then(|s| Duration::try_from(now.duration_since(s.0)).ok()).unwrap_or_default();
@@ -182,7 +217,9 @@ pub async fn reconcile(ticket: Arc<Ticket>, ctx: Arc<Context>) -> Result<Action,
     let wait = wait + Duration::from_millis(500);
     // Owed, but not written while the connection is suspended: the connection's change wakes it.
     Ok(Action::requeue(
-        look_again.filter(|_| status.phase == Phase::AwaitingApproval).map_or(wait, |again| wait.min(again + Duration::from_millis(50))),
+        look_again
+            .filter(|_| matches!(status.phase, Phase::AwaitingApproval | Phase::Verifying))
+            .map_or(wait, |again| wait.min(again + Duration::from_millis(50))),
     ))
 }
 

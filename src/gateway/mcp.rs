@@ -12,10 +12,12 @@ use crate::halopsa;
 use crate::k8s::tickets;
 use crate::metrics::{METRICS, ToolLabels};
 use crate::policy::{Decision, expression::TicketFacts};
-use crate::ticket::state::Event;
+use crate::ticket::state::{self, Event};
 use crate::ticket::text::one_line;
+use crate::ticket::verification;
 use crate::ticket::{approval, mask};
 use crate::{tool_server, writes};
+use k8s_openapi::jiff::Timestamp;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation, ListToolsResult, PaginatedRequestParams,
     ServerCapabilities, ServerConfig,
@@ -176,6 +178,21 @@ impl Tools {
         let decision = catalog::decide(&self.gateway, identity, bound, name, found.nature(), &arguments, &facts(&halo_ticket));
         if decision.effect == Effect::Disabled {
             return Answer::refused("disabled", NO_SUCH_TOOL).by(&decision);
+        }
+        let user = halo_ticket.user_id;
+        if decision.require_verification && !state::is_verified(&status, user, Timestamp::now()) {
+            let reasons = vec![format!("policy: '{name}' asks for it")];
+            let refused = |text: &str| Answer::refused("not verified", text).by(&decision);
+            let Some(timeout) = bound.verification_timeout(&self.gateway) else {
+                return refused("the requester has to be verified for this, and no verification provider is connected; leave it to a technician");
+            };
+            let event = verification::start(&status, &bound.connection, &ticket, &reasons, timeout, Some(lease));
+            return match tickets::transition(&work::api(&self.gateway, identity), &ticket, &[event], &identity.pod).await {
+                Ok(_) => {
+                    refused("the requester has to be verified for this and is being asked; drop the ticket, you get it again when they have answered")
+                }
+                Err(error) => Answer::refused("failed", error.to_string()).by(&decision),
+            };
         }
         // A server's tool that only reads changes nothing that would have to be kept track of.
         if let Found::Server { nature: crate::policy::Nature::Read, .. } = found

@@ -6,6 +6,7 @@
 //! - [`mcp`]: the tools; [`catalog`]: which there are, [`tools`]: those that read
 //! - [`steps`]: calls that write, carried out once; [`approval`]: the request for
 //!   approval; [`runner`]: approved steps, run in order
+//! - [`sensitivity`]: is a ticket sensitive
 //! - [`model`]: the language model, with its key and its budget
 //! - [`wire`]: what goes over the wire
 
@@ -15,13 +16,14 @@ pub mod identity;
 pub mod mcp;
 pub mod model;
 pub mod runner;
+pub mod sensitivity;
 pub mod steps;
 pub mod tools;
 pub mod wire;
 pub mod work;
 
 use crate::api::connection::ModelSpec;
-use crate::api::{HaloPSAConnection, ImportedClient, Mode, Ticket, ToolPolicy, ToolServer, Workflow};
+use crate::api::{HaloPSAConnection, ImportedClient, Mode, Ticket, ToolPolicy, ToolServer, VerificationProvider, Workflow};
 use crate::audit;
 use crate::k8s::index::TicketIndex;
 use crate::k8s::reflect;
@@ -54,6 +56,7 @@ pub struct Gateway {
     pub policies: Store<ToolPolicy>,
     pub servers: Store<ToolServer>,
     pub workflows: Store<Workflow>,
+    pub providers: Store<VerificationProvider>,
     pub listings: catalog::Listings,
     pub index: Arc<TicketIndex>,
     pub tenants: Tenants,
@@ -86,6 +89,15 @@ impl Bound {
     /// The HaloPSA agent we act as.
     pub fn api_agent(&self) -> Option<i64> {
         self.connection.status.as_ref().and_then(|s| s.api_agent.as_ref()).map(|a| a.id)
+    }
+
+    /// How long a requester has, where there is somebody to ask them.
+    pub fn verification_timeout(&self, gateway: &Gateway) -> Option<Duration> {
+        let name = &self.connection.spec.sensitivity.provider_ref.as_ref()?.name;
+        let namespace = kube::ResourceExt::namespace(&*self.connection).unwrap_or_default();
+        let provider = reflect::get(&gateway.providers, &namespace, name);
+        // One that is not there yet is waited for: it fails closed.
+        Some(provider.map_or(Duration::from_secs(300), |p| p.spec.timeout.into()))
     }
 
     /// The client's language model, else the connection's.

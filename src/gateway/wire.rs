@@ -104,6 +104,12 @@ pub struct Context {
     pub notes: Vec<TicketNote>,
     /// The MSP's instructions, then the client's.
     pub prompts: Vec<String>,
+    /// The requester has proved who they are, and how. Absent: nobody has asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<String>,
+    /// Why the ticket is sensitive, where nobody could verify the requester: read and plan only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sensitive: Vec<String>,
     /// Workflows whose trigger describes the ticket, the best first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub workflows: Vec<MatchedWorkflow>,

@@ -3,7 +3,7 @@
 use super::identity::Identity;
 use super::steps::{self, Desk};
 use super::wire::{Completion, Context, Held, MatchedWorkflow, ModelOffer, PlanHandIn, Requester, StepSeen, TicketNote, Woken, Work};
-use super::{Bound, Gateway, SUSPENDED, approval, problem};
+use super::{Bound, Gateway, SUSPENDED, approval, problem, sensitivity};
 use crate::api::Mode;
 use crate::api::ticket::{ApprovalState, IntentKind, IntentState, Phase, StepState, Ticket, ToolCall};
 use crate::audit;
@@ -11,7 +11,8 @@ use crate::halopsa;
 use crate::k8s::{reflect, tickets};
 use crate::metrics::METRICS;
 use crate::outbox::{self, Note};
-use crate::ticket::state::{Event, Refused};
+use crate::ticket::state::{self, Event, Refused};
+use crate::ticket::verification;
 use crate::ticket::{note, text, workflow};
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
@@ -156,9 +157,29 @@ async fn hand_out(gateway: &Gateway, identity: &Identity, bound: &Bound, ticket:
         Unclaimed { held: Some((api.clone(), ticket.clone(), Event::Released { lease: lease.clone(), holder: identity.pod.clone() })) };
     let status = ticket.status.clone().unwrap_or_default();
     let wake = status.wake.clone();
-    let gathered = gather(gateway, bound, &halo, ticket.spec.ticket_id, wake.as_ref().map(|w| w.replies.as_slice()).unwrap_or_default()).await?;
+    let gathered = gather(gateway, bound, &halo, &ticket, wake.as_ref().map(|w| w.replies.as_slice()).unwrap_or_default()).await?;
+    let mut mode = bound.mode;
+    let gathered = match gathered {
+        Gathered::Sensitive { reasons, mut context, replies } => match bound.verification_timeout(gateway) {
+            // Nobody gets it until the requester has proved who they are.
+            Some(timeout) => {
+                let event = verification::start(&status, &bound.connection, &ticket, &reasons, timeout, Some(lease));
+                tickets::transition(&api, &ticket, &[event], "gateway").await?;
+                unclaimed.held = None;
+                return Ok(None);
+            }
+            None => {
+                tickets::transition(&api, &ticket, &[Event::PlanOnly { lease: lease.clone() }], "gateway").await?;
+                mode = Mode::Plan;
+                context.sensitive = reasons;
+                Gathered::Context(context, replies)
+            }
+        },
+        other => other,
+    };
     unclaimed.held = None;
     match gathered {
+        Gathered::Sensitive { .. } => Ok(None),
         Gathered::Context(context, replies) => {
             let model = bound.model().map(|m| ModelOffer {
                 name: m.name.clone(),
@@ -169,7 +190,7 @@ async fn hand_out(gateway: &Gateway, identity: &Identity, bound: &Bound, ticket:
                 ticket: ticket.name_any(),
                 lease_id: lease,
                 lease_seconds: gateway.lease.as_secs().unsigned_abs(),
-                mode: bound.mode,
+                mode,
                 round: status.round,
                 woken: wake.map(|w| Woken { reason: w.reason, replies }),
                 steps: status
@@ -209,11 +230,21 @@ impl Drop for Unclaimed {
 
 enum Gathered {
     Context(Box<Context>, Vec<TicketNote>),
-    NoWork { reason: &'static str, message: String },
+    /// It asks for what an attacker would ask for, and the requester is not verified.
+    Sensitive {
+        reasons: Vec<String>,
+        context: Box<Context>,
+        replies: Vec<TicketNote>,
+    },
+    NoWork {
+        reason: &'static str,
+        message: String,
+    },
 }
 
 /// What an agent starts with, read from HaloPSA now.
-async fn gather(gateway: &Gateway, bound: &Bound, halo: &halopsa::Client, ticket_id: i64, wanted: &[i64]) -> Result<Gathered, halopsa::Error> {
+async fn gather(gateway: &Gateway, bound: &Bound, halo: &halopsa::Client, stored: &Ticket, wanted: &[i64]) -> Result<Gathered, halopsa::Error> {
+    let ticket_id = stored.spec.ticket_id;
     let ticket = match halo.ticket(ticket_id).await {
         Ok(ticket) => ticket,
         Err(halopsa::Error::NotFound { .. }) => {
@@ -246,7 +277,7 @@ async fn gather(gateway: &Gateway, bound: &Bound, halo: &halopsa::Client, ticket
     let prompts = [bound.connection.spec.prompt.clone(), bound.client.spec.prompt.clone()];
     let subject = text::one_line(&ticket.summary, 500);
     let workflows = workflows_for(gateway, bound, &subject, &details);
-    let context = Box::new(Context {
+    let mut context = Box::new(Context {
         ticket_id,
         subject,
         details,
@@ -263,7 +294,19 @@ async fn gather(gateway: &Gateway, bound: &Bound, halo: &halopsa::Client, ticket
         notes,
         prompts: prompts.into_iter().flatten().collect(),
         workflows,
+        verification: None,
+        sensitive: Vec::new(),
     });
+    let status = stored.status.clone().unwrap_or_default();
+    // What end users wrote later counts too: a ticket may become sensitive.
+    let said: Vec<String> = actions.iter().filter(|a| a.who_agentid.is_none_or(|id| id <= 0)).map(|a| text::plain(&a.note)).collect();
+    let reasons = sensitivity::of_ticket(&ticket, &said, &bound.connection.spec.sensitivity);
+    if state::is_verified(&status, ticket.user_id, Timestamp::now()) {
+        context.verification =
+            status.verification.as_ref().map(|v| format!("{:?}{}", v.state, v.method.as_ref().map(|m| format!(" by {m}")).unwrap_or_default()));
+    } else if !reasons.is_empty() {
+        return Ok(Gathered::Sensitive { reasons, context, replies });
+    }
     Ok(Gathered::Context(context, replies))
 }
 
@@ -436,13 +479,27 @@ impl<'a> Turn<'a> {
 
     async fn post_plan(&self, plan: &note::Plan, then: &[Event]) -> Result<Ticket, Box<Response>> {
         let mode = self.status().mode.unwrap_or(self.bound.mode);
-        let html = note::plan_html(plan, mode, &self.marker(note::PLAN));
+        let mut plan = plan.clone();
+        if self.bound.mode == Mode::Execute && mode == Mode::Plan {
+            plan.findings.insert(0, "This ticket is sensitive, and no verification provider is connected that could ask the requester who they are: nothing was changed (Plan mode).".into());
+        }
+        let html = note::plan_html(&plan, mode, &self.marker(note::PLAN));
         self.post(IntentKind::PlanNote, note::PLAN, &html, then).await
     }
 
     async fn end(&mut self, plan: Option<note::Plan>, message: Option<String>) -> Result<(), Box<Response>> {
         let completed = Event::Completed { lease: self.lease.to_string() };
         let status = self.status();
+        if status.mode != Some(Mode::Execute) && self.planned() {
+            // It has become sensitive after its plan was posted, and nobody can verify: the agent only answers.
+            if let Some(message) = message {
+                let tag = note::round_tag(status.round);
+                let html = note::round_html(&message, &self.marker(&tag));
+                self.ticket = self.post(IntentKind::RoundNote, &tag, &html, &[]).await?;
+            }
+            let outcome = tickets::transition(&self.api, &self.ticket, &[completed], &self.identity.pod).await;
+            return outcome.map(|_| ()).map_err(|error| Box::new(answer(Err(error))));
+        }
         if status.mode != Some(Mode::Execute) {
             let Some(plan) = plan else { return Err(Box::new(problem(StatusCode::UNPROCESSABLE_ENTITY, EMPTY_PLAN))) };
             self.post_plan(&plan, &[completed]).await?;

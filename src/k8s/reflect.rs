@@ -20,6 +20,7 @@ where
 {
     pub store: Store<K>,
     writer: Writer<K>,
+    filled: tokio::sync::watch::Sender<bool>,
 }
 
 impl<K> Default for Reflector<K>
@@ -29,7 +30,7 @@ where
 {
     fn default() -> Self {
         let (store, writer) = reflector::store_shared(BUFFER);
-        Self { store, writer }
+        Self { store, writer, filled: tokio::sync::watch::Sender::new(false) }
     }
 }
 
@@ -38,6 +39,12 @@ where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     K::DynamicType: Hash + Eq + Clone + Default + Send + Sync,
 {
+    /// Turns true when the store holds what there is. The store's own `wait_until_ready`
+    /// wakes one waiter only, and that is the controller.
+    pub fn filled(&self) -> tokio::sync::watch::Receiver<bool> {
+        self.filled.subscribe()
+    }
+
     /// Another reader of what the watch sees.
     pub fn subscribe(&self) -> Option<ReflectHandle<K>> {
         self.writer.subscribe()
@@ -47,7 +54,7 @@ where
     /// subscribers do, `stored` is called when the store has it: an index belongs
     /// into the first, a wake-up of those who read the store into the second.
     pub async fn run(self, api: Api<K>, config: watcher::Config, observe: impl Fn(&watcher::Event<K>) + Send, stored: impl Fn() + Send) {
-        drive(watcher::watcher(api, config), self.writer, observe, stored).await;
+        drive(watcher::watcher(api, config), self.writer, observe, stored, self.filled).await;
     }
 }
 
@@ -56,6 +63,7 @@ async fn drive<K>(
     writer: Writer<K>,
     observe: impl Fn(&watcher::Event<K>) + Send,
     stored: impl Fn() + Send,
+    filled: tokio::sync::watch::Sender<bool>,
 ) where
     K: Resource + Clone + Debug + Send + Sync + 'static,
     K::DynamicType: Hash + Eq + Clone + Default,
@@ -69,7 +77,10 @@ async fn drive<K>(
             Err(error) => tracing::warn!(%error, "a watch broke and is started again"),
         })
         .reflect_shared(writer)
-        .for_each(|_| {
+        .for_each(|event| {
+            if matches!(event, Ok(watcher::Event::InitDone)) {
+                filled.send_replace(true);
+            }
             stored();
             std::future::ready(())
         });
@@ -103,7 +114,7 @@ mod tests {
         let (store, observed, stored) = (reflector.store.clone(), Mutex::new(Vec::new()), Mutex::new(Vec::new()));
         let (at_observe, at_stored) =
             (|_: &watcher::Event<Ticket>| observed.lock().unwrap().push(store.len()), || stored.lock().unwrap().push(store.len()));
-        drive(futures::stream::iter(events.map(Ok)), reflector.writer, at_observe, at_stored).await;
+        drive(futures::stream::iter(events.map(Ok)), reflector.writer, at_observe, at_stored, reflector.filled).await;
         assert_eq!(*observed.lock().unwrap(), [0, 0, 0, 1, 2], "the index comes first");
         assert_eq!(*stored.lock().unwrap(), [0, 0, 1, 2, 3], "the wake-up last");
     }

@@ -47,6 +47,8 @@ pub struct Decision {
     pub rule: String,
     /// Who may approve besides the assigned agent.
     pub approvers: Option<Approvers>,
+    /// The requester has to have proved who they are.
+    pub require_verification: bool,
 }
 
 /// A policy and the name it goes by.
@@ -75,7 +77,12 @@ pub fn decide(mode: Mode, client: Client<'_>, call: &Call<'_>, policies: &[Named
             .iter()
             .enumerate()
             .find(|(_, rule)| names(rule, call.tool) && !(broken && rule.effect == Effect::Auto) && counts(rule, client.name, call))?;
-        Some(Decision { effect: rule.effect, rule: format!("ToolPolicy {}, rule {}", policy.name, number + 1), approvers: rule.approvers.clone() })
+        Some(Decision {
+            effect: rule.effect,
+            rule: format!("ToolPolicy {}, rule {}", policy.name, number + 1),
+            approvers: rule.approvers.clone(),
+            require_verification: rule.require_verification,
+        })
     };
     settle(mode, client, call.nature, policies, &matching)
 }
@@ -87,7 +94,12 @@ pub fn visible(mode: Mode, client: Client<'_>, tool: &str, nature: Nature, polic
         let mut best: Option<Decision> = None;
         for (number, rule) in policy.spec.rules.iter().enumerate().filter(|(_, rule)| names(rule, tool)) {
             if !(broken && rule.effect == Effect::Auto) && best.as_ref().is_none_or(|b| strictness(rule.effect) < strictness(b.effect)) {
-                best = Some(Decision { effect: rule.effect, rule: format!("ToolPolicy {}, rule {}", policy.name, number + 1), approvers: None });
+                best = Some(Decision {
+                    effect: rule.effect,
+                    rule: format!("ToolPolicy {}, rule {}", policy.name, number + 1),
+                    approvers: None,
+                    require_verification: false,
+                });
             }
             if rule.when.is_none() {
                 return best;
@@ -107,7 +119,7 @@ fn settle(
     matching: &dyn Fn(&Named<'_>, bool) -> Option<Decision>,
 ) -> Decision {
     if mode == Mode::Plan && nature != Nature::Read {
-        return Decision { effect: Effect::Disabled, rule: "Plan mode: read-only tools".into(), approvers: None };
+        return Decision { effect: Effect::Disabled, rule: "Plan mode: read-only tools".into(), approvers: None, require_verification: false };
     }
     let mut policies: Vec<&Named<'_>> = policies.iter().collect();
     // A stable order, whatever order the cluster lists them in.
@@ -135,6 +147,7 @@ fn settle(
         },
         rule: "built-in".into(),
         approvers: None,
+        require_verification: false,
     })
 }
 
@@ -240,7 +253,7 @@ mod tests {
     use serde_json::json;
 
     fn rule(tool: &str, effect: Effect, when: Option<&str>) -> ToolRule {
-        ToolRule { tools: vec![tool.to_string()], effect, when: when.map(str::to_string), approvers: None }
+        ToolRule { tools: vec![tool.to_string()], effect, when: when.map(str::to_string), approvers: None, require_verification: false }
     }
 
     fn policy(clients: Option<&[&str]>, rules: &[(&str, Effect)]) -> ToolPolicySpec {

@@ -55,7 +55,7 @@ pub fn decide(event: &Event, known: &Known<'_>) -> Vec<Step> {
             (halo_client_id.is_some() || closed.is_some()).then(|| Step::Update { ticket: ticket.name_any(), halo_client_id, closed, reopen })
         })
         .collect();
-    let waits = |t: &&&Ticket| t.status.as_ref().is_some_and(|s| s.phase == Phase::AwaitingApproval);
+    let waits = |t: &&&Ticket| t.status.as_ref().is_some_and(|s| s.phase == Phase::AwaitingApproval || s.phase == Phase::Refused);
     if !gone {
         steps.extend(known.tickets.iter().filter(waits).map(|t| Step::Look { ticket: t.name_any() }));
     }

@@ -3,6 +3,7 @@
 //! A webhook is checked, routed by what the watches know, stored as a Ticket,
 //! and only then answered. HaloPSA is never called from here.
 
+pub mod callback;
 pub mod decide;
 
 use crate::api::ticket::{LOOK_ANNOTATION, REOPEN_ANNOTATION, Source, Ticket, TicketSpec};
@@ -73,6 +74,7 @@ impl Receiver {
 pub fn router(receiver: Arc<Receiver>) -> Router {
     Router::new()
         .route("/webhooks/{namespace}/{connection}", post(receive))
+        .route("/verifications/{namespace}/{provider}", post(callback::take).layer(DefaultBodyLimit::max(16 * 1024)))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(receiver.clone())
         .merge(crate::server::health(receiver.ready.clone()))

@@ -5,6 +5,7 @@
 //! - [`text`]: HaloPSA's HTML to bounded plain text, plain text to safe HTML
 //! - [`reply`]: does a reply approve, deny, or neither
 //! - [`sensitive`]: does a ticket ask for what an attacker would ask for
+//! - [`verification`]: what technicians say about a requester's verification
 //! - [`approval`]: whose reply decides about a request, and what the request is bound to
 //! - [`workflow`]: which workflows are for a ticket
 //! - [`mask`]: what journal and audit show of a call
@@ -18,4 +19,5 @@ pub mod route;
 pub mod sensitive;
 pub mod state;
 pub mod text;
+pub mod verification;
 pub mod workflow;

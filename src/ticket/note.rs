@@ -2,6 +2,7 @@
 
 use super::text::{self, escape, one_line};
 use crate::api::Mode;
+use crate::api::ticket::VerificationState;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -208,6 +209,37 @@ pub fn decision_html(decided: Decided, by: &str, steps: &[Listed], marker: &str)
     let mut html = format!("<p><b>Rallied: {title}</b></p><p>{text}</p>");
     if decided == Decided::Ran {
         steps_html(&mut html, steps);
+    }
+    reference(&mut html, marker);
+    html
+}
+
+/// The note that a challenge was sent.
+pub fn challenge_html(method: &str, address: &str, reasons: &[String], marker: &str) -> String {
+    let mut html = format!(
+        "<p><b>Rallied: the requester is asked to prove who they are</b></p><p>This ticket is sensitive. A challenge was sent by {} to {}. Until it is answered no agent sees the ticket.</p>",
+        escape(method),
+        escape(address)
+    );
+    list(&mut html, "Why", "ul", reasons);
+    reference(&mut html, marker);
+    html
+}
+
+/// The note about what became of a verification.
+pub fn verification_html(state: VerificationState, message: &str, reasons: &[String], by: &str, marker: &str) -> String {
+    let (title, text) = match state {
+        VerificationState::Verified => ("the requester is verified", "The requester has proved who they are; the agent starts.".to_string()),
+        VerificationState::Overridden => ("verification overridden", format!("{} vouches for the requester; the agent starts.", escape(by))),
+        VerificationState::Skipped => {
+            ("verification skipped", "The verification provider could not be reached, and its failurePolicy is Ignore; the agent starts.".to_string())
+        }
+        _ => ("the requester is not verified", format!("{}. The agent does not start.", escape(message.trim_end_matches('.')))),
+    };
+    let mut html = format!("<p><b>Rallied: {title}</b></p><p>{text}</p>");
+    if !state.passes() {
+        list(&mut html, "Why this ticket is sensitive", "ul", reasons);
+        html.push_str("<p>Reply \u{201c}verify again\u{201d} to have the requester asked once more. The ticket's assigned agent may reply \u{201c}override verification\u{201d} and answers for it.</p>");
     }
     reference(&mut html, marker);
     html

@@ -8,7 +8,8 @@
 use crate::api::Mode;
 use crate::api::condition::{self, Verdict};
 use crate::api::ticket::{
-    Approval, ApprovalState, Intent, IntentKind, IntentState, JournalEntry, Lease, Phase, Step, StepState, TicketStatus, ToolCall, Wake, WakeReason,
+    Approval, ApprovalState, Intent, IntentKind, IntentState, JournalEntry, Lease, Phase, Step, StepState, TicketStatus, ToolCall, Verification,
+    VerificationState, Wake, WakeReason,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -37,11 +38,47 @@ pub enum Event {
     Accepted,
     /// The requester has to prove who they are first.
     VerificationStarted {
+        challenge_id: String,
+        reasons: Vec<String>,
+        deadline: Timestamp,
+        /// The agent's lease, where it holds the ticket already.
+        lease: Option<String>,
+    },
+    /// The provider has the challenge.
+    ChallengeSent {
+        method: String,
+        user_id: i64,
+        address: String,
+    },
+    Verified {
+        challenge_id: String,
+        valid_until: Timestamp,
+    },
+    VerificationFailed {
+        challenge_id: String,
+        state: VerificationState,
+        message: String,
+    },
+    /// The provider could not be reached, and that is to be ignored.
+    VerificationSkipped {
+        valid_until: Timestamp,
+    },
+    /// A technician has the requester asked once more.
+    VerifyAgain {
+        by: i64,
+        action: i64,
+        challenge_id: String,
         deadline: Timestamp,
     },
-    Verified,
-    VerificationFailed {
-        message: String,
+    /// The assigned agent vouches for the requester.
+    VerificationOverridden {
+        by: i64,
+        action: i64,
+        valid_until: Timestamp,
+    },
+    /// Sensitive, and nobody can verify: the agent may read and plan only.
+    PlanOnly {
+        lease: String,
     },
     /// An agent takes it.
     Claimed {
@@ -187,6 +224,8 @@ pub enum Owed {
     FailureNote,
     /// An internal note that says that a request was denied, or has expired.
     DecisionNote,
+    /// An internal note about a challenge, or its outcome.
+    VerificationNote,
 }
 
 impl Event {
@@ -194,8 +233,13 @@ impl Event {
         match self {
             Event::Accepted => "Accepted",
             Event::VerificationStarted { .. } => "VerificationStarted",
-            Event::Verified => "Verified",
+            Event::ChallengeSent { .. } => "ChallengeSent",
+            Event::Verified { .. } => "Verified",
             Event::VerificationFailed { .. } => "VerificationFailed",
+            Event::VerificationSkipped { .. } => "VerificationSkipped",
+            Event::VerifyAgain { .. } => "VerifyAgain",
+            Event::VerificationOverridden { .. } => "VerificationOverridden",
+            Event::PlanOnly { .. } => "PlanOnly",
             Event::Claimed { .. } => "Claimed",
             Event::Heartbeat { .. } => "Heartbeat",
             Event::Released { .. } => "Released",
@@ -234,7 +278,11 @@ impl Event {
             Event::StepEnded { number, state, .. } => Some(format!("step {number}: {state:?}")),
             Event::ApprovalPrepared { approval, .. } => Some(format!("request {}", approval.number)),
             Event::Messages { replies, .. } => Some(format!("{} replies for the agent", replies.len())),
-            Event::Approved { by, action, .. } | Event::Denied { by, action, .. } => Some(format!("agent {by}, reply {action}")),
+            Event::VerificationFailed { state, .. } => Some(format!("{state:?}")),
+            Event::Approved { by, action, .. }
+            | Event::Denied { by, action, .. }
+            | Event::VerifyAgain { by, action, .. }
+            | Event::VerificationOverridden { by, action, .. } => Some(format!("agent {by}, reply {action}")),
             _ => None,
         }
     }
@@ -252,21 +300,77 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
             Phase::Received => next.enter(Phase::Ready, "Accepted", "waits for the client's agent", now),
             _ => return Err(wrong()),
         },
-        Event::VerificationStarted { deadline } => match phase {
-            Phase::Received | Phase::Ready => {
-                next.enter(Phase::Verifying, "Sensitive", "waits until the requester has proved who they are", now);
-                next.deadline = Some(Time(whole_second(*deadline)));
+        Event::VerificationStarted { challenge_id, reasons, deadline, lease } => {
+            match (phase, lease) {
+                (Phase::Received | Phase::Ready, None) => {}
+                (Phase::Working, Some(lease)) => {
+                    next.held(lease)?;
+                    if status.approval_is(ApprovalState::Approved) {
+                        return Err(wrong());
+                    }
+                }
+                _ => return Err(wrong()),
             }
-            _ => return Err(wrong()),
-        },
-        Event::Verified => match phase {
-            Phase::Verifying => next.enter(Phase::Ready, "Verified", "the requester is verified; waits for the agent", now),
-            _ => return Err(wrong()),
-        },
-        Event::VerificationFailed { message } => match phase {
-            Phase::Verifying => next.enter(Phase::Refused, "NotVerified", message, now),
-            _ => return Err(wrong()),
-        },
+            next.challenge(challenge_id, reasons, *deadline, now);
+        }
+        Event::ChallengeSent { method, user_id, address } => {
+            let Some(verification) = next.verification.as_mut().filter(|v| phase == Phase::Verifying && v.state == VerificationState::Pending) else {
+                return Err(wrong());
+            };
+            verification.state = VerificationState::Sent;
+            verification.method = Some(method.clone());
+            verification.user_id = Some(*user_id);
+            verification.address = Some(address.clone());
+        }
+        Event::Verified { challenge_id, valid_until } => {
+            next.answered(challenge_id, VerificationState::Verified).ok_or_else(wrong)?.valid_until = Some(Time(whole_second(*valid_until)));
+            next.enter(Phase::Ready, "Verified", "the requester is verified; waits for the agent", now);
+        }
+        Event::VerificationFailed { challenge_id, state, message } => {
+            if state.passes() {
+                return Err(wrong());
+            }
+            next.answered(challenge_id, *state).ok_or_else(wrong)?;
+            next.enter(Phase::Refused, "NotVerified", message, now);
+        }
+        Event::VerificationSkipped { valid_until } => {
+            let id = status.verification.as_ref().map(|v| v.challenge_id.clone()).unwrap_or_default();
+            next.answered(&id, VerificationState::Skipped).ok_or_else(wrong)?.valid_until = Some(Time(whole_second(*valid_until)));
+            next.enter(
+                Phase::Ready,
+                "VerificationSkipped",
+                "the provider could not be reached, which its failurePolicy ignores; waits for the agent",
+                now,
+            );
+        }
+        Event::VerifyAgain { by, action, challenge_id, deadline } => {
+            if phase != Phase::Refused || status.verification.is_none() {
+                return Err(wrong());
+            }
+            let reasons = status.verification.as_ref().map(|v| v.reasons.clone()).unwrap_or_default();
+            next.seen(*action, None);
+            next.challenge(challenge_id, &reasons, *deadline, now);
+            if let Some(verification) = &mut next.verification {
+                verification.decided_by = Some(*by);
+            }
+        }
+        Event::VerificationOverridden { by, action, valid_until } => {
+            let Some(verification) = next.verification.as_mut().filter(|_| matches!(phase, Phase::Refused | Phase::Verifying)) else {
+                return Err(wrong());
+            };
+            verification.state = VerificationState::Overridden;
+            verification.decided_by = Some(*by);
+            verification.valid_until = Some(Time(whole_second(*valid_until)));
+            next.seen(*action, None);
+            next.enter(Phase::Ready, "VerificationOverridden", "the assigned agent vouches for the requester; waits for the agent", now);
+        }
+        Event::PlanOnly { lease } => {
+            next.held(lease)?;
+            if status.mode == Some(Mode::Plan) {
+                return Ok(next);
+            }
+            next.mode = Some(Mode::Plan);
+        }
         Event::Claimed { lease, holder, expires_at, mode } => match phase {
             Phase::Ready => {
                 next.enter(Phase::Working, "Claimed", "an agent is working on it", now);
@@ -324,7 +428,17 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
                 return Err(Refused::TooEarly);
             }
             match phase {
-                Phase::Verifying => next.enter(Phase::Refused, "VerificationExpired", "the requester did not prove who they are in time", now),
+                Phase::Verifying => {
+                    let sent = status.verification.as_ref().is_some_and(|v| v.state == VerificationState::Sent);
+                    if let Some(verification) = &mut next.verification {
+                        verification.state = if sent { VerificationState::Expired } else { VerificationState::Failed };
+                    }
+                    let message = match sent {
+                        true => "the requester did not prove who they are in time",
+                        false => "the verification provider could not be reached in time; see its Ready condition",
+                    };
+                    next.enter(Phase::Refused, "VerificationExpired", message, now);
+                }
                 Phase::AwaitingApproval if status.approval_is(ApprovalState::Approved) => next.enter(
                     Phase::Failed,
                     "StepsNotRun",
@@ -354,6 +468,7 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
                 IntentKind::Reminder => phase == Phase::AwaitingApproval && decided(&[ApprovalState::Requested]),
                 IntentKind::DecisionNote => decided(&[ApprovalState::Approved, ApprovalState::Ran, ApprovalState::Denied, ApprovalState::Expired]),
                 IntentKind::RoundNote => phase == Phase::Working,
+                IntentKind::VerificationNote => status.verification.is_some(),
             };
             if !allowed {
                 return Err(wrong());
@@ -452,7 +567,7 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
             next.deadline = Some(expires_at);
         }
         Event::RepliesSeen { up_to, assigned_agent } => {
-            if phase != Phase::AwaitingApproval {
+            if !matches!(phase, Phase::AwaitingApproval | Phase::Verifying | Phase::Refused) {
                 return Err(wrong());
             }
             next.seen(*up_to, *assigned_agent);
@@ -540,6 +655,7 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
             next.round = 0;
             next.wake = None;
             next.approval = None;
+            next.verification = None;
             next.attempts = 0;
             next.mode = None;
         }
@@ -555,6 +671,11 @@ pub fn owed(status: &TicketStatus) -> Option<Owed> {
     {
         return Some(Owed::DecisionNote);
     }
+    if let Some(verification) = &status.verification
+        && verification_tags(verification).iter().any(|tag| !posted(status, tag))
+    {
+        return Some(Owed::VerificationNote);
+    }
     // A plan note of this turn says all there is to say.
     let noted = status.intents.iter().any(|i| i.turn == status.turn && i.state == IntentState::Posted);
     (status.phase == Phase::Failed && !noted || steps_failed(status)).then_some(Owed::FailureNote)
@@ -569,6 +690,23 @@ fn steps_failed(status: &TicketStatus) -> bool {
 /// The end of the marker in the note about a decision.
 pub fn decision_tag(approval: &Approval) -> String {
     format!("decision{:03}", approval.number)
+}
+
+/// The ends of the markers in the notes about a verification that are due: one
+/// when the challenge was sent, one when it is over.
+pub fn verification_tags(verification: &Verification) -> Vec<String> {
+    let tag = |what: &str| format!("verify{:03}-{what}", verification.number);
+    let sent = verification.method.is_some().then(|| tag("sent"));
+    let over = !matches!(verification.state, VerificationState::Pending | VerificationState::Sent);
+    sent.into_iter().chain(over.then(|| tag("outcome"))).collect()
+}
+
+/// Whether this requester has proved who they are, for this ticket, and it still holds.
+pub fn is_verified(status: &TicketStatus, user_id: Option<i64>, now: Timestamp) -> bool {
+    status.verification.as_ref().is_some_and(|v| {
+        let same = v.state != VerificationState::Verified || (v.user_id.is_some() && v.user_id == user_id);
+        v.state.passes() && same && v.valid_until.as_ref().is_some_and(|until| now < until.0)
+    })
 }
 
 /// The end of the marker in a reminder.
@@ -657,6 +795,32 @@ impl TicketStatus {
             return Err(Refused::LeaseLost);
         }
         self.lease.as_mut().filter(|held| held.id == lease).ok_or(Refused::LeaseLost)
+    }
+
+    /// A new challenge for the requester.
+    fn challenge(&mut self, challenge_id: &str, reasons: &[String], deadline: Timestamp, now: Timestamp) {
+        self.verification = Some(Verification {
+            number: self.verification.as_ref().map_or(0, |v| v.number) + 1,
+            challenge_id: challenge_id.into(),
+            state: VerificationState::Pending,
+            reasons: reasons.iter().take(20).map(|r| r.chars().take(200).collect()).collect(),
+            method: None,
+            user_id: None,
+            address: None,
+            started_at: Time(now),
+            valid_until: None,
+            decided_by: None,
+        });
+        self.enter(Phase::Verifying, "Sensitive", "waits until the requester has proved who they are", now);
+        self.deadline = Some(Time(whole_second(deadline)));
+    }
+
+    /// The verification this answer is for, if it still waits for one: the first answer counts.
+    fn answered(&mut self, challenge_id: &str, state: VerificationState) -> Option<&mut Verification> {
+        let waits = self.phase == Phase::Verifying;
+        let verification = self.verification.as_mut().filter(|v| waits && v.challenge_id == challenge_id)?;
+        verification.state = state;
+        Some(verification)
     }
 
     pub fn approval_is(&self, state: ApprovalState) -> bool {
@@ -821,6 +985,47 @@ mod tests {
         let done = apply(&again, &Event::Ignored { reason: "Closed", message: String::new() }, "t", at(4)).unwrap();
         assert!(apply(&done, &Event::Reopened { request: "1".into() }, "t", at(5)).is_err());
         assert!(apply(&done, &Event::Reopened { request: "2".into() }, "t", at(5)).is_ok());
+    }
+
+    fn challenged(deadline: i64) -> Event {
+        Event::VerificationStarted { challenge_id: "c".into(), reasons: vec!["mfa-reset: 'new phone'".into()], deadline: at(deadline), lease: None }
+    }
+
+    #[test]
+    fn a_verification_all_the_way() {
+        let sent = || (Event::ChallengeSent { method: "push".into(), user_id: 7, address: "k***@x".into() }, 2);
+        let status = run(&[(challenged(300), 1), sent()]);
+        assert!(apply(&status, &claimed("a", 60), "t", at(3)).is_err(), "nobody gets it meanwhile");
+        assert_eq!(owed(&status), Some(Owed::VerificationNote));
+        let verified = then(&status, &[(Event::Verified { challenge_id: "c".into(), valid_until: at(900) }, 10)]);
+        assert_eq!(verified.phase, Phase::Ready);
+        assert!(is_verified(&verified, Some(7), at(899)) && !is_verified(&verified, Some(7), at(900)), "for a time");
+        assert!(!is_verified(&verified, Some(8), at(20)) && !is_verified(&verified, None, at(20)), "for this requester");
+        // The first answer counts; one to another challenge never does.
+        let denied = Event::VerificationFailed { challenge_id: "c".into(), state: VerificationState::Denied, message: "no".into() };
+        assert!(apply(&verified, &denied, "t", at(11)).is_err());
+        assert!(apply(&status, &Event::Verified { challenge_id: "x".into(), valid_until: at(900) }, "t", at(11)).is_err());
+        let refused = then(&status, &[(denied, 10)]);
+        assert_eq!((refused.phase, refused.verification.as_ref().unwrap().state), (Phase::Refused, VerificationState::Denied));
+        assert!(apply(&refused, &Event::Verified { challenge_id: "c".into(), valid_until: at(900) }, "t", at(11)).is_err(), "too late");
+        let again = then(&refused, &[(Event::VerifyAgain { by: 3, action: 5, challenge_id: "d".into(), deadline: at(400) }, 20)]);
+        assert_eq!((again.phase, again.verification.as_ref().unwrap().number), (Phase::Verifying, 2));
+        let overridden = then(&again, &[(Event::VerificationOverridden { by: 3, action: 6, valid_until: at(900) }, 30)]);
+        assert!(overridden.phase == Phase::Ready && is_verified(&overridden, None, at(40)));
+    }
+
+    #[test]
+    fn a_ticket_that_becomes_sensitive_is_taken_from_its_agent() {
+        let working = run(&[(Event::Accepted, 0), (claimed("a", 60), 1)]);
+        let started = |lease: Option<&str>| Event::VerificationStarted {
+            challenge_id: "c".into(),
+            reasons: Vec::new(),
+            deadline: at(300),
+            lease: lease.map(str::to_string),
+        };
+        assert!(apply(&working, &started(None), "t", at(2)).is_err() && apply(&working, &started(Some("b")), "t", at(2)).is_err());
+        let paused = then(&working, &[(started(Some("a")), 2)]);
+        assert_eq!((paused.phase, paused.lease.is_none()), (Phase::Verifying, true));
     }
 
     fn step(number: i32) -> Step {
@@ -999,7 +1204,7 @@ mod tests {
         for (status, phase) in [
             (run(&[]), Phase::Failed),
             (run(&[(Event::Accepted, 0)]), Phase::Failed),
-            (run(&[(Event::VerificationStarted { deadline: at(300) }, 0)]), Phase::Refused),
+            (run(&[(challenged(300), 0)]), Phase::Refused),
             (asked(), Phase::Done),
         ] {
             let deadline = status.deadline.as_ref().expect("a waiting phase has a deadline").0;
@@ -1013,9 +1218,14 @@ mod tests {
         let marker = prop_oneof![Just("m".to_string()), Just("n".to_string())];
         prop_oneof![
             Just(Event::Accepted),
-            (0i64..500).prop_map(|t| Event::VerificationStarted { deadline: at(t) }),
-            Just(Event::Verified),
-            Just(Event::VerificationFailed { message: "no".into() }),
+            (0i64..500).prop_map(challenged),
+            Just(Event::ChallengeSent { method: "m".into(), user_id: 7, address: "a".into() }),
+            Just(Event::Verified { challenge_id: "c".into(), valid_until: at(900) }),
+            Just(Event::VerificationFailed { challenge_id: "c".into(), state: VerificationState::Denied, message: "no".into() }),
+            Just(Event::VerificationSkipped { valid_until: at(900) }),
+            (0i64..500).prop_map(|t| Event::VerifyAgain { by: 3, action: 5, challenge_id: "d".into(), deadline: at(t) }),
+            Just(Event::VerificationOverridden { by: 3, action: 5, valid_until: at(900) }),
+            lease.clone().prop_map(|lease| Event::PlanOnly { lease }),
             (lease.clone(), 0i64..500).prop_map(|(l, t)| claimed(&l, t)),
             (lease.clone(), 0i64..500).prop_map(|(lease, t)| Event::Heartbeat { lease, expires_at: at(t) }),
             lease.clone().prop_map(|lease| Event::Released { lease, holder: "p".into() }),
@@ -1052,7 +1262,8 @@ mod tests {
             for (event, second) in events {
                 let Ok(next) = apply(&status, &event, "test", at(second)) else { continue };
                 // Terminal is terminal until a human reopens.
-                if status.phase.is_terminal() && !matches!(event, Event::Reopened { .. }) {
+                let human = matches!(event, Event::Reopened { .. } | Event::VerifyAgain { .. } | Event::VerificationOverridden { .. });
+                if status.phase.is_terminal() && !human {
                     prop_assert_eq!(next.phase, status.phase);
                 }
                 // A lease belongs to Working and to nothing else.
@@ -1075,6 +1286,10 @@ mod tests {
                     // What was proposed is not sent before somebody was asked; what is over is over.
                     prop_assert!(!(step.state == StepState::Running && before == Some(StepState::Proposed)));
                     prop_assert!(before.is_none_or(|b| !b.is_final() || b == step.state));
+                }
+                // Nobody gets a ticket while its requester is being asked.
+                if status.phase == Phase::Verifying && next.phase != Phase::Verifying && !next.phase.is_terminal() {
+                    prop_assert!(next.verification.as_ref().is_some_and(|v| v.state.passes()));
                 }
                 // Nothing waits or is sent when the ticket is finished.
                 if next.phase.is_terminal() {

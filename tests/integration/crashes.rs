@@ -1,8 +1,10 @@
 //! The process ends before and after every write, at every step of an approval:
 //! each write is in HaloPSA once, and everything is done in the end.
 
-use crate::approvals::{DANA, notes_with};
+use crate::approvals::{DANA, asked, notes_with};
+use crate::fake::Tools;
 use crate::harness::{ACME, Harness};
+use crate::tool_servers;
 use futures::StreamExt;
 use halopsa_operator::api::ticket::{Phase, StepState, Ticket};
 use halopsa_operator::crash;
@@ -123,4 +125,25 @@ async fn one(point: &'static str, nth: u32) -> Result<(), String> {
     let outcome = outcome().map_err(|why| format!("{point} {nth}: {why}"));
     harness.stop().await;
     outcome
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_servers_tool_that_was_interrupted_is_unknown_and_not_repeated() {
+    let mut harness = Harness::start("unknown").await;
+    harness.execute(&[ACME], json!({})).await;
+    let (tools, fake) = Tools::start(&[("reset_password", "Resets a password")]).await;
+    tool_servers::server(&harness, &fake, json!({})).await;
+    tool_servers::workflow(&harness).await;
+    harness.run_agent("acme-dental-group").await;
+    let (id, name) = asked(&harness, "User profile is stuck").await;
+    let ended = crash::arm(&harness.namespace, "step.sent", 1);
+    harness.reply(id, DANA, "<p>Approved</p>");
+    ended.await.unwrap();
+    harness.restart().await;
+    let status = harness.ticket_in(&name, "Done").await.status.unwrap();
+    assert_eq!(status.steps[0].state, StepState::Unknown);
+    assert_eq!(tools.called.lock().unwrap().len(), 1, "not a second time");
+    assert!(notes_with(&harness, id, "cannot be found out from here") >= 1, "a human is told");
+    assert_eq!(notes_with(&harness, id, "Not every approved step was done"), 1);
+    harness.stop().await;
 }

@@ -232,9 +232,14 @@ impl Harness {
 
     /// A new ticket by an end user of the client; its id.
     pub fn open_ticket(&self, client: i64, summary: &str) -> i64 {
+        let user = self.sim.shared.store().kind("users").unwrap().values().find(|u| u["client_id"] == client).unwrap()["id"].as_i64().unwrap();
+        self.open_ticket_by(client, user, summary)
+    }
+
+    /// A new ticket of the client with this user on it; its id.
+    pub fn open_ticket_by(&self, client: i64, user: i64, summary: &str) -> i64 {
         let (ticket, changes) = {
             let mut store = self.sim.shared.store();
-            let user = store.kind("users").unwrap().values().find(|u| u["client_id"] == client).unwrap()["id"].as_i64().unwrap();
             let input = json!({"client_id": client, "user_id": user, "summary": summary, "details": "<p>It does not work.</p>"});
             store.write_ticket(input.as_object().unwrap(), &halosim::store::Author::User { id: user }).unwrap()
         };

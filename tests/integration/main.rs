@@ -16,4 +16,5 @@ mod model;
 mod schema;
 mod tickets;
 mod tool_servers;
+mod verification;
 mod webhooks;

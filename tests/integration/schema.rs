@@ -1,7 +1,7 @@
 //! What the apiserver refuses, and the sentence it says.
 
 use crate::harness::Harness;
-use halopsa_operator::api::{HaloPSAConnection, ImportedClient, ToolPolicy, ToolServer, Workflow};
+use halopsa_operator::api::{HaloPSAConnection, ImportedClient, ToolPolicy, ToolServer, VerificationProvider, Workflow};
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 
@@ -103,6 +103,21 @@ async fn nonsense_is_refused_with_a_sentence_that_helps() {
         assert!(said.contains(sentence), "{object}: {said}");
     }
     harness.apply::<ToolServer>("s", &server("s", "http://tools.apps.svc:8080/mcp", tools())).await;
+    let provider =
+        |spec: Value| json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "VerificationProvider", "metadata": {"name": "v"}, "spec": spec});
+    let http = |url: &str| json!({"url": url, "signingSecretRef": {"name": "s", "key": "k"}});
+    let api = harness.api::<VerificationProvider>();
+    for (spec, sentence) in [
+        (json!({}), "one of the two"),
+        (json!({"http": http("https://v.example"), "traceless": {"secretRef": {"name": "t"}, "endpoint": "https://t.example"}}), "one of the two"),
+        (json!({"http": http("http://v.example")}), "plain https URL"),
+        (json!({"http": http("https://v.example/")}), "without a trailing slash"),
+        (json!({"traceless": {"secretRef": {"name": "t"}, "endpoint": "http://t.example"}}), "starts with https://"),
+        (json!({"http": http("https://v.example"), "failurePolicy": "Shrug"}), "Unsupported value"),
+    ] {
+        let said = refusal(&api, &provider(spec.clone())).await;
+        assert!(said.contains(sentence), "{spec}: {said}");
+    }
     let workflow = |spec: Value| json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "Workflow", "metadata": {"name": "w"}, "spec": spec});
     let api = harness.api::<Workflow>();
     for (spec, sentence) in [

@@ -36,7 +36,7 @@ pub async fn ready(harness: &Harness, status: &str, reason: &str) -> String {
 /// A workflow that resets a password with the server's tool.
 pub async fn workflow(harness: &Harness) {
     let object = json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "Workflow", "metadata": {"name": "reset"}, "spec": {
-        "connectionRef": {"name": "halo"}, "trigger": "forgotten password", "state": "Active", "instructions": "Reset it.",
+        "connectionRef": {"name": "halo"}, "trigger": "user profile is stuck", "state": "Active", "instructions": "Reset it.",
         "steps": [{"tool": "m365__reset_password", "arguments": {"user": "{{requester}}"}}]}});
     harness.apply::<Workflow>("reset", &object).await;
     tokio::time::sleep(std::time::Duration::from_millis(700)).await;
@@ -67,7 +67,7 @@ async fn their_tools_are_prefixed_pinned_and_under_policy() {
     // A write waits for a technician; a read goes through to whoever holds a ticket.
     workflow(&harness).await;
     harness.run_agent("acme-dental-group").await;
-    let (id, name) = asked(&harness, "Forgotten password").await;
+    let (id, name) = asked(&harness, "User profile is stuck").await;
     assert!(tools.called.lock().unwrap().is_empty());
     assert!(harness.our_actions(id)[1]["note_html"].as_str().unwrap().contains("Call m365__reset_password"));
     harness.reply(id, DANA, "<p>yes please</p>");

@@ -23,6 +23,12 @@ const NOT_PASSWORD: &str = "is it real|is this real|is this legit|real or fake|a
 pub const RULES: &[Rule] = &[
     Rule { kind: Kind::PasswordReset, what: PASSWORD, deed: PASSWORD_DEED, not: NOT_PASSWORD },
     Rule {
+        kind: Kind::PasswordReset,
+        what: "login|logon|log in|log on|logins|user name|username|login*|zugang|acces|identifiant|usuario|inlog*",
+        deed: "forgot|forgotten|forget|lost her|lost his|lost my|vergessen|oublie*|perdu|olvid*|perdid*|vergeten|kwijt",
+        not: "forgot to|policy|page|website|training|phishing|badge|office|building",
+    },
+    Rule {
         kind: Kind::AccountUnlock,
         what: "locked out|lock out|lockedout|lockout|locked me out|unlock*|un lock|entsperr*|freischalt*|debloqu*|deverrouill*|desbloque*|deblokkeer*|deblokkeren|ontgrendel*",
         deed: "",
@@ -43,7 +49,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         kind: Kind::MfaReset,
         what: "mfa|2fa|authenticator*|authentificator*|authenticater*|autenticator*|two factor|2 factor|two step|2 step|multi factor|multifactor|otp|one time code*|one time password*|security key|yubikey*|hardware token|hardware key|passkey*|key fob|fob|my token|soft token|rsa token|duo|verification code*|verification text*|verification app|auth app|code app|login code*|sign in code*|security code*|sms code*|zwei faktor*|2 faktor*|zweiter faktor|authentifizierungs*|bestatigungscode*|double authentification|authentification a deux|double facteur|code de verification|code sms|codes de verification|code de securite|doble factor|dos factores|autenticador*|autenticacion|codigo de verificacion|codigo sms|codigos|tweestaps*|twee stappen|2 staps*|verificatiecode*|verificatie app|beveiligingscode*|authenticatie*",
-        deed: "reset*|lost|new|phone|handy|telefon*|stolen|replace*|replacing|change*|changing|re register|reregister|register|re enrol*|enrol*|move|moving|transfer*|switch*|broke*|broken|smashed|wiped|remove*|disable*|bypass*|turn off|turned off|set up|setup|setting up|no access|not getting|dont get|not receiv*|dont receive|doesnt arrive|not arrive|never arrive*|deleted|uninstalled|cant approve|cannot approve|cant access|need|wont work|not working|doesnt work|expired|old|upgraded|another|different|zuruck*|verloren|neues|neu|kaputt|gestohlen|gewechselt|wechsel*|umstell*|einricht*|einrichten|kommt nicht|kein|keine|geloscht|perdu|nouveau|vole|casse|chang*|reinitialis*|recois pas|recevoir|configurer|activer|desactiver|supprim*|nuevo|movil|perdi|perdido|robado|roto|cambi*|restablec*|no recibo|configurar|desactivar|borre|nieuw*|kwijt|gestolen|kapot|toestel|verwijder*|instellen|ontvang|krijg|uitschakel*|overzetten|resetten|telefoon",
+        deed: "no account|is empty|empty|shows nothing|refused|since i changed|reset*|lost|new|phone|handy|telefon*|stolen|replace*|replacing|change*|changing|re register|reregister|register|re enrol*|enrol*|move|moving|transfer*|switch*|broke*|broken|smashed|wiped|remove*|disable*|bypass*|turn off|turned off|set up|setup|setting up|no access|not getting|dont get|not receiv*|dont receive|doesnt arrive|not arrive|never arrive*|deleted|uninstalled|cant approve|cannot approve|cant access|need|wont work|not working|doesnt work|expired|old|upgraded|another|different|zuruck*|verloren|neues|neu|kaputt|gestohlen|gewechselt|wechsel*|umstell*|einricht*|einrichten|kommt nicht|kein|keine|geloscht|perdu|nouveau|vole|casse|chang*|reinitialis*|recois pas|recevoir|configurer|activer|desactiver|supprim*|nuevo|movil|perdi|perdido|robado|roto|cambi*|restablec*|no recibo|configurar|desactivar|borre|nieuw*|kwijt|gestolen|kapot|toestel|verwijder*|instellen|ontvang|krijg|uitschakel*|overzetten|resetten|telefoon",
         not: "policy|policies|rollout project|roll out project|project plan|quote|quotation|price|pricing|webinar|training|presentation|documentation|guide for staff|report|how many users|statistics|richtlinie*|angebot|schulung|devis|formation|documentation|presupuesto|formacion|offerte|beleid|handleiding|delivery code|door code|voucher|discount|parcel|qr code|bar code|barcode",
     },
     Rule {
@@ -110,7 +116,7 @@ pub const RULES: &[Rule] = &[
         kind: Kind::MailboxAccess,
         what: "mailbox*|shared mailbox|calendar|calendars|kalender|calendrier|agenda|emails|mails|outlook of|inbox|inboxes|mail account|email account|emails of|mails of|her emails|his emails|her mail|his mail|calendar of|postfach|postfacher|mailkonto|boite mail|boite aux lettres|boite de reception|messagerie|boites|buzon|buzones|correo de|correos de|postvak|mailbox van|mails van|e mail van|her inbox|his inbox",
         deed: "access to|give access|full access|permission*|delegate*|delegation|read his|read her|read the mails|send as|send on behalf|rights|open|read|see|view|grant|give him|give her|give me|give them|access|zugriff|berechtigung*|rechte|lesen|freigeben|freigabe|stellvertret*|acces|droits|delegation|autorisation|lire|consulter|acceso|permiso*|delegar|leer|ver|toegang|rechten|machtig*|lezen|inzien|gemachtigd",
-        not: "is full|mailbox full|full mailbox|almost full|nearly full|inbox full|quota|size|too big|storage|slow|search|not loading|wont open|does not open|cant open outlook|crash*|error|sync*|printing|ist voll|postfach voll|speicher|langsam|pleine|lente|esta lleno|buzon lleno|llena|tamano|lento|is vol|mailbox vol|traag|opslag|cant access my|cannot access my|missing|attachment|my own calendar",
+        not: "invite*|invitation*|is full|mailbox full|full mailbox|almost full|nearly full|inbox full|quota|size|too big|storage|slow|search|not loading|wont open|does not open|cant open outlook|crash*|error|sync*|printing|ist voll|postfach voll|speicher|langsam|pleine|lente|esta lleno|buzon lleno|llena|tamano|lento|is vol|mailbox vol|traag|opslag|cant access my|cannot access my|missing|attachment|my own calendar",
     },
     Rule {
         kind: Kind::MailboxAccess,
@@ -120,8 +126,8 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         kind: Kind::MailboxAccess,
-        what: "mails for|emails for|e mails for|mail for|mails of|his mails|her mails|his emails|her emails|all mails|all emails",
-        deed: "go to|should go|be sent to|sent to me|come to me|copied to|copy to|arrive at|also to me",
+        what: "copy of all mails|copy of all emails|copies of all|emails of|mails of|bcc of|mails for|emails for|e mails for|mail for|mails of|his mails|her mails|his emails|her emails|all mails|all emails",
+        deed: "to me|for me|please|go to|should go|be sent to|sent to me|come to me|copied to|copy to|arrive at|also to me",
         not: "bounced|spam|undeliverable|newsletter|missing",
     },
     Rule {
@@ -138,6 +144,12 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         kind: Kind::RemoteAccess,
+        what: "external access|outside access|access from outside|access from home|vpn access|remote access for|remote access to|externer zugriff|externer zugang|zugriff von aussen|zugriff von zuhause|vpn zugang|vpn zugriff|acces externe|acces vpn|acces depuis lexterieur|acceso externo|acceso vpn|acceso desde casa|vpn toegang|toegang van thuis|toegang van buitenaf",
+        deed: "",
+        not: "slow|drops|error|policy|not working|doesnt work|broken|report|documentation|langsam|lent|lente|lento|lenta|traag|fehler|erreur|fout",
+    },
+    Rule {
+        kind: Kind::RemoteAccess,
         what: "from outside|from the outside|from abroad|outside the office|von aussen|von ausserhalb|de lexterieur|desde fuera|van buitenaf|third party|external auditor|external consultant|contractor|vendor|supplier",
         deed: "access|get onto|get on to|get into|connect to|log on to|server|zugriff|zugang|acces|acceso|toegang",
         not: "email|mails|invoice|mailbox|slow|error|printer|delivery|contact",
@@ -147,6 +159,18 @@ pub const RULES: &[Rule] = &[
         what: "is leaving|are leaving|leaves on|leaving us|leaves us|has quit|quit yesterday|quit last|left last week|left us|has left|will be leaving|leaves next|leaves at the end|leaving on|leaving next|contract ends|contract ended|vertrag endet|vertrag lauft aus|contrat se termine|fin de son contrat|contrato termina|termina su contrato|contract loopt af|contract eindigt|redundan*|made redundant|close her account*|close his account*|close their account*|close the account*|close the user",
         deed: "",
         not: "for holiday|on holiday|on vacation|early|the meeting|the building|the office for|support contract|maintenance|lease|phone contract|supplier contract|train",
+    },
+    Rule {
+        kind: Kind::OffBoarding,
+        what: "terminated today|terminated yesterday|terminated effective|was terminated|were terminated|got terminated|been terminated|terminated an employee",
+        deed: "",
+        not: "session|process|connection|call|unexpectedly|error|program|application|contract with the supplier|thread",
+    },
+    Rule {
+        kind: Kind::OffBoarding,
+        what: "deactivate*|disable*|revoke*|remove|block|withdraw|deaktivier*|sperren|sperr|entzieh*|desactiv*|bloquer|bloquear|revocar|retirer|blokkeer*|blokkeren|intrekken",
+        deed: "she left|he left|they left|left yesterday|left us|has left|left today|rights|permissions|hr case|hr asked|asked by hr|all access|access rights|ausgeschieden|gekundigt|rechte|quitte|droits|despedid*|permisos|derechos|uit dienst|rechten|vertrokken",
+        not: "cookie*|mouse|button|popup*|notification*|add in|addin|plugin|copyright*|printing rights|printer|admin rights to everyone|read only",
     },
     Rule {
         kind: Kind::OffBoarding,
@@ -168,8 +192,8 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         kind: Kind::VipChange,
-        what: "ceo|cfo|cto|coo|chief executive|managing director|our director|the director|chairman|board member|vip|president|managing partner|geschaftsfuhr*|vorstand|chef|chefin|inhaber|pdg|directeur general|directrice generale|le directeur|director general|la directora|el director|gerente general|algemeen directeur|directie|bestuurder",
-        deed: "mail address|new mail|change|changing|reset|phone number|mobile number|email address|e mail address|access|delegate|assistant|forward*|password|permissions|contact details|new number|details|wire|transfer|urgent payment|gift cards|nummer andern|andern|zugriff|adresse|nummer|weiterleit*|changer|modifier|numero|acces|adresse mail|cambiar|numero|acceso|correo|wijzigen|nummer|toegang|adres|doorsturen",
-        not: "printer|printing|projector|monitor|laptop slow|wifi|presentation|screen|keyboard|said|says hello|newsletter|chair|coffee|drucker|imprimante|impresora",
+        what: "directors|director|ceo|cfo|cto|coo|chief executive|managing director|our director|the director|chairman|board member|vip|president|managing partner|geschaftsfuhr*|vorstand|chef|chefin|inhaber|pdg|directeur general|directrice generale|le directeur|director general|la directora|el director|gerente general|algemeen directeur|directie|bestuurder",
+        deed: "phone|mobile|mail address|new mail|change|changing|reset|phone number|mobile number|email address|e mail address|access|delegate|assistant|forward*|password|permissions|contact details|new number|details|wire|transfer|urgent payment|gift cards|nummer andern|andern|zugriff|adresse|nummer|weiterleit*|changer|modifier|numero|acces|adresse mail|cambiar|numero|acceso|correo|wijzigen|nummer|toegang|adres|doorsturen",
+        not: "called|printer|printing|projector|monitor|laptop slow|wifi|presentation|screen|keyboard|said|says hello|newsletter|chair|coffee|drucker|imprimante|impresora",
     },
 ];

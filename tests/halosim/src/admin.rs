@@ -32,6 +32,9 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/records/{kind}/{id}", get(record).post(change))
         .route("/webhooks", get(webhooks).post(webhook).delete(delete_webhooks))
         .route("/deliveries", get(deliveries))
+        .route("/mails", get(|State(s): State<Arc<Shared>>| async move { Json(s.verifier.mails()) }))
+        .route("/mails/{token}/{answer}", post(mail_answer))
+        .route("/verifier-faults", post(verifier_faults))
         .with_state(shared)
 }
 
@@ -206,6 +209,16 @@ async fn notes(State(shared): App) -> Json<Value> {
         })
         .collect();
     Json(counts.into())
+}
+
+/// The requester follows the link of an e-mail: `verified` or `denied`.
+async fn mail_answer(State(shared): App, Path((token, answer)): Path<(String, String)>) -> StatusCode {
+    if crate::verifier::respond(&shared, &token, &answer).await { StatusCode::NO_CONTENT } else { StatusCode::GONE }
+}
+
+async fn verifier_faults(State(shared): App, Json(faults): Json<crate::verifier::Faults>) -> StatusCode {
+    *shared.verifier.faults() = faults;
+    StatusCode::NO_CONTENT
 }
 
 async fn record(State(shared): App, Path((kind, id)): Path<(String, i64)>) -> Response {

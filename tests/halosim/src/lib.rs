@@ -6,6 +6,7 @@
 //! - [`api`]: the REST API, [`query`]: its list filters and paging
 //! - [`deliver`]: webhooks out, with their Deliveries
 //! - [`admin`]: what a person would do in HaloPSA's pages, and faults on demand
+//! - [`verifier`]: the reference verification provider
 //! - [`tls`]: a CA of its own
 //!
 //! Facts that are not public are switches; see `docs/halosim.md`.
@@ -18,6 +19,7 @@ pub mod query;
 pub mod seed;
 pub mod store;
 pub mod tls;
+pub mod verifier;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -81,6 +83,7 @@ pub struct Shared {
     faults: Mutex<Faults>,
     webhook_ca: Mutex<Option<String>>,
     batch: Mutex<Vec<i64>>,
+    pub verifier: verifier::Verifier,
     queue: mpsc::Sender<deliver::Delivery>,
     pub ca_pem: String,
 }
@@ -140,6 +143,7 @@ impl Sim {
             faults: Mutex::default(),
             webhook_ca: Mutex::default(),
             batch: Mutex::default(),
+            verifier: verifier::Verifier::default(),
             queue,
             ca_pem: tls.ca_pem,
         });
@@ -148,7 +152,7 @@ impl Sim {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let server = axum_server::from_tcp_rustls(listener, axum_server::tls_rustls::RustlsConfig::from_config(tls.server))?;
-        let app = api::router(shared.clone()).into_make_service();
+        let app = verifier::router(shared.clone()).merge(api::router(shared.clone())).into_make_service();
         tasks.push(tokio::spawn(async move {
             if let Err(error) = server.serve(app).await {
                 tracing::error!(%error, "the API server ended");

@@ -1,0 +1,201 @@
+//! Asking a requester to prove who they are, by a provider.
+//!
+//! - [`http`]: the documented HTTP contract (`docs/verification.md`)
+//! - [`traceless`]: Traceless, whose wire format is not public
+//! - [`sign`]: timestamped HMAC signatures, both ways
+
+pub mod http;
+pub mod sign;
+pub mod traceless;
+
+use crate::api::VerificationProvider;
+use crate::api::connection::CaConfigMapRef;
+use crate::cause::innermost;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{Api, Client, ResourceExt};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// A provider's answer is a few hundred bytes; longer ones are refused.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// What a challenge asks, and whom.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Challenge {
+    /// The idempotency key: for one id one challenge is sent.
+    pub challenge_id: String,
+    pub email: String,
+    pub name: String,
+    /// Like `a password reset`: no ticket text.
+    pub reason: String,
+    /// Like `2026-11-25T10:00:00Z`.
+    pub expires_at: String,
+    /// Where the outcome may be posted, signed.
+    pub callback_url: String,
+}
+
+/// What became of a challenge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    Pending,
+    Verified,
+    Denied,
+    Expired,
+    Failed,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot read {what}: {why}")]
+    Reference { what: String, why: String },
+    #[error("cannot reach the verification provider: {0}")]
+    Unreachable(String),
+    #[error("the verification provider answered HTTP {0}; see its own log")]
+    Refused(u16),
+    #[error("the verification provider's answer is not understood: {0}")]
+    Answer(String),
+}
+
+impl Error {
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Error::Reference { .. } => "ReferenceInvalid",
+            Error::Unreachable(_) => "Unreachable",
+            Error::Refused(401 | 403) => "Unauthorized",
+            Error::Refused(_) => "ProviderFailing",
+            Error::Answer(_) => "AnswerNotUnderstood",
+        }
+    }
+}
+
+/// A provider, ready to be asked.
+pub enum Provider {
+    Http(http::Http),
+    Traceless(traceless::Traceless),
+}
+
+impl Provider {
+    pub async fn of(kube: &Client, provider: &VerificationProvider) -> Result<Self, Error> {
+        let namespace = provider.namespace().unwrap_or_default();
+        let spec = &provider.spec;
+        if let Some(http) = &spec.http {
+            let reference = &http.signing_secret_ref;
+            let key = secret(kube, &namespace, &reference.name, &reference.key).await?;
+            return Ok(Provider::Http(http::Http::new(client(kube, &namespace, http.ca_config_map_ref.as_ref()).await?, &http.url, key)?));
+        }
+        if let Some(traceless) = &spec.traceless {
+            let key = secret(kube, &namespace, &traceless.secret_ref.name, "signingSecret").await?;
+            let organization = secret(kube, &namespace, &traceless.secret_ref.name, "organizationUUID").await?;
+            let http = client(kube, &namespace, traceless.ca_config_map_ref.as_ref()).await?;
+            return Ok(Provider::Traceless(traceless::Traceless::new(http, &traceless.endpoint, traceless.push_method, key, organization)));
+        }
+        Err(Error::Reference { what: "spec".into(), why: "it names neither http nor traceless".into() })
+    }
+
+    /// Sends the challenge, unless it was sent before.
+    pub async fn start(&self, challenge: &Challenge) -> Result<State, Error> {
+        match self {
+            Provider::Http(http) => http.start(challenge).await,
+            Provider::Traceless(traceless) => traceless.start(challenge).await,
+        }
+    }
+
+    pub async fn state(&self, challenge_id: &str) -> Result<State, Error> {
+        match self {
+            Provider::Http(http) => http.state(challenge_id).await,
+            Provider::Traceless(traceless) => traceless.state(challenge_id).await,
+        }
+    }
+
+    /// Whether it is there and takes our signature.
+    pub async fn check(&self) -> Result<(), Error> {
+        match self {
+            Provider::Http(http) => http.check().await,
+            Provider::Traceless(traceless) => traceless.check().await,
+        }
+    }
+}
+
+/// A key of a Secret.
+pub async fn secret(kube: &Client, namespace: &str, name: &str, key: &str) -> Result<SecretString, Error> {
+    let what = || format!("key {key} of Secret {name}");
+    let found = Api::<Secret>::namespaced(kube.clone(), namespace).get_opt(name).await;
+    let found = found.map_err(|e| Error::Reference { what: what(), why: crate::k8s::explain(&e) })?;
+    let bytes = found.and_then(|s| s.data?.remove(key)).ok_or_else(|| Error::Reference { what: what(), why: "there is none; apply it".into() })?;
+    Ok(String::from_utf8_lossy(&bytes.0).trim().to_string().into())
+}
+
+async fn client(kube: &Client, namespace: &str, ca: Option<&CaConfigMapRef>) -> Result<reqwest::Client, Error> {
+    let mut builder = reqwest::Client::builder()
+        .https_only(true)
+        .connect_timeout(Duration::from_secs(5))
+        .timeout(TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none());
+    if let Some(reference) = ca {
+        let what = format!("ConfigMap {}", reference.name);
+        let map = Api::<ConfigMap>::namespaced(kube.clone(), namespace).get_opt(&reference.name).await;
+        let map = map.map_err(|e| Error::Reference { what: what.clone(), why: crate::k8s::explain(&e) })?;
+        let pem = map.and_then(|m| m.data?.remove(&reference.key));
+        let pem = pem.ok_or_else(|| Error::Reference { what: what.clone(), why: format!("it has no key {}", reference.key) })?;
+        let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(|e| Error::Reference { what, why: innermost(&e) })?;
+        builder = builder.tls_certs_only(certificates);
+    }
+    builder.build().map_err(|e| Error::Unreachable(innermost(&e)))
+}
+
+/// Sends a request; its answer as JSON, bounded.
+async fn answer(request: reqwest::RequestBuilder) -> Result<serde_json::Value, Error> {
+    let mut response = request.send().await.map_err(|e| Error::Unreachable(innermost(&e)))?;
+    let status = response.status();
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|e| Error::Unreachable(innermost(&e)))? {
+        if bytes.len() + chunk.len() > MAX_ANSWER {
+            return Err(Error::Answer("it is too long".into()));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    if !status.is_success() {
+        return Err(Error::Refused(status.as_u16()));
+    }
+    serde_json::from_slice(&bytes).map_err(|_| Error::Answer("it is not JSON".into()))
+}
+
+/// An address as notes and statuses show it: `k***@acme.example`.
+pub fn masked(email: &str) -> String {
+    match email.split_once('@') {
+        Some((user, domain)) => format!("{}***@{domain}", user.chars().take(1).collect::<String>()),
+        None => "***".into(),
+    }
+}
+
+/// An address a challenge can be sent to: bounded, one address, no tricks in it.
+pub fn is_address(email: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '+' | '\'');
+    email.len() <= 254
+        && email.split_once('@').is_some_and(|(user, domain)| {
+            !user.is_empty()
+                && user.chars().all(plain)
+                && domain.contains('.')
+                && domain.split('.').all(|part| !part.is_empty())
+                && domain.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        assert_eq!(masked("kim.lee@acme.example"), "k***@acme.example");
+        assert_eq!(masked("nonsense"), "***");
+        assert!(is_address("kim.lee+x@acme.example"));
+        for bad in ["", "kim", "@x.example", "kim@", "kim@x", "a@b.example, c@d.example", "a b@c.example", "kim@x..example", "kim@x.example\n"] {
+            assert!(!is_address(bad), "{bad}");
+        }
+    }
+}
