@@ -192,7 +192,9 @@ fn judge(own: &str, cut: bool) -> Verdict {
             return neutral(format!("quotes somebody ('{}')", no.text));
         }
         for (kind, why) in [(Kind::Condition, "conditional"), (Kind::Part, "a part of it"), (Kind::Later, "another time")] {
-            if let Some(hit) = is(kind).filter(|_| !no.first || kind != Kind::Condition) {
+            // "No, I will do it by hand" is a no.
+            let does_it = |h: &&Hit| no.first && matches!(h.text.as_str(), "i will" | "ill" | "i am going to" | "im going to");
+            if let Some(hit) = is(kind).filter(|h| (!no.first || kind != Kind::Condition) && !does_it(h)) {
                 return neutral(format!("{why} ('{}')", hit.text));
             }
         }
