@@ -15,13 +15,20 @@ const AGENT: &str = "acme-dental-group";
 /// A connection in Execute mode with the simulator's provider.
 async fn connected(name: &str, provider: Value) -> Harness {
     let harness = Harness::start(name).await;
-    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "verifier"}, "stringData": {"key": halosim::verifier::KEY}});
+    let key = halosim::verifier::KEY;
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "verifier"}, "stringData": {
+        "key": key, "signingSecret": key, "organizationUUID": halosim::verifier::ORGANIZATION}});
     harness.apply::<Secret>("verifier", &secret).await;
     let mut object = json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "VerificationProvider", "metadata": {"name": "mail"}, "spec": {
         "http": {"url": format!("{}/verify", harness.sim.url.replace("127.0.0.1", "localhost")), "signingSecretRef": {"name": "verifier", "key": "key"},
             "caConfigMapRef": {"name": "halosim-ca"}}, "poll": "1s", "timeout": "20s"}});
     for (key, value) in provider.as_object().unwrap() {
         object["spec"][key] = value.clone();
+    }
+    if let Some(traceless) = object["spec"].get_mut("traceless") {
+        traceless["endpoint"] = format!("{}/traceless", harness.sim.url.replace("127.0.0.1", "localhost")).into();
+        traceless["caConfigMapRef"] = json!({"name": "halosim-ca"});
+        object["spec"].as_object_mut().unwrap().remove("http");
     }
     harness.apply::<VerificationProvider>("mail", &object).await;
     harness.execute(&[ACME], json!({"sensitivity": {"providerRef": {"name": "mail"}}})).await;
@@ -306,5 +313,56 @@ async fn restarted_at(point: &'static str, nth: u32) {
     for text in ["is asked to prove who they are", "the requester is verified", "Diagnosis and plan"] {
         eventually(text, || async { (notes_with(&harness, id, text) == 1).then_some(()) }).await;
     }
+    harness.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn traceless_as_its_adapter_assumes_it() {
+    let mut harness = connected("traceless", json!({"traceless": {"secretRef": {"name": "verifier"}, "pushMethod": "DuoPush"}})).await;
+    harness.run_agent(AGENT).await;
+    let (id, name) = open(&harness, "MFA reset, I have a new phone");
+    let token = mail(&harness, 1).await;
+    harness.ticket_in(&name, "Verifying").await;
+    eventually("the note that names the push", || async { (notes_with(&harness, id, "Duo Push") == 1).then_some(()) }).await;
+    assert!(halosim::verifier::respond(&harness.sim.shared, &token, "verified").await);
+    harness.ticket_in(&name, "AwaitingApproval").await;
+    let (_, name) = open(&harness, "MFA reset for another phone");
+    let token = mail(&harness, 2).await;
+    assert!(halosim::verifier::respond(&harness.sim.shared, &token, "denied").await);
+    harness.ticket_in(&name, "Refused").await;
+    assert_eq!(state(&harness, &name).await, VerificationState::Denied);
+
+    // Not its organisation, then not its secret: said on the provider.
+    for (field, value, reason) in [
+        ("organizationUUID", "00000000-0000-4000-8000-000000000000", "ProviderFailing"),
+        ("signingSecret", "another-signing-key-0123456789abcdef", "Unauthorized"),
+    ] {
+        let mut secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "verifier"}, "stringData": {
+            "key": halosim::verifier::KEY, "signingSecret": halosim::verifier::KEY, "organizationUUID": halosim::verifier::ORGANIZATION}});
+        secret["stringData"][field] = value.into();
+        harness.apply::<Secret>("verifier", &secret).await;
+        provider_is(&harness, "False", reason).await;
+    }
+    harness.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_provider_gets_its_time_and_a_stuck_one_an_end() {
+    let mut harness = connected("slow", json!({"timeout": "12s"})).await;
+    harness.run_agent(AGENT).await;
+    harness.sim.shared.verifier.faults().latency_ms = 2_000;
+    let (_, name) = open(&harness, "MFA reset, I have a new phone");
+    let token = mail(&harness, 1).await;
+    harness.ticket_in(&name, "Verifying").await;
+    assert!(halosim::verifier::respond(&harness.sim.shared, &token, "verified").await);
+    harness.ticket_in(&name, "AwaitingApproval").await;
+
+    // It takes the challenge and never answers: one challenge, and an end that is told.
+    harness.sim.shared.verifier.faults().latency_ms = 600_000;
+    let (id, name) = open(&harness, "MFA reset for another phone");
+    let ticket = harness.ticket_in(&name, "Refused").await;
+    assert!(ticket.status.unwrap().message.unwrap().contains("could not be reached in time"));
+    eventually("the note about it", || async { (notes_with(&harness, id, "could not be reached in time") == 1).then_some(()) }).await;
+    assert_eq!(harness.sim.shared.verifier.mails().len(), 1);
     harness.stop().await;
 }

@@ -1,6 +1,9 @@
 //! The reference verification provider: the HTTP contract of
 //! `docs/verification.md`, at `/verify` of the simulator. It sends a one-time link
 //! to an e-mail sink, which tests and the demo read.
+//!
+//! At `/traceless`, the same challenges in the wire format that the operator's
+//! Traceless adapter assumes: a push instead of an e-mail, answered the same way.
 
 use crate::Shared;
 use axum::body::Bytes;
@@ -19,6 +22,8 @@ use std::time::Duration;
 
 /// The key of the demo; not a secret.
 pub const KEY: &str = "demo-signing-key-0123456789abcdef";
+/// The organisation that `/traceless` knows.
+pub const ORGANIZATION: &str = "7d0f3a52-1c9e-4b8e-9d57-2a6c0e4f8b11";
 /// A signature is taken for this long, in seconds.
 const TOLERANCE: i64 = 300;
 const MAX_CHALLENGES: usize = 10_000;
@@ -38,7 +43,6 @@ pub struct Faults {
 
 #[derive(Clone, Debug)]
 struct Challenge {
-    email: String,
     token: String,
     state: &'static str,
     callback: String,
@@ -78,12 +82,29 @@ impl Verifier {
 
     /// The signed callback for a challenge: path, headers and body, to be sent or replayed.
     pub fn callback(&self, id: &str, state: &str, at: i64) -> Option<(String, Vec<(&'static str, String)>, String)> {
-        let url = self.all().get(id)?.callback.clone();
+        let url = self.all().get(id).map(|c| c.callback.clone()).filter(|url| !url.is_empty())?;
         let path = url.splitn(4, '/').nth(3).map(|p| format!("/{p}"))?;
         let body = json!({"challengeId": id, "state": state}).to_string();
         let key = if self.faults().bad_signature { "another-signing-key-0123456789abcdef" } else { KEY };
         let signature = sign(key, at, "POST", &path, body.as_bytes());
         Some((url, vec![("x-rallied-timestamp", at.to_string()), ("x-rallied-signature", signature)], body))
+    }
+
+    /// The state of a challenge, which is sent unless it was: for one id one e-mail, however
+    /// often it is asked. None: there are too many.
+    fn challenge(&self, id: &str, email: String, callback: String) -> Option<&'static str> {
+        let mut all = self.all();
+        if let Some(challenge) = all.get(id) {
+            return Some(challenge.state);
+        }
+        if all.len() >= MAX_CHALLENGES {
+            return None;
+        }
+        let token = uuid::Uuid::new_v4().simple().to_string();
+        let mail = json!({"to": email, "challengeId": id, "token": token, "link": format!("/verify/link/{token}")});
+        all.insert(id.to_string(), Challenge { token, state: "pending", callback });
+        self.mails.lock().unwrap_or_else(PoisonError::into_inner).push(mail);
+        Some("pending")
     }
 
     /// The requester answers: the link is for one time.
@@ -102,6 +123,9 @@ pub fn router(shared: Arc<Shared>) -> Router<()> {
         .route("/verify/challenges/{id}", get(state))
         .route("/verify/link/{token}", get(page))
         .route("/verify/link/{token}/{answer}", post(answered))
+        .route("/traceless/organizations/{organization}", get(traceless_organization))
+        .route("/traceless/organizations/{organization}/verifications", post(traceless_start))
+        .route("/traceless/organizations/{organization}/verifications/{id}", get(traceless_state))
         .with_state(shared)
 }
 
@@ -142,23 +166,10 @@ async fn start(State(shared): App, method: Method, uri: Uri, headers: HeaderMap,
     if id.is_empty() || id != text("challengeId") || text("email").is_empty() {
         return StatusCode::BAD_REQUEST.into_response();
     }
-    let mut all = shared.verifier.all();
-    if all.len() >= MAX_CHALLENGES {
-        return StatusCode::TOO_MANY_REQUESTS.into_response();
+    match shared.verifier.challenge(&id, text("email"), text("callbackUrl")) {
+        Some(state) => Json(json!({"challengeId": id, "state": state})).into_response(),
+        None => StatusCode::TOO_MANY_REQUESTS.into_response(),
     }
-    let known = all.contains_key(&id);
-    let challenge = all.entry(id.clone()).or_insert_with(|| Challenge {
-        email: text("email"),
-        token: uuid::Uuid::new_v4().simple().to_string(),
-        state: "pending",
-        callback: text("callbackUrl"),
-    });
-    // For one key one e-mail, however often it is asked.
-    if !known {
-        let mail = json!({"to": challenge.email, "challengeId": id, "token": challenge.token, "link": format!("/verify/link/{}", challenge.token)});
-        shared.verifier.mails.lock().unwrap_or_else(PoisonError::into_inner).push(mail);
-    }
-    Json(json!({"challengeId": id, "state": challenge.state})).into_response()
 }
 
 async fn state(State(shared): App, Path(id): Path<String>, method: Method, uri: Uri, headers: HeaderMap) -> Response {
@@ -169,6 +180,48 @@ async fn state(State(shared): App, Path(id): Path<String>, method: Method, uri: 
         Some(challenge) => Json(json!({"challengeId": id, "state": challenge.state})).into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
     }
+}
+
+async fn traceless_admit(shared: &Shared, organization: &str, method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Result<(), Response> {
+    admit(shared, method, uri, headers, body).await?;
+    if organization == ORGANIZATION { Ok(()) } else { Err(StatusCode::NOT_FOUND.into_response()) }
+}
+
+async fn traceless_organization(State(shared): App, Path(org): Path<String>, method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    match traceless_admit(&shared, &org, &method, &uri, &headers, &[]).await {
+        Ok(()) => Json(json!({"id": org})).into_response(),
+        Err(response) => response,
+    }
+}
+
+async fn traceless_start(State(shared): App, Path(org): Path<String>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    if let Err(response) = traceless_admit(&shared, &org, &method, &uri, &headers, &body).await {
+        return response;
+    }
+    let given: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let text = |key: &str| given.get(key).and_then(Value::as_str).unwrap_or_default().to_string();
+    let (id, method) = (text("externalId"), text("method"));
+    if id.is_empty() || text("email").is_empty() || !["microsoft_authenticator", "duo_push"].contains(&method.as_str()) {
+        return StatusCode::BAD_REQUEST.into_response();
+    }
+    match shared.verifier.challenge(&id, text("email"), String::new()) {
+        Some(state) => Json(json!({"externalId": id, "status": traceless_status(state)})).into_response(),
+        None => StatusCode::TOO_MANY_REQUESTS.into_response(),
+    }
+}
+
+async fn traceless_state(State(shared): App, Path((org, id)): Path<(String, String)>, method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    if let Err(response) = traceless_admit(&shared, &org, &method, &uri, &headers, &[]).await {
+        return response;
+    }
+    match shared.verifier.all().get(&id) {
+        Some(challenge) => Json(json!({"externalId": id, "status": traceless_status(challenge.state)})).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+fn traceless_status(state: &'static str) -> &'static str {
+    if state == "verified" { "approved" } else { state }
 }
 
 /// What the requester sees. Opening the link decides nothing: mail scanners open links.
