@@ -90,10 +90,10 @@ async fn every_trouble_is_a_condition_and_heals() {
     assert!(said.contains("also has all,"), "{said}");
     harness.connection_is("Ready", "True", "Connected").await;
 
-    harness.sim.shared.faults().down = true;
+    harness.sim.shared.engine().faults.down = true;
     let said = harness.connection_is("CredentialsValid", "Unknown", "HaloPSAFailing").await;
     assert!(said.contains("503"), "{said}");
-    harness.sim.shared.faults().down = false;
+    harness.sim.shared.engine().faults.down = false;
     harness.connection_is("Ready", "True", "Connected").await;
 
     harness.api::<Secret>().delete("credentials", &DeleteParams::default()).await.unwrap();

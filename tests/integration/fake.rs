@@ -23,7 +23,7 @@ pub struct Fake {
 }
 
 async fn serve(router: Router) -> Fake {
-    let tls = halosim::tls::issue(&[]).unwrap();
+    let tls = halosim::tls::issue(&[], None).unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());

@@ -40,7 +40,8 @@ async fn a_lost_reply_and_late_reads_make_no_second_note() {
     let mut harness = Harness::start("lost").await;
     harness.ready(&[ACME]).await;
     {
-        let mut faults = harness.sim.shared.faults();
+        let mut engine = harness.sim.shared.engine();
+        let faults = &mut engine.faults;
         faults.lose_replies = 1;
         faults.read_lag_ms = 1500;
     }
@@ -116,10 +117,10 @@ async fn halopsa_down_while_tickets_wait() {
     harness.ready(&[ACME]).await;
     let id = harness.open_ticket(ACME, "Printer offline");
     harness.ticket_in(&format!("acme-dental-group-{id}"), "Ready").await;
-    harness.sim.shared.faults().down = true;
+    harness.sim.shared.engine().faults.down = true;
     harness.run_agent("acme-dental-group").await;
     tokio::time::sleep(Duration::from_secs(4)).await;
-    harness.sim.shared.faults().down = false;
+    harness.sim.shared.engine().faults.down = false;
     let ticket = harness.ticket_in(&format!("acme-dental-group-{id}"), "Done").await;
     assert_eq!(ticket.status.unwrap().attempts, 1, "a HaloPSA that is down costs no attempt");
     assert_eq!(harness.our_notes(id).len(), 1);
@@ -130,7 +131,7 @@ async fn halopsa_down_while_tickets_wait() {
 async fn an_agent_told_to_stop_hands_back() {
     let mut harness = Harness::start("stop").await;
     harness.ready(&[ACME]).await;
-    harness.sim.shared.faults().latency_ms = 700;
+    harness.sim.shared.engine().faults.latency_ms = 700;
     let stop = harness.run_agent("acme-dental-group").await;
     let id = harness.open_ticket(ACME, "Printer offline");
     let name = format!("acme-dental-group-{id}");
@@ -138,7 +139,7 @@ async fn an_agent_told_to_stop_hands_back() {
     tokio::time::sleep(Duration::from_millis(1700)).await;
     stop.send(true).unwrap();
     harness.ticket_in(&name, "Ready").await;
-    harness.sim.shared.faults().latency_ms = 0;
+    harness.sim.shared.engine().faults.latency_ms = 0;
     harness.run_agent("acme-dental-group").await;
     harness.ticket_in(&name, "Done").await;
     assert_eq!(harness.our_notes(id).len(), 1);

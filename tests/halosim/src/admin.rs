@@ -3,7 +3,8 @@
 
 use crate::Shared;
 use crate::api::whole;
-use crate::store::{Author, Change, No, Object, number, object, text};
+use crate::auth::Limit;
+use crate::store::{Author, Change, No, Object, Settings, number, object, text};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -21,8 +22,13 @@ pub fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/ca", get(|State(s): State<Arc<Shared>>| async move { s.ca_pem.clone() }))
         .route("/trust", post(trust))
-        .route("/faults", get(|State(s): State<Arc<Shared>>| async move { Json(s.faults().clone()) }).post(faults))
-        .route("/rate-limit", post(rate_limit))
+        .route("/faults", get(|State(s): State<Arc<Shared>>| async move { Json(s.engine().faults.clone()) }).post(faults))
+        .route("/settings", get(|State(s): State<Arc<Shared>>| async move { Json(s.store().settings.clone()) }).post(settings))
+        .route("/rate-limit", get(|State(s): State<Arc<Shared>>| async move { Json(s.auth.limit()) }).post(rate_limit))
+        .route("/tokens", post(tokens))
+        .route("/counts", get(counts))
+        .route("/ignored", get(|State(s): State<Arc<Shared>>| async move { Json(s.ignored()) }))
+        .route("/outbox", get(outbox))
         .route("/applications", get(applications).post(application))
         .route("/tickets", post(ticket))
         .route("/batch", get(batch_ids).post(batch))
@@ -49,18 +55,44 @@ async fn trust(State(shared): App, pem: String) -> Response {
 }
 
 async fn faults(State(shared): App, Json(faults): Json<crate::Faults>) -> Response {
-    *shared.faults() = faults;
+    shared.set_faults(faults);
     StatusCode::NO_CONTENT.into_response()
 }
 
-async fn rate_limit(State(shared): App, Json(body): Json<Value>) -> Response {
-    match whole(&body, "requests") {
-        Some(requests) if requests > 0 => {
-            shared.auth.set_limit(requests as usize);
-            StatusCode::NO_CONTENT.into_response()
-        }
-        _ => (StatusCode::BAD_REQUEST, "give requests\n").into_response(),
+async fn settings(State(shared): App, Json(settings): Json<Settings>) -> Response {
+    shared.store().settings = settings;
+    StatusCode::NO_CONTENT.into_response()
+}
+
+async fn rate_limit(State(shared): App, Json(limit): Json<Limit>) -> Response {
+    if limit.requests == 0 || limit.window_seconds == 0 {
+        return (StatusCode::BAD_REQUEST, "give requests and window_seconds above 0\n").into_response();
     }
+    shared.auth.set_limit(limit);
+    StatusCode::NO_CONTENT.into_response()
+}
+
+/// `{"life_seconds": 60}` for tokens from now on; `{"forget": true}` ends those there are.
+async fn tokens(State(shared): App, Json(body): Json<Value>) -> Response {
+    if let Some(seconds) = whole(&body, "life_seconds").filter(|s| *s > 0) {
+        shared.auth.set_life(Duration::from_secs(seconds.unsigned_abs()));
+    }
+    if body.get("forget").and_then(Value::as_bool) == Some(true) {
+        shared.auth.forget_tokens();
+    }
+    StatusCode::NO_CONTENT.into_response()
+}
+
+async fn counts(State(shared): App) -> Json<Value> {
+    let (tokens, peak) = shared.auth.counts();
+    let store = shared.store();
+    Json(json!({"tokens": tokens, "requests_peak": peak, "faults": shared.engine().hits,
+        "tickets": store.rows("tickets").count(), "users": store.rows("users").count(), "clients": store.rows("client").count()}))
+}
+
+/// E-mails HaloPSA sent to requesters, newest first.
+async fn outbox(State(shared): App) -> Json<Value> {
+    Json(shared.store().outbox.iter().cloned().map(Value::Object).collect())
 }
 
 async fn applications(State(shared): App) -> Json<Value> {
@@ -77,7 +109,7 @@ async fn applications(State(shared): App) -> Json<Value> {
 /// into tokens, so the old ones end.
 async fn application(State(shared): App, Json(body): Json<Value>) -> Response {
     let client_id = body.get("client_id").and_then(Value::as_str).unwrap_or(crate::seed::CLIENT_ID);
-    let changed = shared.auth.change(client_id, |application| {
+    let changed = shared.change_application(client_id, |application| {
         if let Some(secret) = body.get("client_secret").and_then(Value::as_str) {
             application.client_secret = secret.into();
         }
@@ -150,7 +182,7 @@ fn open(shared: &Shared, mut body: Value) -> Result<Object, (StatusCode, String)
         let Some(wanted) = body.get(name).and_then(Value::as_str).map(str::to_string) else { continue };
         let found = {
             let store = shared.store();
-            store.kind(kind).and_then(|rows| rows.values().find(|r| text(r, "name").eq_ignore_ascii_case(&wanted)).and_then(|r| number(r, "id")))
+            store.named(kind, &wanted)
         };
         match found {
             Some(found) => body[id] = found.into(),
@@ -164,7 +196,7 @@ fn open(shared: &Shared, mut body: Value) -> Result<Object, (StatusCode, String)
     }
     if let Some(id) = number(&input, "id") {
         // The pages send type and client along.
-        let current = shared.store().get("tickets", id).cloned().unwrap_or_default();
+        let current = shared.store().get("tickets", id).map(|t| t.into_owned()).unwrap_or_default();
         for key in ["tickettype_id", "client_id"] {
             if let Some(value) = current.get(key) {
                 input.entry(key).or_insert(value.clone());
@@ -200,10 +232,10 @@ async fn actions(State(shared): App, Path(id): Path<i64>) -> Json<Value> {
 async fn notes(State(shared): App) -> Json<Value> {
     let application = crate::seed::applications().into_iter().next().map(|a| a.name).unwrap_or_default();
     let store = shared.store();
-    let tickets = store.kind("tickets").into_iter().flat_map(|t| t.keys());
-    let counts: Vec<Value> = tickets
+    let counts: Vec<Value> = store
+        .worked_on()
         .filter_map(|id| {
-            let actions = store.actions(*id);
+            let actions = store.actions(id);
             let ours = actions.iter().filter(|a| text(a, "actionby_application_id") == application).count();
             (!actions.is_empty()).then(|| json!({"ticket_id": id, "notes": ours}))
         })
@@ -222,18 +254,21 @@ async fn verifier_faults(State(shared): App, Json(faults): Json<crate::verifier:
 }
 
 async fn record(State(shared): App, Path((kind, id)): Path<(String, i64)>) -> Response {
-    shared.store().get(&kind, id).map_or_else(|| StatusCode::NOT_FOUND.into_response(), |o| Json(Value::Object(o.clone())).into_response())
+    let found = shared.store().get(&kind, id).map(|o| o.into_owned());
+    found.map_or_else(|| StatusCode::NOT_FOUND.into_response(), |o| Json(Value::Object(o)).into_response())
 }
 
 /// Sets fields of a record as they are, without events.
 async fn change(State(shared): App, Path((kind, id)): Path<(String, i64)>, Json(body): Json<Value>) -> Response {
-    match shared.store().get_mut(&kind, id) {
+    let found = match shared.store().get_mut(&kind, id) {
         Some(row) => {
             row.extend(object(body));
-            StatusCode::NO_CONTENT.into_response()
+            true
         }
-        None => StatusCode::NOT_FOUND.into_response(),
-    }
+        None => false,
+    };
+    shared.commit();
+    if found { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND }.into_response()
 }
 
 async fn webhooks(State(shared): App) -> Json<Value> {
@@ -245,9 +280,14 @@ async fn webhooks(State(shared): App) -> Json<Value> {
 /// Changes every webhook: drift for the operator to find.
 async fn webhook(State(shared): App, Json(body): Json<Value>) -> Response {
     let body = object(body);
-    for webhook in shared.store().webhooks.values_mut() {
-        webhook.extend(body.clone());
+    {
+        let mut store = shared.store();
+        for mut webhook in store.webhooks.values().cloned().collect::<Vec<_>>() {
+            webhook.extend(body.clone());
+            store.put_webhook(webhook);
+        }
     }
+    shared.commit();
     StatusCode::NO_CONTENT.into_response()
 }
 
@@ -257,6 +297,8 @@ async fn delete_webhooks(State(shared): App) -> Response {
     for id in ids {
         let _ = store.delete_webhook(&id);
     }
+    drop(store);
+    shared.commit();
     StatusCode::NO_CONTENT.into_response()
 }
 

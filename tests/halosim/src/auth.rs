@@ -1,6 +1,7 @@
 //! Applications, tokens, scopes, and the request limit.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,7 +34,7 @@ pub const KNOWN_SCOPES: [&str; 24] = [
 ];
 
 /// An API application under Configuration > Integrations > HaloPSA API.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Application {
     pub name: String,
     pub client_id: String,
@@ -69,7 +70,37 @@ pub struct Auth {
     tokens: Mutex<HashMap<String, Token>>,
     requests: Mutex<VecDeque<Instant>>,
     life: Mutex<Duration>,
-    limit: Mutex<usize>,
+    limit: Mutex<Limit>,
+    /// Tokens issued since the start.
+    issued: AtomicU64,
+    /// The most requests any window has held, those refused not counted.
+    peak: AtomicU64,
+}
+
+/// The tenant's request limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limit {
+    pub requests: usize,
+    pub window_seconds: u64,
+    /// A 429 says by `Retry-After` when there is room again.
+    pub retry_after: bool,
+    /// A 429 names the limit in its text.
+    pub named: bool,
+}
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self { requests: 300, window_seconds: 300, retry_after: false, named: true }
+    }
+}
+
+/// A token and what is said with it.
+pub struct Issued {
+    pub token: String,
+    pub scope: Option<String>,
+    pub seconds: u64,
+    pub agent_id: i64,
 }
 
 pub enum Refusal {
@@ -89,12 +120,14 @@ impl Auth {
             tokens: Mutex::default(),
             requests: Mutex::default(),
             life: Mutex::new(life),
-            limit: Mutex::new(limit),
+            limit: Mutex::new(Limit { requests: limit, ..Limit::default() }),
+            issued: AtomicU64::new(0),
+            peak: AtomicU64::new(0),
         }
     }
 
     /// A token and the granted scopes. Permissions are looked at now and baked in.
-    pub fn issue(&self, grant: &str, client_id: &str, secret: &str, scope: Option<&str>) -> Result<(String, Option<String>, u64), Refusal> {
+    pub fn issue(&self, grant: &str, client_id: &str, secret: &str, scope: Option<&str>) -> Result<Issued, Refusal> {
         if grant != "client_credentials" {
             return Err(Refusal::UnsupportedGrant);
         }
@@ -117,11 +150,12 @@ impl Auth {
         let granted: Vec<String> = asked.iter().filter(|s| allowed(s)).map(|s| (*s).to_string()).collect();
         let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
         let life = *lock(&self.life);
-        let caller = Caller { application: application.name, agent_id: application.agent_id, scopes: granted.clone() };
+        let caller = Caller { application: application.name.clone(), agent_id: application.agent_id, scopes: granted.clone() };
         let mut tokens = lock(&self.tokens);
         tokens.retain(|_, t| t.ends > Instant::now());
         tokens.insert(token.clone(), Token { caller, ends: Instant::now() + life });
-        Ok((token, scope.map(|_| granted.join(" ")), life.as_secs()))
+        self.issued.fetch_add(1, Ordering::Relaxed);
+        Ok(Issued { token, scope: scope.map(|_| granted.join(" ")), seconds: life.as_secs(), agent_id: application.agent_id })
     }
 
     pub fn caller(&self, authorization: Option<&str>) -> Option<Caller> {
@@ -129,26 +163,42 @@ impl Auth {
         lock(&self.tokens).get(token).filter(|t| t.ends > Instant::now()).map(|t| t.caller.clone())
     }
 
-    /// Counts a request; false when the window is full.
-    pub fn admit(&self) -> bool {
-        let now = Instant::now();
+    /// Counts a request; when the window is full, how long until there is room.
+    pub fn admit(&self) -> Result<(), Duration> {
+        let (now, limit) = (Instant::now(), self.limit());
+        let window = Duration::from_secs(limit.window_seconds);
         let mut requests = lock(&self.requests);
-        while requests.front().is_some_and(|at| now.duration_since(*at) >= Duration::from_secs(300)) {
+        while requests.front().is_some_and(|at| now.duration_since(*at) >= window) {
             requests.pop_front();
         }
-        if requests.len() >= *lock(&self.limit) {
-            return false;
+        if requests.len() >= limit.requests {
+            let oldest = requests.front().map_or(window, |at| window.saturating_sub(now.duration_since(*at)));
+            return Err(oldest);
         }
         requests.push_back(now);
-        true
+        self.peak.fetch_max(requests.len() as u64, Ordering::Relaxed);
+        Ok(())
     }
 
-    pub fn limit(&self) -> usize {
+    pub fn limit(&self) -> Limit {
         *lock(&self.limit)
     }
 
-    pub fn set_limit(&self, limit: usize) {
+    pub fn set_limit(&self, limit: Limit) {
         *lock(&self.limit) = limit;
+    }
+
+    /// Tokens issued, and the most requests in any window.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.issued.load(Ordering::Relaxed), self.peak.load(Ordering::Relaxed))
+    }
+
+    pub fn set_life(&self, life: Duration) {
+        *lock(&self.life) = life;
+    }
+
+    pub fn set_applications(&self, applications: Vec<Application>) {
+        *lock(&self.applications) = applications;
     }
 
     pub fn applications(&self) -> Vec<Application> {

@@ -2,10 +2,12 @@
 //!
 //! - [`store`]: entities and the rules HaloPSA keeps between them
 //! - [`seed`]: believable and large data sets
-//! - [`auth`]: applications, tokens, scopes
-//! - [`api`]: the REST API, [`query`]: its list filters and paging
+//! - [`auth`]: applications, tokens, scopes, the request limit
+//! - [`api`]: the REST API, [`query`]: its list filters and paging, [`fields`]: its many nulls
+//! - [`faults`]: what goes wrong on purpose
 //! - [`deliver`]: webhooks out, with their Deliveries
-//! - [`admin`]: what a person would do in HaloPSA's pages, and faults on demand
+//! - [`web`]: the pages for people
+//! - [`admin`]: what scripts do in place of people, and faults on demand
 //! - [`verifier`]: the reference verification provider
 //! - [`tls`]: a CA of its own
 //!
@@ -15,16 +17,24 @@ pub mod admin;
 pub mod api;
 pub mod auth;
 pub mod deliver;
+pub mod faults;
+pub mod fields;
 pub mod query;
 pub mod seed;
 pub mod store;
 pub mod tls;
 pub mod verifier;
+pub mod web;
 
+use faults::Engine;
+pub use faults::Faults;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use store::Store;
+use store::journal::{Journal, Kept};
 use tokio::sync::mpsc;
 
 /// How a simulator starts.
@@ -41,6 +51,12 @@ pub struct Options {
     pub token_life: Duration,
     /// From the change to the webhook.
     pub webhook_delay: Duration,
+    /// Where the state is kept; without, it is in memory.
+    pub data: Option<PathBuf>,
+    /// The tenant's name; another one in `?tenant=` is refused.
+    pub tenant: Option<String>,
+    pub faults: Faults,
+    pub settings: store::Settings,
 }
 
 impl Default for Options {
@@ -53,34 +69,30 @@ impl Default for Options {
             rate_limit: 300,
             token_life: Duration::from_secs(3600),
             webhook_delay: Duration::from_millis(20),
+            data: None,
+            tenant: None,
+            faults: Faults::default(),
+            settings: store::Settings::default(),
         }
     }
 }
 
-/// What goes wrong on purpose.
-#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Faults {
-    /// Every request is answered 503 with an HTML page.
-    pub down: bool,
-    /// Every answer takes this long.
-    pub latency_ms: u64,
-    /// A write can be read only after this time.
-    pub read_lag_ms: u64,
-    /// Webhooks are recorded but not sent.
-    pub lose_webhooks: bool,
-    /// So many of the next writes are carried out and then answered 504.
-    pub lose_replies: u32,
-    /// So many of the next requests are answered 500.
-    pub fail_next: u32,
-}
+/// Names of query parameters remembered that nothing looked at.
+const MAX_IGNORED: usize = 1_000;
+/// Deliveries that wait to be posted.
+const MAX_QUEUE: usize = 10_000;
 
 /// State shared by all handlers.
 #[derive(Debug)]
 pub struct Shared {
     store: Mutex<Store>,
     pub auth: auth::Auth,
-    faults: Mutex<Faults>,
+    engine: Mutex<Engine>,
+    journal: Mutex<Option<Journal>>,
+    /// Query parameters nothing looked at: path and name, and how often.
+    ignored: Mutex<BTreeMap<String, u64>>,
+    pub sessions: web::session::Sessions,
+    pub tenant: Option<String>,
     webhook_ca: Mutex<Option<String>>,
     batch: Mutex<Vec<i64>>,
     pub verifier: verifier::Verifier,
@@ -93,8 +105,47 @@ impl Shared {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn faults(&self) -> MutexGuard<'_, Faults> {
-        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Faults and their dice.
+    pub fn engine(&self) -> MutexGuard<'_, Engine> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets what goes wrong from now on.
+    pub fn set_faults(&self, faults: Faults) {
+        self.store().clock_skew = jiff::SignedDuration::from_secs(faults.clock_skew_seconds);
+        self.engine().set(faults);
+    }
+
+    /// Writes what has changed to the state's file, if there is one.
+    pub fn commit(&self) {
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        self.store().write_journal(journal.as_mut());
+    }
+
+    /// Changes an application as its page under Configuration would, and keeps it. False: there is none.
+    pub fn change_application(&self, client_id: &str, change: impl FnOnce(&mut auth::Application)) -> bool {
+        let changed = self.auth.change(client_id, change);
+        if let Some(application) = self.auth.applications().into_iter().find(|a| a.client_id == client_id)
+            && let Some(journal) = self.journal.lock().unwrap_or_else(PoisonError::into_inner).as_mut()
+        {
+            journal.write_application(&application);
+        }
+        changed
+    }
+
+    fn note_ignored(&self, path: &str, names: &[String]) {
+        let mut ignored = self.ignored.lock().unwrap_or_else(PoisonError::into_inner);
+        for name in names {
+            let key = format!("{path}?{name}");
+            if ignored.len() < MAX_IGNORED || ignored.contains_key(&key) {
+                *ignored.entry(key).or_default() += 1;
+            }
+        }
+    }
+
+    /// Query parameters that were ignored, as HaloPSA ignores them, and how often.
+    pub fn ignored(&self) -> BTreeMap<String, u64> {
+        self.ignored.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn batch(&self) -> MutexGuard<'_, Vec<i64>> {
@@ -113,11 +164,15 @@ impl Shared {
     /// Queues the webhooks that a change of the store caused.
     pub fn publish(&self, changes: Vec<store::Change>) {
         for change in changes {
-            for delivery in deliver::deliveries(&self.store(), &change) {
-                if self.queue.try_send(delivery).is_err() {
-                    tracing::warn!("the webhook queue is full, a delivery is lost");
-                }
-            }
+            let deliveries = deliver::deliveries(&self.store(), &change);
+            deliveries.into_iter().for_each(|delivery| self.queue(delivery));
+        }
+        self.commit();
+    }
+
+    pub fn queue(&self, delivery: deliver::Delivery) {
+        if self.queue.try_send(delivery).is_err() {
+            tracing::warn!("the webhook queue is full, a delivery is lost");
         }
     }
 }
@@ -134,25 +189,57 @@ pub struct Sim {
 impl Sim {
     pub async fn start(options: Options) -> std::io::Result<Self> {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let tls = tls::issue(&options.names).map_err(std::io::Error::other)?;
-        let (queue, deliveries) = mpsc::channel(10_000);
-        let store = seed::make(&options.seed);
+        let seed_name = options.seed.to_string();
+        let kept = match &options.data {
+            Some(path) => Journal::read(path)?,
+            None => None,
+        };
+        let (ca, kept) = match kept {
+            Some((head, _)) if head.seed != seed_name => {
+                let message = format!("the state was begun with --seed {}; give that, or another file", head.seed);
+                return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, message));
+            }
+            Some((head, kept)) => (Some((head.ca_pem, head.ca_key)), kept),
+            None => (None, Kept::default()),
+        };
+        let tls = tls::issue(&options.names, ca).map_err(std::io::Error::other)?;
+        let (queue, deliveries) = mpsc::channel(MAX_QUEUE);
+        let mut store = seed::make(&options.seed);
+        store.seeded();
+        store.restore(&kept);
+        store.settings = options.settings;
+        let auth = auth::Auth::new(options.token_life, options.rate_limit);
+        if !kept.applications.is_empty() {
+            auth.set_applications(kept.applications.clone());
+        }
+        let journal = match &options.data {
+            Some(path) => Some(Journal::start(path, &store::journal::head(&seed_name, &tls.ca_pem, &tls.ca_key), &kept)?),
+            None => None,
+        };
         let shared = Arc::new(Shared {
             store: Mutex::new(store),
-            auth: auth::Auth::new(options.token_life, options.rate_limit),
-            faults: Mutex::default(),
+            auth,
+            engine: Mutex::default(),
+            journal: Mutex::new(journal),
+            ignored: Mutex::default(),
+            sessions: web::session::Sessions::default(),
+            tenant: options.tenant,
             webhook_ca: Mutex::default(),
             batch: Mutex::default(),
             verifier: verifier::Verifier::default(),
             queue,
             ca_pem: tls.ca_pem,
         });
+        shared.set_faults(options.faults);
         let mut tasks = vec![tokio::spawn(deliver::run(shared.clone(), deliveries, options.webhook_delay))];
+        if options.data.is_some() {
+            tasks.push(tokio::spawn(sync(shared.clone())));
+        }
         let listener = std::net::TcpListener::bind(options.listen)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let server = axum_server::from_tcp_rustls(listener, axum_server::tls_rustls::RustlsConfig::from_config(tls.server))?;
-        let app = verifier::router(shared.clone()).merge(api::router(shared.clone())).into_make_service();
+        let app = verifier::router(shared.clone()).merge(web::router(shared.clone())).merge(api::router(shared.clone())).into_make_service();
         tasks.push(tokio::spawn(async move {
             if let Err(error) = server.serve(app).await {
                 tracing::error!(%error, "the API server ended");
@@ -174,6 +261,20 @@ impl Sim {
         };
         let host = if address.ip().is_unspecified() { "127.0.0.1".to_string() } else { address.ip().to_string() };
         Ok(Self { url: format!("https://{host}:{}", address.port()), admin_url, shared, tasks })
+    }
+}
+
+/// Brings the state to disk every second.
+async fn sync(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let shared = shared.clone();
+        let _ = tokio::task::spawn_blocking(move || {
+            if let Some(journal) = shared.journal.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+                journal.sync();
+            }
+        })
+        .await;
     }
 }
 

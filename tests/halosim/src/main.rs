@@ -23,7 +23,7 @@ struct Cli {
     /// Where the admin API listens, without TLS: keep it on loopback. Default: port 9090, or any when that is taken.
     #[arg(long, global = true)]
     admin: Option<SocketAddr>,
-    /// demo, or scale[:CLIENTS[:USERS]].
+    /// demo, or scale[:CLIENTS[:USERS[:TICKETS]]].
     #[arg(long, default_value = "demo")]
     seed: seed::Seed,
     /// A host name for the certificate; may be given several times.
@@ -35,6 +35,18 @@ struct Cli {
     /// From a change to its webhook, in milliseconds.
     #[arg(long, default_value_t = 20)]
     webhook_delay_ms: u64,
+    /// A file that keeps the state over restarts; without, it is in memory.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// The tenant's name; another one in ?tenant= is refused.
+    #[arg(long)]
+    tenant: Option<String>,
+    /// Faults from the start, as `post faults` takes them.
+    #[arg(long, value_parser = json::<halosim::Faults>)]
+    faults: Option<halosim::Faults>,
+    /// Settings, as `post settings` takes them.
+    #[arg(long, value_parser = json::<halosim::store::Settings>)]
+    settings: Option<halosim::store::Settings>,
     /// Where the CA's certificate is written; default: a file in the system's temporary folder.
     #[arg(long)]
     ca_file: Option<PathBuf>,
@@ -70,6 +82,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         names: cli.names,
         rate_limit: cli.rate_limit,
         webhook_delay: Duration::from_millis(cli.webhook_delay_ms),
+        data: cli.data,
+        tenant: cli.tenant,
+        faults: cli.faults.unwrap_or_default(),
+        settings: cli.settings.unwrap_or_default(),
         ..Options::default()
     };
     let sim = Sim::start(options).await?;
@@ -86,6 +102,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         _ = terminate.recv() => {}
     }
     Ok(())
+}
+
+fn json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_str(text).map_err(|e| e.to_string())
 }
 
 /// The usual port of the admin API, or any when another simulator has it.

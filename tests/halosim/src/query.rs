@@ -1,31 +1,50 @@
-//! List filters and paging. Unknown parameters are ignored without a word, as
-//! HaloPSA does.
+//! List filters, order and paging. Unknown parameters are ignored without a word,
+//! as HaloPSA does; which ones were is kept for the admin API.
 
-use crate::store::{Object, integer, number, text};
+use crate::fields::{self, Depth};
+use crate::store::rows::Row;
+use crate::store::{Object, Store, integer, number};
 use serde_json::{Map, Value, json};
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
 
 /// Query parameters, names in lower case.
 #[derive(Debug, Default)]
-pub struct Query(HashMap<String, String>);
+pub struct Query {
+    values: HashMap<String, String>,
+    asked: RefCell<BTreeSet<&'static str>>,
+}
 
 impl Query {
     pub fn parse(query: Option<&str>) -> Self {
         let url = format!("http://x/?{}", query.unwrap_or_default());
         let pairs = reqwest::Url::parse(&url).map(|u| u.query_pairs().map(|(k, v)| (k.to_ascii_lowercase(), v.into_owned())).collect());
-        Self(pairs.unwrap_or_default())
+        Self { values: pairs.unwrap_or_default(), asked: RefCell::default() }
     }
 
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str).filter(|v| !v.is_empty())
+    pub fn get(&self, name: &'static str) -> Option<&str> {
+        self.asked.borrow_mut().insert(name);
+        self.values.get(name).map(String::as_str).filter(|v| !v.is_empty())
     }
 
-    pub fn number(&self, name: &str) -> Option<i64> {
+    pub fn number(&self, name: &'static str) -> Option<i64> {
         self.get(name).and_then(|v| integer(&Value::String(v.into())))
     }
 
-    pub fn flag(&self, name: &str) -> bool {
+    pub fn flag(&self, name: &'static str) -> bool {
         self.get(name).is_some_and(|v| v.eq_ignore_ascii_case("true") || v == "1")
+    }
+
+    /// Numbers between commas, also in brackets.
+    fn numbers(&self, name: &'static str) -> Option<Vec<i64>> {
+        let list = self.get(name)?.trim_matches(['[', ']']);
+        Some(list.split(',').filter_map(|n| n.trim().parse().ok()).collect())
+    }
+
+    /// Parameters that nothing looked at.
+    pub fn ignored(&self) -> Vec<String> {
+        let asked = self.asked.borrow();
+        self.values.keys().filter(|name| !asked.contains(name.as_str())).cloned().collect()
     }
 }
 
@@ -38,94 +57,254 @@ pub fn envelope(kind: &str) -> Option<&'static str> {
         "users" => Some("users"),
         "asset" => Some("assets"),
         "kbarticle" => Some("articles"),
+        "attachment" => Some("attachments"),
+        "toplevel" => Some("tree"),
         _ => None,
     }
 }
 
-/// Whether a row passes the filters.
-pub fn passes(kind: &str, row: &Object, query: &Query) -> bool {
-    for field in ["client_id", "site_id", "user_id", "agent_id", "status_id", "priority_id", "team_id", "tickettype_id", "slaid"] {
-        if let Some(wanted) = query.number(field)
-            && row.contains_key(field)
-            && number(row, field) != Some(wanted)
-        {
-            return false;
-        }
+type Test<'a> = Box<dyn Fn(&Row<'_>) -> bool + 'a>;
+
+/// Text that a search looks in.
+fn searched(kind: &str, phones: bool) -> &'static [&'static str] {
+    match kind {
+        "tickets" => &["summary", "details", "user_name", "client_name", "reportedby", "id"],
+        "users" if phones => &["phonenumber", "mobilenumber", "phonenumber_preferred", "homenumber", "name", "emailaddress"],
+        "users" => &["name", "firstname", "surname", "emailaddress", "email2", "email3", "login"],
+        "asset" => &["inventory_number", "key_field", "key_field2", "username", "assettype_name"],
+        "kbarticle" => &["name", "description", "resolution", "tag_string"],
+        "outcome" => &["outcome", "buttonname"],
+        _ => &["name"],
     }
-    if let Some(ids) = query.get("client_ids")
-        && !ids.split(',').any(|id| id.trim().parse().ok() == number(row, if kind == "client" { "id" } else { "client_id" }))
-    {
-        return false;
-    }
-    let truth = |field: &str| row.get(field).and_then(Value::as_bool).unwrap_or_default();
-    if kind == "tickets" {
-        if query.flag("open_only") && truth("hasbeenclosed") || query.flag("closed_only") && !truth("hasbeenclosed") {
-            return false;
-        }
-    } else if kind == "agent" {
-        if (truth("isapiagent") && !query.flag("includeapiagents")) || (truth("isdisabled") && !query.flag("includedisabled")) {
-            return false;
-        }
-    } else if truth("inactive") && !query.flag("includeinactive") {
-        return false;
-    }
-    if let Some(since) = query.get("lastupdatefromdate")
-        && !text(row, "last_update").is_empty()
-        && text(row, "last_update") < since.trim_end_matches('Z')
-    {
-        return false;
-    }
-    query.get("search").is_none_or(|search| found(kind, row, search, query.flag("search_phonenumbers")))
 }
 
 /// Every word of the search stands in one of the row's texts.
-fn found(kind: &str, row: &Object, search: &str, phones: bool) -> bool {
-    let fields: &[&str] = match kind {
-        "tickets" => &["summary", "details", "user_name", "client_name", "id"],
-        "users" if phones => &["phonenumber", "mobilenumber", "phonenumber_preferred", "name", "emailaddress"],
-        "users" => &["name", "firstname", "surname", "emailaddress", "login"],
-        "asset" => &["inventory_number", "key_field", "username", "assettype_name"],
-        "kbarticle" => &["name", "description", "resolution", "tag_string"],
-        _ => &["name"],
-    };
-    let haystack = fields.iter().map(|f| row.get(*f).map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_string)).unwrap_or_default());
-    let haystack = haystack.collect::<Vec<_>>().join(" ").to_lowercase();
-    let digits = |s: &str| s.chars().filter(char::is_ascii_digit).collect::<String>();
-    search
+fn search<'a>(fields: &'static [&'static str], words: &str, phones: bool) -> Test<'a> {
+    let words: Vec<(String, String)> = words
         .split_whitespace()
-        .all(|word| haystack.contains(&word.to_lowercase()) || (phones && digits(word).len() > 5 && digits(&haystack).contains(&digits(word))))
+        .map(|word| (word.to_lowercase(), if phones { digits(word) } else { String::new() }))
+        .map(|(word, digits)| (word.trim_start_matches('#').to_string(), digits))
+        .collect();
+    Box::new(move |row| {
+        words.iter().all(|(word, number)| {
+            fields.iter().any(|field| {
+                let text = row.text(field);
+                contains(&text, word) || (number.len() > 5 && digits(&text).contains(number.as_str()))
+            })
+        })
+    })
+}
+
+/// Case does not count.
+fn contains(text: &str, word: &str) -> bool {
+    if text.is_ascii() && word.is_ascii() {
+        let (text, word) = (text.as_bytes(), word.as_bytes());
+        return word.is_empty() || (text.len() >= word.len() && text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word)));
+    }
+    text.to_lowercase().contains(word)
+}
+
+fn digits(text: &str) -> String {
+    text.chars().filter(char::is_ascii_digit).collect()
+}
+
+/// What the query asks of each row; `Err` for an advanced search HaloPSA refuses.
+fn tests<'a>(kind: &'a str, query: &'a Query) -> Result<Vec<Test<'a>>, &'static str> {
+    let mut tests: Vec<Test> = Vec::new();
+    let mut equals = |name: &'static str, field: &'static str| {
+        if let Some(wanted) = query.number(name) {
+            tests.push(Box::new(move |row| !row.has(field) || row.number(field) == Some(wanted)));
+        }
+    };
+    let fields = ["client_id", "site_id", "user_id", "agent_id", "status_id", "priority_id", "team_id", "tickettype_id", "slaid", "parent_id"];
+    for field in fields {
+        equals(field, field);
+    }
+    for (name, field) in [
+        ("requesttype_id", "tickettype_id"),
+        ("ticket_id", "ticket_id"),
+        ("action_id", "action_id"),
+        ("lookupid", "lookupid"),
+        ("type_id", "type_id"),
+    ] {
+        equals(name, field);
+    }
+    let lists = [
+        ("agent", "agent_id"),
+        ("team", "team_id"),
+        ("status", "status_id"),
+        ("requesttype", "tickettype_id"),
+        ("priority", "priority_id"),
+        ("ticketids", "id"),
+    ];
+    let clients = [("client_ids", if kind == "client" { "id" } else { "client_id" })];
+    for (name, field) in lists.into_iter().filter(|_| kind == "tickets").chain(clients) {
+        if let Some(wanted) = query.numbers(name) {
+            tests.push(Box::new(move |row| row.number(field).is_some_and(|n| wanted.contains(&n))));
+        }
+    }
+    match kind {
+        "tickets" => {
+            let (open, closed) = (query.flag("open_only"), query.flag("closed_only"));
+            if open || closed {
+                tests.push(Box::new(move |row| !(open && row.flag("hasbeenclosed") || closed && !row.flag("hasbeenclosed"))));
+            }
+            for category in ["category_1", "category_2", "category_3", "category_4"] {
+                if let Some(wanted) = query.get(category) {
+                    tests.push(Box::new(move |row| row.text(category).eq_ignore_ascii_case(wanted)));
+                }
+            }
+            if query.flag("withattachments") {
+                tests.push(Box::new(|row| row.number("attachment_count").unwrap_or_default() > 0));
+            }
+            dates(query, &mut tests);
+        }
+        "agent" => {
+            let (api, disabled) = (query.flag("includeapiagents"), query.flag("includedisabled"));
+            tests.push(Box::new(move |row| (api || !row.flag("isapiagent")) && (disabled || !row.flag("isdisabled"))));
+            if let Some(team) = query.get("team") {
+                tests.push(Box::new(move |row| row.text("team").eq_ignore_ascii_case(team)));
+            }
+        }
+        _ => {
+            let activity = query.get("activeinactive").map(|v| v.split(',').map(|s| s.trim() == "true").collect::<Vec<_>>());
+            let inactive = query.flag("includeinactive") || activity.as_ref().is_some_and(|a| a.get(1) == Some(&true));
+            let active = query.get("includeactive").is_none_or(|v| v != "false") && activity.is_none_or(|a| a.first() != Some(&false));
+            tests.push(Box::new(move |row| if row.flag("inactive") { inactive } else { active }));
+        }
+    }
+    for (name, from) in [("lastupdatefromdate", true), ("lastupdatetodate", false)] {
+        if let Some(at) = query.get(name) {
+            let at = at.trim_end_matches('Z').to_string();
+            tests.push(Box::new(move |row| {
+                let updated = row.text("last_update");
+                updated.is_empty() || if from { *updated >= *at } else { *updated <= *at }
+            }));
+        }
+    }
+    let phones = query.flag("search_phonenumbers");
+    if let Some(words) = query.get("search") {
+        tests.push(search(searched(kind, phones), words, phones));
+    }
+    for (name, field) in
+        [("search_summary", "summary"), ("search_details", "details"), ("search_user_name", "user_name"), ("search_reportedby", "reportedby")]
+    {
+        if let Some(words) = query.get(name) {
+            let field: &'static [&'static str] = match field {
+                "summary" => &["summary"],
+                "details" => &["details"],
+                "user_name" => &["user_name"],
+                _ => &["reportedby"],
+            };
+            tests.push(search(field, words, false));
+        }
+    }
+    if let Some(filters) = query.get("advanced_search") {
+        advanced(filters, &mut tests)?;
+    }
+    Ok(tests)
+}
+
+/// `startdate`, `enddate` on the date that `datesearch` names.
+fn dates<'a>(query: &'a Query, tests: &mut Vec<Test<'a>>) {
+    let field = match query.get("datesearch").map(str::to_ascii_lowercase).as_deref() {
+        Some("dateclosed") => "dateclosed",
+        Some("lastactiondate") => "lastactiondate",
+        Some("last_update") => "last_update",
+        _ => "dateoccurred",
+    };
+    for (name, from) in [("startdate", true), ("enddate", false)] {
+        if let Some(at) = query.get(name) {
+            // A date without a time means the whole day.
+            let at = match at.contains('T') {
+                true => at.trim_end_matches('Z').to_string(),
+                false if from => format!("{at}T00:00:00"),
+                false => format!("{at}T23:59:59.999"),
+            };
+            tests.push(Box::new(move |row| {
+                let date = row.text(field);
+                if from { *date >= *at } else { *date <= *at }
+            }));
+        }
+    }
+}
+
+/// `[{"filter_name": "azureoid", "filter_type": 2, "filter_value": "..."}]`: 2 equals, 4 contains.
+fn advanced<'a>(filters: &str, tests: &mut Vec<Test<'a>>) -> Result<(), &'static str> {
+    const ALLOWED: [&str; 10] =
+        ["azureoid", "name", "emailaddress", "login", "firstname", "surname", "summary", "client_name", "inventory_number", "key_field"];
+    let bad = "Invalid advanced search parameter";
+    let filters: Vec<Value> = serde_json::from_str(filters).map_err(|_| bad)?;
+    for filter in filters.iter().take(20) {
+        let name = filter.get("filter_name").and_then(Value::as_str).unwrap_or_default();
+        let field = ALLOWED.iter().find(|a| a.eq_ignore_ascii_case(name)).ok_or(bad)?;
+        let value = filter.get("filter_value").and_then(Value::as_str).ok_or(bad)?.to_lowercase();
+        let equal = filter.get("filter_type").and_then(integer) != Some(4);
+        tests.push(Box::new(move |row| {
+            let text = row.text(field).to_lowercase();
+            if equal { text == value } else { text.contains(&value) }
+        }));
+    }
+    Ok(())
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Sorted {
+    Number(i64),
+    Text(String),
+}
+
+/// The rows that pass, in order. Tickets come newest id first, the rest by id, unless
+/// `order` says otherwise.
+pub fn select<'a>(kind: &str, rows: impl Iterator<Item = Row<'a>>, query: &Query) -> Result<Vec<Row<'a>>, &'static str> {
+    let tests = tests(kind, query)?;
+    let mut rows: Vec<Row<'a>> = rows.filter(|row| tests.iter().all(|test| test(row))).collect();
+    let order = query.get("order").map(str::to_ascii_lowercase).filter(|o| o != "id");
+    let descending = query.flag("orderdesc") || (order.is_none() && kind == "tickets" && query.get("orderdesc").is_none());
+    if let Some(order) = order {
+        rows.sort_by_cached_key(|row| match row.number(&order) {
+            Some(number) => Sorted::Number(number),
+            None => Sorted::Text(row.text(&order).to_lowercase()),
+        });
+    }
+    if descending {
+        rows.reverse();
+    }
+    Ok(rows)
 }
 
 /// Rows to a list reply: page or count, in an envelope or bare.
-pub fn list<'a>(kind: &str, rows: impl DoubleEndedIterator<Item = &'a Object>, query: &Query) -> Value {
-    // Tickets come by id, newest first; the rest by id.
-    let rows: Vec<&Object> =
-        if kind == "tickets" { rows.rev().filter(|r| passes(kind, r, query)).collect() } else { rows.filter(|r| passes(kind, r, query)).collect() };
+pub fn list<'a>(kind: &str, rows: impl Iterator<Item = Row<'a>>, query: &Query) -> Result<Value, &'static str> {
+    let rows = select(kind, rows, query)?;
     let total = rows.len();
-    let page = match query.flag("pageinate") {
+    let (size, number) = (query.number("page_size"), query.number("page_no"));
+    let page: Vec<Row> = match query.flag("pageinate") {
         true => {
-            let size = query.number("page_size").unwrap_or(50).clamp(1, if kind == "tickets" { 100 } else { 500 }) as usize;
-            let number = query.number("page_no").unwrap_or(1).max(1) as usize;
-            rows.into_iter().skip((number - 1) * size).take(size).collect::<Vec<_>>()
+            let size = size.unwrap_or(50).clamp(1, if kind == "tickets" { 100 } else { 500 }) as usize;
+            let number = number.unwrap_or(1).max(1) as usize;
+            rows.into_iter().skip((number - 1).saturating_mul(size)).take(size).collect()
         }
+        // Without pageinate the page size is ignored.
         false => {
-            let count = query.number("count").unwrap_or(if kind == "tickets" { 50 } else { 5000 }).max(0) as usize;
+            let count = query.number("count").unwrap_or(if kind == "tickets" { 50 } else { 5000 }).clamp(0, 100_000) as usize;
             rows.into_iter().take(count).collect()
         }
     };
-    let page: Vec<Value> = page.into_iter().map(|row| Value::Object(shown(kind, row))).collect();
-    let Some(envelope) = envelope(kind) else { return page.into() };
+    let page: Vec<Value> = match query.flag("idonly") || query.flag("ticketidonly") {
+        true => page.into_iter().map(|row| json!({"id": row.id()})).collect(),
+        false => page.into_iter().map(|row| Value::Object(shown(kind, Depth::List, row.whole()))).collect(),
+    };
+    let Some(envelope) = envelope(kind) else { return Ok(page.into()) };
     let mut reply = json!({"record_count": total, envelope: page});
     if query.flag("pageinate") {
-        reply["page_no"] = query.number("page_no").unwrap_or(1).into();
-        reply["page_size"] = query.number("page_size").unwrap_or(50).into();
+        reply["page_no"] = number.unwrap_or(1).into();
+        reply["page_size"] = size.unwrap_or(50).into();
     }
-    reply
+    Ok(reply)
 }
 
-/// A row as HaloPSA writes it, with its number quirks and some of its many nulls.
-pub fn shown(kind: &str, row: &Object) -> Map<String, Value> {
-    let mut row = row.clone();
+/// A row as HaloPSA writes it, with its number quirks and its many nulls.
+pub fn shown(kind: &str, depth: Depth, mut row: Object) -> Map<String, Value> {
     let double = match kind {
         "users" => Some("site_id"),
         "site" => Some("client_id"),
@@ -135,9 +314,80 @@ pub fn shown(kind: &str, row: &Object) -> Map<String, Value> {
         && let Some(id) = number(&row, field)
     {
         row.insert(field.into(), json!(id as f64));
+        if kind == "users" {
+            row.insert("site_id_int".into(), id.into());
+        }
     }
-    for null in ["third_party_id", "azure_tenant_id", "intent", "_warning", "lastcontactdate", "external_links", "xero_tenant_id", "popup_notes"] {
-        row.entry(null).or_insert(Value::Null);
+    if kind == "attachment" {
+        row.remove("data_base64");
     }
+    if depth == Depth::List {
+        for heavy in ["details_html", "closure_agent_id"] {
+            row.remove(heavy);
+        }
+    }
+    fields::fill(kind, depth, &mut row);
     row
+}
+
+/// What a single ticket carries with `includedetails=true`.
+pub fn with_details(store: &Store, ticket: &mut Object) {
+    let id = number(ticket, "id").unwrap_or_default();
+    let attachments: Vec<Value> = store
+        .rows("attachment")
+        .filter(|a| a.number("ticket_id") == Some(id))
+        .map(|a| Value::Object(shown("attachment", Depth::List, a.whole())))
+        .collect();
+    ticket.insert("attachments".into(), attachments.into());
+    for list in ["approvers", "assets", "popup_notes", "customfields"] {
+        ticket.entry(list).or_insert(json!([]));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seed::{self, Seed};
+
+    fn ids(kind: &str, query: &str) -> Vec<i64> {
+        let store = seed::make(&Seed::Demo);
+        select(kind, store.rows(kind), &Query::parse(Some(query))).unwrap().iter().map(Row::id).collect()
+    }
+
+    #[test]
+    fn searches_find_what_a_person_expects() {
+        let all = ids("tickets", "");
+        assert!(all.windows(2).all(|w| w[0] > w[1]), "newest first");
+        for (query, some) in [
+            ("search=PRINTER%20offline", true),
+            ("search=kim%20printer", true),
+            ("search=unicorn", false),
+            ("search=%234000", true),
+            ("search_summary=outlook&client_id=12", true),
+            ("search_summary=nobody%20can%20print", false),
+            ("search_details=nobody%20can%20print", true),
+            ("closed_only=true&startdate=2020-01-01", true),
+            ("open_only=true", false),
+            ("agent=3,4&status=9", true),
+            ("agent=4", false),
+            ("startdate=2090-01-01", false),
+        ] {
+            assert_eq!(!ids("tickets", query).is_empty(), some, "{query}");
+        }
+        assert_eq!(ids("users", "search=kim.lee@acmedental.example").len(), 1);
+        assert_eq!(ids("users", "search=15550170100&search_phonenumbers=true").len(), 1);
+        assert_eq!(ids("users", "advanced_search=[{\"filter_name\":\"login\",\"filter_type\":2,\"filter_value\":\"kim.lee\"}]").len(), 1);
+        assert_eq!(ids("client", "client_ids=12,13"), [12, 13]);
+        assert_eq!(ids("client", "order=name&orderdesc=true").last(), Some(&12));
+    }
+
+    #[test]
+    fn what_is_not_looked_at_is_told() {
+        let store = seed::make(&Seed::Demo);
+        let query = Query::parse(Some("open_onyl=true&client_id=12&count=1"));
+        list("tickets", store.rows("tickets"), &query).unwrap();
+        assert_eq!(query.ignored(), ["open_onyl"]);
+        let refused = Query::parse(Some("advanced_search=[{\"filter_name\":\"password\",\"filter_value\":\"x\"}]"));
+        assert!(list("users", store.rows("users"), &refused).is_err());
+    }
 }

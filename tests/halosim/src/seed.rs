@@ -1,8 +1,10 @@
 //! Data to start with: `demo` is believable, `scale` is large.
 
 use crate::auth::Application;
+use crate::store::rows::{Brief, Ticket as BriefTicket, Tickets, Users};
 use crate::store::{CLOSED_STATUS, Object, Store, number, object, stamp, text};
 use jiff::{SignedDuration, Timestamp};
+use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
 /// The integration's application and agent.
@@ -13,19 +15,39 @@ pub const API_AGENT: i64 = 31;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seed {
     Demo,
-    Scale { clients: usize, users: usize },
+    Scale { clients: u32, users: u32, tickets: u32 },
 }
+
+impl std::fmt::Display for Seed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Seed::Demo => f.write_str("demo"),
+            Seed::Scale { clients, users, tickets } => write!(f, "scale:{clients}:{users}:{tickets}"),
+        }
+    }
+}
+
+/// The most of anything in a seed.
+const MAX: u32 = 10_000_000;
 
 impl std::str::FromStr for Seed {
     type Err = String;
 
     fn from_str(s: &str) -> Result<Self, String> {
         let mut parts = s.split(':');
-        let number = |part: Option<&str>, default| part.map_or(Ok(default), |p| p.parse().map_err(|_| format!("{p} is not a number")));
+        let number = |part: Option<&str>, default| match part.map(str::parse::<u32>) {
+            None => Ok(default),
+            Some(Ok(number)) if (1..=MAX).contains(&number) => Ok(number),
+            Some(_) => Err(format!("the numbers of a seed are from 1 to {MAX}")),
+        };
         match parts.next() {
             Some("demo") => Ok(Seed::Demo),
-            Some("scale") => Ok(Seed::Scale { clients: number(parts.next(), 1000)?, users: number(parts.next(), 10_000)? }),
-            _ => Err("the seeds are demo and scale[:CLIENTS[:USERS]]".into()),
+            Some("scale") => Ok(Seed::Scale {
+                clients: number(parts.next(), 1_000)?,
+                users: number(parts.next(), 10_000)?,
+                tickets: number(parts.next(), 100_000)?,
+            }),
+            _ => Err("the seeds are demo and scale[:CLIENTS[:USERS[:TICKETS]]]".into()),
         }
     }
 }
@@ -46,7 +68,7 @@ pub fn make(seed: &Seed) -> Store {
     lookups(&mut store);
     match seed {
         Seed::Demo => demo(&mut store),
-        Seed::Scale { clients, users } => scale(&mut store, *clients, *users),
+        Seed::Scale { clients, users, tickets } => scale(&mut store, *clients, *users, *tickets),
     }
     store
 }
@@ -87,6 +109,18 @@ fn lookups(store: &mut Store) {
         {"id": 16, "outcome": "Email User", "buttonname": "Email User", "hidefromuser": false, "sendemail": 1},
         {"id": 20, "outcome": "Internal Note", "buttonname": "Internal Note", "hidefromuser": true}]),
     );
+    put(store, "toplevel", json!([{"id": 1, "name": "Customers", "long_name": "Customers", "type": 1}]));
+    put(store, "assettype", json!([{"id": 1, "name": "Workstation", "assetgroup_id": 1}, {"id": 2, "name": "Printer", "assetgroup_id": 1}]));
+    let categories = ["Hardware", "Hardware>Printer", "Network", "Network>VPN", "Software", "Software>Outlook", "Account", "Account>Access"];
+    for name in categories {
+        store.put("category", object(json!({"category_name": name, "value": name, "type_id": 1, "guid": uuid::Uuid::new_v4().to_string()})));
+    }
+    // Look-ups share a table: ids count within their lookupid, here they are made unique.
+    for (lookup, names) in [(11, ["Incident", "Change", "Problem"]), (27, ["High", "Medium", "Low"]), (28, ["Company", "Department", "Person"])] {
+        for (index, name) in names.iter().enumerate() {
+            store.put("lookup", object(json!({"id": lookup * 100 + index as i64 + 1, "lookupid": lookup, "name": name, "sequence": index})));
+        }
+    }
     let priorities = ["Critical", "High", "Medium", "Low"];
     for (index, name) in priorities.iter().enumerate() {
         // The row's own id is a UUID on the wire; the number tickets use is priorityid.
@@ -324,22 +358,30 @@ fn past(store: &mut Store, client: i64, index: usize, summary: &str, details: &s
     })));
 }
 
-fn scale(store: &mut Store, clients: usize, users: usize) {
-    for client in 0..clients as i64 {
-        let id = 100 + client;
-        store
-            .put("client", object(json!({"id": id, "name": format!("Client {client:05}"), "toplevel_id": 1, "inactive": false, "main_site_id": id})));
-        store
-            .put("site", object(json!({"id": id, "name": "Main", "client_id": id, "client_name": format!("Client {client:05}"), "inactive": false})));
+fn scale(store: &mut Store, clients: u32, users: u32, tickets: u32) {
+    for client in 0..i64::from(clients) {
+        let (id, name) = (100 + client, format!("Client {client:05}"));
+        store.put("client", object(json!({"id": id, "name": name, "toplevel_id": 1, "inactive": false, "main_site_id": id})));
+        store.put("site", object(json!({"id": id, "name": "Main", "client_id": id, "client_name": name, "inactive": false})));
     }
-    for user in 0..users as i64 {
-        let client = 100 + user % clients.max(1) as i64;
-        store.put(
-            "users",
-            object(json!({
-                "id": 1000 + user, "name": format!("User {user:06}"), "emailaddress": format!("user{user}@client.example"), "site_id": client,
-                "client_id": client, "client_name": format!("Client {:05}", client - 100), "inactive": false,
-            })),
-        );
-    }
+    let users = Users { first: 1000, count: users, first_client: 100, clients };
+    store.seed("users", Brief::Users(users));
+    // The same seed gives the same tickets.
+    let mut dice = rand::rngs::StdRng::seed_from_u64(42);
+    let start = Timestamp::now() - SignedDuration::from_hours(24 * 365);
+    let rows = (0..tickets)
+        .map(|ticket| {
+            // One in twenty is open, most of them new ones.
+            let open = ticket + tickets / 20 >= tickets && dice.random_bool(0.6) || dice.random_bool(0.02);
+            BriefTicket {
+                user: dice.random_range(0..users.count),
+                minute: (u64::from(ticket) * 365 * 24 * 60 / u64::from(tickets)) as u32,
+                template: dice.random_range(0..PAST.len() as u8),
+                status: if open { [1, 2, 4][dice.random_range(0..3)] } else { CLOSED_STATUS as u8 },
+                priority: [1, 2, 3, 3, 3, 4][dice.random_range(0..6)],
+                agent: if open && dice.random_bool(0.3) { 1 } else { [3, 4][dice.random_range(0..2)] },
+            }
+        })
+        .collect();
+    store.seed("tickets", Brief::Tickets(Tickets { first: 10_000, start, rows, users, templates: &PAST }));
 }

@@ -6,17 +6,25 @@ use std::sync::Arc;
 
 pub struct Tls {
     pub ca_pem: String,
+    pub ca_key: String,
     pub server: Arc<rustls::ServerConfig>,
 }
 
-pub fn issue(names: &[String]) -> Result<Tls, Box<dyn std::error::Error + Send + Sync>> {
-    let ca_key = KeyPair::generate()?;
-    let mut ca = CertificateParams::default();
-    ca.distinguished_name.push(DnType::CommonName, "halosim CA");
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-    let ca_certificate = ca.self_signed(&ca_key)?;
-    let issuer = Issuer::new(ca, ca_key);
+/// A server certificate for these names, from the CA given (certificate and key in PEM) or a new one.
+pub fn issue(names: &[String], ca: Option<(String, String)>) -> Result<Tls, Box<dyn std::error::Error + Send + Sync>> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "halosim CA");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    let (ca_pem, key) = match ca {
+        Some((pem, key)) => (pem, KeyPair::from_pem(&key)?),
+        None => {
+            let key = KeyPair::generate()?;
+            (params.self_signed(&key)?.pem(), key)
+        }
+    };
+    let ca_key = key.serialize_pem();
+    let issuer = Issuer::new(params, key);
     let mut all: Vec<String> = vec!["localhost".into(), "127.0.0.1".into()];
     all.extend(names.iter().cloned());
     let key = KeyPair::generate()?;
@@ -25,5 +33,5 @@ pub fn issue(names: &[String]) -> Result<Tls, Box<dyn std::error::Error + Send +
     let key = PrivateKeyDer::try_from(key.serialize_der())?;
     let mut server = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
     server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Tls { ca_pem: ca_certificate.pem(), server: Arc::new(server) })
+    Ok(Tls { ca_pem, ca_key, server: Arc::new(server) })
 }
