@@ -398,7 +398,7 @@ fn actions(shared: &Shared, query: &Query) -> Response {
     let mut rows: Vec<&Object> = store
         .actions(ticket)
         .into_iter()
-        .filter(|a| !(private && flag(a, "hiddenfromuser")) && !(important && !flag(a, "important")))
+        .filter(|a| (!private || !flag(a, "hiddenfromuser")) && (!important || flag(a, "important")))
         .filter(|a| !agents || number(a, "who_type") == Some(1))
         .filter(|a| !mails || !flag(a, "hiddenfromuser"))
         .filter(|a| !system || number(a, "action_systemid").unwrap_or_default() == 0)

@@ -205,6 +205,10 @@ impl Auth {
         lock(&self.applications).clone()
     }
 
+    pub fn add(&self, application: Application) {
+        lock(&self.applications).push(application);
+    }
+
     /// Changes the application with this Client ID, as its page under Configuration would.
     pub fn change(&self, client_id: &str, change: impl FnOnce(&mut Application)) -> bool {
         lock(&self.applications).iter_mut().find(|a| a.client_id == client_id).map(change).is_some()

@@ -125,12 +125,22 @@ impl Shared {
     /// Changes an application as its page under Configuration would, and keeps it. False: there is none.
     pub fn change_application(&self, client_id: &str, change: impl FnOnce(&mut auth::Application)) -> bool {
         let changed = self.auth.change(client_id, change);
+        self.keep_application(client_id);
+        changed
+    }
+
+    pub fn add_application(&self, application: auth::Application) {
+        let client_id = application.client_id.clone();
+        self.auth.add(application);
+        self.keep_application(&client_id);
+    }
+
+    fn keep_application(&self, client_id: &str) {
         if let Some(application) = self.auth.applications().into_iter().find(|a| a.client_id == client_id)
             && let Some(journal) = self.journal.lock().unwrap_or_else(PoisonError::into_inner).as_mut()
         {
             journal.write_application(&application);
         }
-        changed
     }
 
     fn note_ignored(&self, path: &str, names: &[String]) {
