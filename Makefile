@@ -10,7 +10,7 @@ ifeq ($(CLUSTER),local)
 export KUBECONFIG := $(CURDIR)/$(LOCAL)/kubeconfig
 endif
 
-.PHONY: demo test config lint unit render integration e2e chaos cluster-up cluster-down cluster-status tools build image crds bench clean
+.PHONY: demo test config lint unit render integration e2e chaos pictures cluster-up cluster-down cluster-status tools build image crds bench clean
 
 demo: ## The main job, end to end, on a real cluster
 	@tests/demo/demo $(CLUSTER)
@@ -34,6 +34,9 @@ render: cluster-up ## Chart, kustomize and examples are valid
 integration: cluster-up ## Reconcilers, receiver and gateway against a real apiserver and halosim
 	kubectl apply --server-side --force-conflicts -f crds >/dev/null
 	cargo test --features failpoints --test integration
+
+pictures: cluster-up ## The pictures in docs/halosim, taken anew
+	SCREENSHOTS=$(CURDIR)/docs/halosim cargo test --features failpoints --test integration browser
 
 e2e: ## The demo, then what must hold after it
 	@tests/demo/demo $(CLUSTER)

@@ -67,8 +67,11 @@ pub fn judge(replies: &[Reply], window: &Window<'_>) -> Outcome {
     let fresh = || replies.iter().filter(|r| r.id > from);
     // An assignment that no action tells of may have been before a reply or after it.
     let told = fresh().fold(window.assigned_before, |assigned, r| r.new_agent.or(assigned));
-    let certain = told == window.assigned_now;
-    let mut assigned = window.assigned_before;
+    let nobody = window.assigned_before.is_none_or(|agent| agent == UNASSIGNED);
+    // One that was nobody's is taken by its first agent: no other's word could have counted.
+    let taken = nobody && told == window.assigned_before;
+    let certain = taken || told == window.assigned_now;
+    let mut assigned = if taken { window.assigned_now } else { window.assigned_before };
     for reply in fresh() {
         outcome.up_to = outcome.up_to.max(reply.id);
         let assigned_then = assigned;
@@ -209,6 +212,9 @@ mod tests {
             ("assigned anew without a trace", vec![by(6, 3, "yes")], Some(3), Some(4), None),
             ("and the other way round", vec![by(6, 4, "yes")], Some(3), Some(4), None),
             ("nobody is assigned", vec![by(6, 3, "yes")], Some(1), Some(1), None),
+            ("nobody's, taken by the one who approves", vec![by(6, 3, "yes")], Some(1), Some(3), Some((true, 6))),
+            ("nobody's, taken by another", vec![by(6, 3, "yes")], None, Some(4), None),
+            ("nobody's, approved, then assigned with a trace", vec![by(6, 3, "yes"), assign(7, 3)], Some(1), Some(3), None),
             ("takes it and approves in one action", vec![Reply { new_agent: Some(4), ..by(6, 4, "yes") }], Some(3), Some(4), None),
         ] {
             let window = Window { assigned_before: before, assigned_now: now, ..window(&applications) };

@@ -7,6 +7,7 @@
 mod agents;
 mod approvals;
 mod attacks;
+mod browser;
 mod connection;
 mod crashes;
 mod fake;

@@ -94,7 +94,7 @@ fn page(shared: &Shared, person: Person, id: i64, seen: Option<&str>, message: O
                             @if let Some((_, name)) = agents.iter().find(|(value, _)| *value == field("agent_id")) { " · " (name) }
                         }
                         ol.thread {
-                            @for action in actions.iter().rev() { (entry(action, &files)) }
+                            @for action in actions.iter().rev() { (entry(action, &files, &agents)) }
                         }
                     }
                 }
@@ -123,11 +123,14 @@ fn page(shared: &Shared, person: Person, id: i64, seen: Option<&str>, message: O
     )
 }
 
-fn entry(action: &Object, files: &[(i64, i64, String, i64)]) -> Markup {
+fn entry(action: &Object, files: &[(i64, i64, String, i64)], agents: &[(String, String)]) -> Markup {
     let hidden = flag(action, "hiddenfromuser");
     let id = number(action, "id").unwrap_or_default();
     let files: Vec<_> = files.iter().filter(|(_, of, ..)| *of == id).collect();
     let note = text(action, "note_html");
+    let assigned = number(action, "new_agent").map(|a| a.to_string());
+    let assigned = assigned.and_then(|a| agents.iter().find(|(value, _)| *value == a)).map(|(_, name)| name.as_str());
+    let changed = number(action, "old_status").zip(number(action, "new_status")).is_some_and(|(old, new)| old != new);
     let by_program = !matches!(text(action, "actionby_application_id"), "" | crate::admin::WEB_APPLICATION);
     html! {
         li.private[hidden].by-user[number(action, "who_type") == Some(0)] #{ "action-" (id) } {
@@ -139,6 +142,8 @@ fn entry(action: &Object, files: &[(i64, i64, String, i64)]) -> Markup {
                 @if text(action, "emaildirection") == "O" { span.tag { "E-mail to " (text(action, "emailto")) } }
                 (time(text(action, "datetime")))
             }
+            @if changed { p.change { "Status: " (text(action, "new_status_name")) } }
+            @if let Some(name) = assigned { p.change { "Assigned to " (name) } }
             div.note {
                 @if note.is_empty() { p.plain { (text(action, "note")) } } @else { (clean(note)) }
             }
@@ -179,24 +184,36 @@ pub async fn act(State(shared): State<Arc<Shared>>, person: Person, Path(id): Pa
     }
 }
 
-/// Status, agent and priority.
+/// Status, agent and priority: an action that says what it changed, as HaloPSA's buttons write it.
 pub async fn change(State(shared): State<Arc<Shared>>, person: Person, Path(id): Path<i64>, form: Form) -> Response {
     let ticket = match (person.0, find(&shared, person.0, id)) {
         (Who::Agent(_), Some(ticket)) => ticket,
         _ => return missing(&shared, person.0, "There is no such ticket, or it is not yours to change."),
     };
-    let mut input = object(json!({"id": id}));
-    for name in ["tickettype_id", "client_id"] {
-        input.insert(name.into(), number(&ticket, name).into());
-    }
-    for (name, kind) in [("status_id", "status"), ("agent_id", "agent"), ("priority_id", "")] {
-        let Some(value) = form.number(name).filter(|v| number(&ticket, name) != Some(*v)) else { continue };
-        if !kind.is_empty() && shared.store().get(kind, value).is_none() {
+    let mut input = object(json!({"ticket_id": id, "hiddenfromuser": true}));
+    let fields =
+        [("priority_id", "new_priority", "Change Priority"), ("status_id", "new_status", "Change Status"), ("agent_id", "new_agent", "Re-Assign")];
+    for (field, new, outcome) in fields {
+        let Some(value) = form.number(field).filter(|v| number(&ticket, field) != Some(*v)) else { continue };
+        let known = {
+            let store = shared.store();
+            match field {
+                "status_id" => store.get("status", value).is_some(),
+                "agent_id" => store.get("agent", value).is_some(),
+                _ => store.rows("priority").any(|p| p.number("priorityid") == Some(value)),
+            }
+        };
+        if !known {
             return page(&shared, person, id, None, Some("Record not found"), "");
         }
-        input.insert(name.into(), value.into());
+        input.insert(new.into(), value.into());
+        // Several changes are one action, named by the weightiest.
+        input.insert("outcome".into(), outcome.into());
     }
-    let outcome = shared.store().write_ticket(&input, &person.author());
+    if !input.contains_key("outcome") {
+        return to(&format!("/tickets/{id}"));
+    }
+    let outcome = shared.store().write_action(&input, &person.author(), Instant::now());
     match outcome {
         Ok((_, changes)) => {
             shared.publish(changes);
