@@ -59,7 +59,7 @@ pub async fn post_once(api: &Api<Ticket>, halo: &halopsa::Client, ticket: &Ticke
         Some(known) => {
             let settles_at = known.recorded_at.0 + SignedDuration::try_from(note.settle).unwrap_or_default();
             if let Some(action) = search_until(halo, ticket, note, settles_at).await? {
-                return Ok(tickets::transition(api, ticket, &posted(note, Some(action), then), note.by).await?);
+                return Ok(tickets::transition(api, ticket, &posted(note, action, then), note.by).await?);
             }
             // It never arrived. This is a new attempt, with a settle time of its own.
             tickets::transition(api, ticket, &[Event::WriteRefused { marker: note.marker.into() }, intended], note.by).await?
@@ -86,17 +86,17 @@ pub async fn post_once(api: &Api<Ticket>, halo: &halopsa::Client, ticket: &Ticke
     }
 }
 
-fn posted(note: &Note<'_>, action_id: Option<i64>, then: &[Event]) -> Vec<Event> {
-    let mut events = vec![Event::WritePosted { marker: note.marker.into(), action_id }];
+fn posted(note: &Note<'_>, action_id: i64, then: &[Event]) -> Vec<Event> {
+    let mut events = vec![Event::WritePosted { marker: note.marker.into(), action_id: Some(action_id) }];
     events.extend_from_slice(then);
     events
 }
 
 /// One look, then the note. The look finds what an earlier Ticket for the same
 /// HaloPSA ticket has posted.
-async fn search_and_post(halo: &halopsa::Client, ticket: &Ticket, note: &Note<'_>) -> Result<Option<i64>, halopsa::Error> {
+async fn search_and_post(halo: &halopsa::Client, ticket: &Ticket, note: &Note<'_>) -> Result<i64, halopsa::Error> {
     if let Some(id) = search(halo, ticket, note).await? {
-        return Ok(Some(id));
+        return Ok(id);
     }
     halo.post_internal_note(ticket.spec.ticket_id, &note.outcome.outcome, note.outcome.fallback_outcome_id, note.html).await
 }

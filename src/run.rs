@@ -48,6 +48,9 @@ pub struct Common {
     /// This process's part of a tenant's request limit, from 0 to 1.
     #[arg(long, env = "HALOPSA_RATE_SHARE", default_value_t = 0.3)]
     pub rate_share: f64,
+    /// The longest one request to HaloPSA may take, like 30s.
+    #[arg(long, env = "HALOPSA_TIMEOUT", default_value = "30s", value_parser = duration)]
+    pub timeout: Duration,
     /// Where health and metrics are served, without TLS.
     #[arg(long)]
     pub health_listen: Option<SocketAddr>,
@@ -116,6 +119,7 @@ pub async fn controller(args: ControllerArgs, stop: impl Future<Output = ()> + C
         sweep: args.sweep,
         settle: common.settle,
         rate_share: common.rate_share,
+        timeout: common.timeout,
     };
     if args.no_leader_election {
         controller::run(kube, options, stop).await;
@@ -190,7 +194,7 @@ pub async fn receiver(args: ReceiverArgs, stop: impl Future<Output = ()> + Clone
         providers: providers.store.clone(),
         listings: Default::default(),
         index: index.clone(),
-        tenants: Tenants::new(kube.clone(), common.rate_share),
+        tenants: Tenants::new(kube.clone(), common.rate_share, common.timeout),
         reviewer: gateway::identity::Reviewer::new(kube.clone()),
         changed,
         settle: common.settle,

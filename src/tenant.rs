@@ -46,6 +46,8 @@ pub struct Tenants {
     kube: Client,
     /// This process's part of every tenant's request limit.
     share: f64,
+    /// The longest one request may take.
+    timeout: Duration,
     cache: Mutex<HashMap<(String, String), Entry>>,
 }
 
@@ -57,8 +59,8 @@ struct Entry {
 }
 
 impl Tenants {
-    pub fn new(kube: Client, share: f64) -> Self {
-        Self { kube, share, cache: Mutex::default() }
+    pub fn new(kube: Client, share: f64, timeout: Duration) -> Self {
+        Self { kube, share, timeout, cache: Mutex::default() }
     }
 
     /// The connection's client, checked against its Secret not long ago.
@@ -81,7 +83,10 @@ impl Tenants {
             entry.checked = Instant::now();
             return Ok(entry.client.clone());
         }
-        let client = halopsa::Client::new(config)?;
+        let client = match cache.get(&key(connection)) {
+            Some(before) => before.client.renewed(config)?,
+            None => halopsa::Client::new(config)?,
+        };
         cache.insert(key(connection), Entry { fingerprint, client: client.clone(), checked: Instant::now() });
         Ok(client)
     }
@@ -124,6 +129,7 @@ impl Tenants {
             }
         };
         Ok(Config {
+            name: format!("{namespace}/{}", connection.name_any()),
             instance_url: spec.instance_url.clone(),
             tenant: spec.tenant.clone(),
             client_id,
@@ -132,6 +138,8 @@ impl Tenants {
             requests: spec.rate_limit.requests,
             window: spec.rate_limit.window.into(),
             share: self.share,
+            timeout: self.timeout,
+            patience: halopsa::client::LIMIT_WAIT,
             resolve: None,
         })
     }

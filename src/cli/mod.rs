@@ -60,7 +60,7 @@ impl Cluster {
 
     /// A client of the connection's HaloPSA, through the cluster where that is the only way.
     pub async fn halo(&self, connection: &HaloPSAConnection) -> Result<halopsa::Client, Error> {
-        let mut config = Tenants::new(self.kube.clone(), SHARE).config(connection).await?;
+        let mut config = Tenants::new(self.kube.clone(), SHARE, halopsa::client::ATTEMPT_TIMEOUT).config(connection).await?;
         tunnel::open(&self.kube, &mut config).await?;
         Ok(halopsa::Client::new(config)?)
     }

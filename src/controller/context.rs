@@ -38,6 +38,8 @@ pub struct Options {
     pub settle: Duration,
     /// The controller's part of a tenant's request limit.
     pub rate_share: f64,
+    /// The longest one request to HaloPSA may take.
+    pub timeout: std::time::Duration,
 }
 
 #[derive(Clone)]
@@ -85,7 +87,7 @@ impl Context {
         let reporter = Reporter { controller: names::OPERATOR.into(), instance: std::env::var("POD_NAME").ok() };
         Self {
             recorder: Recorder::new(kube.clone(), reporter),
-            tenants: Tenants::new(kube.clone(), options.rate_share),
+            tenants: Tenants::new(kube.clone(), options.rate_share, options.timeout),
             directory: Directory::default(),
             index: TicketIndex::default(),
             clients: ClientIndex::default(),

@@ -9,6 +9,7 @@ use super::ticket;
 use crate::api::HaloPSAConnection;
 use crate::api::ticket::{Source, Ticket};
 use crate::halopsa;
+use futures::TryStreamExt;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, DeleteParams};
 use kube::runtime::events::EventType;
@@ -53,20 +54,24 @@ pub async fn sweep_if_due(
     }
     let born = connection.metadata.creation_timestamp.as_ref().map_or(now, |t| t.0);
     let since = last.map_or(born.max(now - LOOK_BACK), |at| at - OVERLAP);
-    let changed = match halo.tickets_changed_since(since).await {
-        Ok(changed) => changed,
-        Err(error) => return Ok(Err(error)),
-    };
     let api: Api<Ticket> = Api::namespaced(ctx.kube.clone(), &namespace);
     let mut late = Vec::new();
-    for halo_ticket in changed {
-        let known = !ctx.index.of_halo_ticket(&namespace, &name, halo_ticket.id).is_empty();
-        if known || !is_late(&halo_ticket, born, now) {
-            continue;
+    let mut pages = std::pin::pin!(halo.tickets_changed_since(since));
+    loop {
+        let changed = match pages.try_next().await {
+            Ok(Some(changed)) => changed,
+            Ok(None) => break,
+            Err(error) => return Ok(Err(error)),
+        };
+        for halo_ticket in changed {
+            let known = !ctx.index.of_halo_ticket(&namespace, &name, halo_ticket.id).is_empty();
+            if known || !is_late(&halo_ticket, born, now) {
+                continue;
+            }
+            let Some(client) = halo_ticket.client_id.and_then(|id| ticket::client_for(ctx, &namespace, &name, id)) else { continue };
+            ticket::store(&api, connection, &client, &halo_ticket, Source::Sweep).await?;
+            late.push(halo_ticket.id);
         }
-        let Some(client) = halo_ticket.client_id.and_then(|id| ticket::client_for(ctx, &namespace, &name, id)) else { continue };
-        ticket::store(&api, connection, &client, &halo_ticket, Source::Sweep).await?;
-        late.push(halo_ticket.id);
     }
     if !late.is_empty() {
         let note = format!("{} tickets came without a webhook and are handled now; look at the webhook's Deliveries in HaloPSA", late.len());

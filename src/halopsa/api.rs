@@ -1,19 +1,21 @@
 //! The calls the operator makes, by name.
 
 use super::client::{Client, Priority};
-use super::error::Error;
+use super::error::{self, Error};
 use super::lenient;
 use super::types::{Action, Agent, Article, Asset, HaloClient, Named, Notification, PriorityRow, Ticket, User, Webhook, WebhookEvent};
+use futures::{Stream, TryStreamExt};
 use k8s_openapi::jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use std::collections::HashSet;
 
 /// Rows asked for on one page; HaloPSA gives at most 100 tickets.
 const PAGE_SIZE: usize = 100;
 /// Pages read of one list; a list longer than this is an error, not an endless loop.
 const MAX_PAGES: usize = 1000;
-/// Page cap of a sweep: what is beyond it comes with the next.
-const SWEEP_PAGES: usize = 20;
+/// Times a list is read anew because it changed underneath.
+const READINGS: usize = 3;
 
 /// An event a webhook can subscribe to: HaloPSA's number and name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,24 +47,39 @@ impl Client {
         one(self.get("/Agent/me", &[], Priority::Background).await?, "GET /Agent/me")
     }
 
-    /// Every client the API agent may see, inactive ones too.
+    /// Every client the API agent may see, inactive ones too. A list that grew or shrank
+    /// while it was read is read anew: a client that slipped from one page to another must
+    /// not look like one that is gone.
     pub async fn clients(&self) -> Result<Vec<HaloClient>, Error> {
-        self.all_pages("/Client", "clients", &[("includeinactive", "true".into())], MAX_PAGES).await
+        let query = [("includeinactive", "true".into()), ("order", "id".into())];
+        for _ in 0..READINGS {
+            let pages = self.pages::<HaloClient>("/Client", "clients", query.to_vec());
+            let pages: Vec<Page<HaloClient>> = pages.try_collect().await?;
+            if pages.windows(2).all(|two| two[0].total == two[1].total) {
+                return Ok(pages.into_iter().flat_map(|page| page.rows).collect());
+            }
+        }
+        Err(Error::Answer { call: "GET /Client".into(), detail: format!("the list changed each of the {READINGS} times it was read") })
     }
 
     pub async fn ticket(&self, id: i64) -> Result<Ticket, Error> {
         let call = "GET /Tickets/{id}";
         let query = [("includedetails", "true".to_string())];
-        let ticket: Ticket = one(self.get(&format!("/Tickets/{id}"), &query, Priority::Ticket).await?, call)
-            // A ticket that can't be found is answered with a body without id, too.
-            .map_err(|_| Error::NotFound { call: call.into() })?;
+        let reply = self.get(&format!("/Tickets/{id}"), &query, Priority::Ticket).await?;
+        // A ticket that can't be found is answered with a bare object, too. A reply that
+        // reports an error says nothing of the ticket.
+        let bare = first(&reply).as_object().is_some_and(|o| o.get("id").is_none_or(Value::is_null)) && !error::explains(first(&reply));
+        if bare {
+            return Err(Error::NotFound { call: call.into() });
+        }
+        let ticket: Ticket = one(reply, call)?;
         if ticket.id == id { Ok(ticket) } else { Err(Error::NotFound { call: call.into() }) }
     }
 
     /// A ticket's actions, newest first as HaloPSA lists them.
     pub async fn actions(&self, ticket: i64, count: usize) -> Result<Vec<Action>, Error> {
         let query = [("ticket_id", ticket.to_string()), ("count", count.to_string()), ("excludesys", "true".into())];
-        Ok(rows(self.get("/Actions", &query, Priority::Ticket).await?, "actions"))
+        rows(&self.get("/Actions", &query, Priority::Ticket).await?, "actions", "/Actions")
     }
 
     pub async fn search_tickets(&self, client: i64, search: &str, count: usize) -> Result<Vec<Ticket>, Error> {
@@ -73,15 +90,17 @@ impl Client {
             ("page_size", count.to_string()),
             ("page_no", "1".into()),
         ];
-        Ok(rows(self.get("/Tickets", &query, Priority::Ticket).await?, "tickets"))
+        rows(&self.get("/Tickets", &query, Priority::Ticket).await?, "tickets", "/Tickets")
     }
 
-    /// Tickets changed since then. HaloPSA lists by id, not by change, so the filter has to do it.
-    pub async fn tickets_changed_since(&self, since: Timestamp) -> Result<Vec<Ticket>, Error> {
-        let query = [("lastupdatefromdate", since.strftime("%Y-%m-%dT%H:%M:%S").to_string()), ("open_only", "true".into())];
-        let tickets: Vec<Ticket> = self.all_pages("/Tickets", "tickets", &query, SWEEP_PAGES).await?;
+    /// Open tickets changed since then, newest first, page by page. One that changes while
+    /// pages are read may be left to the next reading; none comes twice.
+    pub fn tickets_changed_since(&self, since: Timestamp) -> impl Stream<Item = Result<Vec<Ticket>, Error>> + '_ {
+        // HaloPSA lists by id, not by change, so the filter has to do it.
+        let query = vec![("lastupdatefromdate", since.strftime("%Y-%m-%dT%H:%M:%S").to_string()), ("open_only", "true".into())];
         // An unknown filter is ignored without a word: check what came back.
-        Ok(tickets.into_iter().filter(|t| t.last_update.or(t.dateoccurred).is_none_or(|at| at >= since)).collect())
+        let changed = move |t: &Ticket| t.last_update.or(t.dateoccurred).is_none_or(|at| at >= since);
+        self.pages("/Tickets", "tickets", query).map_ok(move |page| page.rows.into_iter().filter(|t| changed(t)).collect())
     }
 
     pub async fn user(&self, id: i64) -> Result<User, Error> {
@@ -94,39 +113,39 @@ impl Client {
         if !search.is_empty() {
             query.push(("search", search.to_string()));
         }
-        Ok(rows(self.get("/Asset", &query, Priority::Ticket).await?, "assets"))
+        rows(&self.get("/Asset", &query, Priority::Ticket).await?, "assets", "/Asset")
     }
 
     pub async fn articles(&self, search: &str, count: usize) -> Result<Vec<Article>, Error> {
         let query = [("search", search.to_string()), ("pageinate", "true".into()), ("page_size", count.to_string()), ("page_no", "1".into())];
-        Ok(rows(self.get("/KBArticle", &query, Priority::Ticket).await?, "articles"))
+        rows(&self.get("/KBArticle", &query, Priority::Ticket).await?, "articles", "/KBArticle")
     }
 
     /// A ticket's actions as people wrote them, newest first, with their HTML.
     pub async fn replies(&self, ticket: i64, count: usize) -> Result<Vec<Action>, Error> {
         let query = [("ticket_id", ticket.to_string()), ("count", count.to_string()), ("includehtmlnote", "true".into())];
-        Ok(rows(self.get("/Actions", &query, Priority::Ticket).await?, "actions"))
+        rows(&self.get("/Actions", &query, Priority::Ticket).await?, "actions", "/Actions")
     }
 
     pub async fn statuses(&self) -> Result<Vec<Named>, Error> {
-        Ok(rows(self.get("/Status", &[], Priority::Ticket).await?, "statuses"))
+        rows(&self.get("/Status", &[], Priority::Ticket).await?, "statuses", "/Status")
     }
 
     pub async fn teams(&self) -> Result<Vec<Named>, Error> {
-        Ok(rows(self.get("/Team", &[], Priority::Ticket).await?, "teams"))
+        rows(&self.get("/Team", &[], Priority::Ticket).await?, "teams", "/Team")
     }
 
     pub async fn ticket_types(&self) -> Result<Vec<Named>, Error> {
-        Ok(rows(self.get("/TicketType", &[], Priority::Ticket).await?, "tickettypes"))
+        rows(&self.get("/TicketType", &[], Priority::Ticket).await?, "tickettypes", "/TicketType")
     }
 
     /// Technicians the API agent may see.
     pub async fn agents(&self) -> Result<Vec<Agent>, Error> {
-        Ok(rows(self.get("/Agent", &[], Priority::Ticket).await?, "agents"))
+        rows(&self.get("/Agent", &[], Priority::Ticket).await?, "agents", "/Agent")
     }
 
     pub async fn priorities(&self) -> Result<Vec<PriorityRow>, Error> {
-        Ok(rows(self.get("/Priority", &[], Priority::Ticket).await?, "priorities"))
+        rows(&self.get("/Priority", &[], Priority::Ticket).await?, "priorities", "/Priority")
     }
 
     pub async fn article(&self, id: i64) -> Result<Article, Error> {
@@ -135,13 +154,13 @@ impl Client {
 
     /// Posts an internal note; HaloPSA's id of the action. Sent once: after an
     /// uncertain error look for the note's marker before sending again.
-    pub async fn post_internal_note(&self, ticket: i64, outcome: &str, fallback: i64, html: &str) -> Result<Option<i64>, Error> {
+    pub async fn post_internal_note(&self, ticket: i64, outcome: &str, fallback: i64, html: &str) -> Result<i64, Error> {
         let note = json!({"note_html": html, "hiddenfromuser": true, "sendemail": false});
         self.post_action(ticket, outcome, Some(fallback), note).await
     }
 
     /// Posts an action with these fields. Sent once, as above.
-    pub async fn post_action(&self, ticket: i64, outcome: &str, fallback: Option<i64>, fields: Value) -> Result<Option<i64>, Error> {
+    pub async fn post_action(&self, ticket: i64, outcome: &str, fallback: Option<i64>, fields: Value) -> Result<i64, Error> {
         let with = |outcome: (&str, Value)| {
             let mut action = fields.clone();
             action["ticket_id"] = ticket.into();
@@ -155,8 +174,10 @@ impl Client {
             }
             (other, _) => other?,
         };
+        // Without an id it is not known whether there is an action now.
         let action = first(&reply);
-        Ok(action.get("id").and_then(lenient::integer).filter(|id| *id > 0))
+        let id = action.get("id").and_then(lenient::integer).filter(|id| *id > 0);
+        id.ok_or_else(|| Error::Answer { call: "POST /Actions".into(), detail: format!("it holds no id: {}", error::explained(action)) })
     }
 
     /// Creates a ticket, or with an id changes just the fields given. Sent once, as above.
@@ -165,7 +186,7 @@ impl Client {
     }
 
     pub async fn webhooks(&self) -> Result<Vec<Webhook>, Error> {
-        Ok(rows(self.get("/Webhook", &[("type", "0".into())], Priority::Background).await?, "webhooks"))
+        rows(&self.get("/Webhook", &[("type", "0".into())], Priority::Background).await?, "webhooks", "/Webhook")
     }
 
     /// Creates a webhook, or with an id sets it right.
@@ -187,7 +208,7 @@ impl Client {
 
     pub async fn notifications(&self, webhook: &str) -> Result<Vec<Notification>, Error> {
         let query = [("webhook_id", webhook.to_string()), ("showall", "true".into())];
-        let all: Vec<Notification> = rows(self.get("/Notification", &query, Priority::Background).await?, "notifications");
+        let all: Vec<Notification> = rows(&self.get("/Notification", &query, Priority::Background).await?, "notifications", "/Notification")?;
         Ok(all.into_iter().filter(|n| n.webhook_id.eq_ignore_ascii_case(webhook)).collect())
     }
 
@@ -205,46 +226,58 @@ impl Client {
 
     pub async fn deliveries(&self, webhook: &str, count: usize) -> Result<Vec<WebhookEvent>, Error> {
         let query = [("webhook_id", webhook.to_string()), ("count", count.to_string())];
-        Ok(rows(self.get("/WebhookEvent", &query, Priority::Background).await?, "webhookevents"))
+        rows(&self.get("/WebhookEvent", &query, Priority::Background).await?, "webhookevents", "/WebhookEvent")
     }
 
-    /// Every page of a list. A row that moves to another page while pages are
-    /// read may come twice (it is kept once, by id) or be missed until the next reading.
-    async fn all_pages<T: DeserializeOwned>(&self, path: &str, envelope: &str, query: &[(&str, String)], max_pages: usize) -> Result<Vec<T>, Error> {
-        let mut seen = std::collections::HashSet::new();
-        let mut all = Vec::new();
-        for page in 1..=max_pages {
-            let mut query: Vec<(&str, String)> = query.to_vec();
-            query.extend([("pageinate", "true".into()), ("page_size", PAGE_SIZE.to_string()), ("page_no", page.to_string())]);
-            let reply = self.get(path, &query, Priority::Background).await?;
-            let total = reply.get("record_count").and_then(lenient::integer);
-            let page_rows = raw_rows(&reply, envelope);
-            let came = page_rows.len();
-            for row in page_rows {
-                if row.get("id").and_then(lenient::integer).is_none_or(|id| seen.insert(id)) {
-                    all.extend(serde_json::from_value(row.clone()).ok());
-                }
+    /// The pages of a list, as they come; one at a time is in memory. A row that moves to
+    /// another page while pages are read is given once, by its id, or not at all.
+    fn pages<T: DeserializeOwned>(
+        &self,
+        path: &'static str,
+        envelope: &'static str,
+        query: Vec<(&'static str, String)>,
+    ) -> impl Stream<Item = Result<Page<T>, Error>> + '_ {
+        let start = (1, HashSet::new());
+        futures::stream::try_unfold(Some(start), move |state| {
+            let mut query = query.clone();
+            async move {
+                let Some((number, mut seen)) = state else { return Ok(None) };
+                query.extend([("pageinate", "true".into()), ("page_size", PAGE_SIZE.to_string()), ("page_no", number.to_string())]);
+                let reply = self.get(path, &query, Priority::Background).await?;
+                let total = reply.get("record_count").and_then(lenient::integer);
+                let raw = raw_rows(&reply, envelope, path)?;
+                let before = seen.len();
+                let fresh = |row: &&Value| row.get("id").and_then(lenient::integer).is_some_and(|id| seen.insert(id));
+                let rows = raw.iter().filter(fresh).filter_map(|row| serde_json::from_value(row.clone()).ok()).collect();
+                // By what came, not by what was asked: HaloPSA caps page sizes as it likes.
+                let last = seen.len() == before || number >= MAX_PAGES || total.map_or(raw.len() < PAGE_SIZE, |total| seen.len() as i64 >= total);
+                let next = (!last).then_some((number + 1, seen));
+                Ok(Some((Page { rows, total }, next)))
             }
-            // By what came, not by what was asked: HaloPSA caps page sizes as it likes.
-            if came == 0 || total.is_none() || total.is_some_and(|total| seen.len() as i64 >= total) {
-                break;
-            }
-        }
-        Ok(all)
+        })
     }
 }
 
-/// The rows of a list: a bare array, or an array in an envelope.
-fn raw_rows<'a>(reply: &'a Value, envelope: &str) -> &'a [Value] {
-    reply
-        .as_array()
-        .or_else(|| reply.get(envelope).and_then(Value::as_array))
-        .or_else(|| reply.as_object()?.values().find_map(Value::as_array))
-        .map_or(&[], Vec::as_slice)
+/// A page of a list, and how long HaloPSA said the whole is.
+struct Page<T> {
+    rows: Vec<T>,
+    total: Option<i64>,
 }
 
-fn rows<T: DeserializeOwned>(reply: Value, envelope: &str) -> Vec<T> {
-    raw_rows(&reply, envelope).iter().filter_map(|row| serde_json::from_value(row.clone()).ok()).collect()
+/// The rows of a list: a bare array, or an array in an envelope. Anything else is no
+/// list, least of all an empty one: HaloPSA also reports errors with HTTP 200.
+fn raw_rows<'a>(reply: &'a Value, envelope: &str, path: &str) -> Result<&'a [Value], Error> {
+    let in_envelope = || {
+        let fields = reply.as_object()?;
+        fields.iter().find(|(name, _)| name.eq_ignore_ascii_case(envelope)).and_then(|(_, rows)| rows.as_array())
+    };
+    let counted = || reply.get("record_count").and_then(|_| reply.as_object()?.values().find_map(Value::as_array));
+    let rows = reply.as_array().or_else(in_envelope).or_else(counted);
+    rows.map(Vec::as_slice).ok_or_else(|| Error::Answer { call: format!("GET {path}"), detail: error::explained(reply) })
+}
+
+fn rows<T: DeserializeOwned>(reply: &Value, envelope: &str, path: &str) -> Result<Vec<T>, Error> {
+    Ok(raw_rows(reply, envelope, path)?.iter().filter_map(|row| serde_json::from_value(row.clone()).ok()).collect())
 }
 
 /// The object, also when it comes as an array of one.
@@ -255,7 +288,7 @@ fn first(reply: &Value) -> &Value {
 fn one<T: DeserializeOwned>(reply: Value, call: &str) -> Result<T, Error> {
     let object = first(&reply);
     if object.get("id").is_none_or(Value::is_null) {
-        return Err(Error::Answer { call: call.into(), detail: "it holds no id".into() });
+        return Err(Error::Answer { call: call.into(), detail: format!("it holds no id: {}", error::explained(object)) });
     }
     serde_json::from_value(object.clone()).map_err(|_| Error::Answer { call: call.into(), detail: "its fields are not as expected".into() })
 }
@@ -267,11 +300,23 @@ mod tests {
     #[test]
     fn lists_come_bare_or_wrapped() {
         for reply in [json!([{"id": 1}]), json!({"record_count": 1, "clients": [{"id": "1.0"}]}), json!({"Clients": [{"id": 1.0}]})] {
-            let clients: Vec<HaloClient> = rows(reply, "clients");
+            let clients: Vec<HaloClient> = rows(&reply, "clients", "/Client").unwrap();
             assert_eq!(clients[0].id, 1);
         }
-        let none: Vec<HaloClient> = rows(json!({"error": "x"}), "clients");
-        assert!(none.is_empty());
+    }
+
+    #[test]
+    fn what_is_no_list_is_not_taken_for_an_empty_one() {
+        for (reply, why) in [
+            (json!({"error": "x"}), "x"),
+            (json!({"resultCode": 4, "errorMessage": "no licence", "errors": []}), "no licence"),
+            (Value::Null, "it is empty"),
+            (json!("down for maintenance"), "down for maintenance"),
+        ] {
+            let error = rows::<HaloClient>(&reply, "clients", "/Client").unwrap_err().to_string();
+            assert!(error.contains(why) && error.contains("GET /Client"), "{error}");
+        }
+        assert!(rows::<HaloClient>(&json!({"record_count": 0, "list": []}), "clients", "/Client").unwrap().is_empty());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::error::{self, Error};
 use super::limit::Limiter;
 pub use super::limit::Priority;
+use crate::metrics::METRICS;
 use reqwest::{Method, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -10,22 +11,30 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
+use tracing::Instrument;
 
 /// Answers longer than this are refused, in bytes. A full ticket is about 100 kB.
 const MAX_BODY: usize = 32 * 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// One attempt. HaloPSA ends its own heavy queries after about 60 s.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
-/// A whole call with its retries, not counting the wait for the rate limit.
+/// One attempt, by default. HaloPSA ends its own heavy queries after about 60 s.
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 const ATTEMPTS: u32 = 3;
+/// A whole call, with its retries and the wait for room.
+const CALL_TIMEOUT: Duration = Duration::from_secs(300);
 /// A token is renewed this long before it ends.
 const RENEW_BEFORE: Duration = Duration::from_secs(300);
-/// The longest a call waits for room in the request window.
-const LIMIT_WAIT: Duration = Duration::from_secs(120);
+/// The longest a call waits for room in the request window, by default.
+pub const LIMIT_WAIT: Duration = Duration::from_secs(120);
+/// After a refused sign-in nobody tries again for this long; those who ask are told the same.
+const REFUSED_FOR: Duration = Duration::from_secs(5);
+/// A 403 makes a token be renewed that is at least this old: permissions are baked into it.
+const STALE_AFTER: Duration = Duration::from_secs(30);
 
 /// Where a tenant is and how to sign in.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// What metrics call it, like `namespace/name`.
+    pub name: String,
     pub instance_url: String,
     pub tenant: Option<String>,
     pub client_id: String,
@@ -36,6 +45,9 @@ pub struct Config {
     pub window: Duration,
     /// This process's part of the request limit.
     pub share: f64,
+    /// The longest one attempt may take, and a call wait for room in the window.
+    pub timeout: Duration,
+    pub patience: Duration,
     /// Reaches this host at this address: a port-forward into the cluster.
     pub resolve: Option<(String, std::net::SocketAddr)>,
 }
@@ -51,13 +63,26 @@ struct Inner {
     http: reqwest::Client,
     config: Config,
     host: String,
-    limiter: Limiter,
-    token: Mutex<Option<Token>>,
+    limiter: Arc<Limiter>,
+    session: Mutex<Session>,
+}
+
+/// The sign-in of a process. Whoever holds it signs in for all.
+#[derive(Debug, Default)]
+struct Session {
+    token: Option<Token>,
+    /// Counts the sign-ins, so that nobody takes an old refusal for the new token's.
+    generation: u64,
+    /// HaloPSA has taken these credentials before.
+    accepted: bool,
+    /// A refused sign-in, and until when it stands.
+    refused: Option<(Error, Instant)>,
 }
 
 #[derive(Clone, Debug)]
 struct Token {
     secret: SecretString,
+    since: Instant,
     renew_at: Instant,
     scopes: Vec<String>,
     generation: u64,
@@ -72,6 +97,19 @@ struct TokenReply {
 
 impl Client {
     pub fn new(config: Config) -> Result<Self, Error> {
+        let limiter = Arc::new(Limiter::new(config.requests, config.window, config.share));
+        Self::with_limiter(config, limiter)
+    }
+
+    /// A client with other credentials or another CA, for the same tenant: what was sent
+    /// in its window still counts.
+    pub fn renewed(&self, config: Config) -> Result<Self, Error> {
+        let before = &self.inner.config;
+        let same = (before.requests, before.window, &before.instance_url) == (config.requests, config.window, &config.instance_url);
+        if same { Self::with_limiter(config, self.inner.limiter.clone()) } else { Self::new(config) }
+    }
+
+    fn with_limiter(config: Config, limiter: Arc<Limiter>) -> Result<Self, Error> {
         let url = reqwest::Url::parse(&config.instance_url).map_err(|e| Error::Setup(format!("spec.instanceURL is not a URL: {e}")))?;
         if url.scheme() != "https" {
             return Err(Error::Setup("spec.instanceURL has to start with https://".into()));
@@ -96,8 +134,8 @@ impl Client {
             builder = builder.tls_certs_only(certificates);
         }
         let http = builder.build().map_err(|e| Error::Setup(format!("cannot set up TLS: {e}")))?;
-        let limiter = Limiter::new(config.requests, config.window, config.share);
-        Ok(Self { inner: Arc::new(Inner { http, host, limiter, config, token: Mutex::new(None) }) })
+        METRICS.watch_window(&config.name, &limiter);
+        Ok(Self { inner: Arc::new(Inner { http, host, limiter, config, session: Mutex::default() }) })
     }
 
     /// Signs in unless it is signed in; the scopes HaloPSA granted.
@@ -117,10 +155,9 @@ impl Client {
 
     /// Drops the token: permissions are baked into it, so a change shows with the next one only.
     pub async fn sign_out(&self) {
-        // The generation counts on, so that nobody takes an old refusal for the new token's.
-        if let Some(token) = self.inner.token.lock().await.as_mut() {
-            token.renew_at = Instant::now();
-        }
+        let mut session = self.inner.session.lock().await;
+        session.token = None;
+        session.refused = None;
     }
 
     pub async fn get(&self, path: &str, query: &[(&str, String)], priority: Priority) -> Result<Value, Error> {
@@ -140,25 +177,61 @@ impl Client {
     }
 
     async fn call(&self, method: Method, path: &str, query: &[(&str, String)], body: Option<Value>, priority: Priority) -> Result<Value, Error> {
-        let call = format!("{method} {}", template(path));
+        let template = template(path);
+        let call = format!("{method} {template}");
+        let span = tracing::info_span!(
+            "halopsa",
+            otel.kind = "client",
+            http.request.method = %method,
+            url.template = %template,
+            server.address = %self.inner.host,
+            http.response.status_code = tracing::field::Empty,
+            http.request.resend_count = tracing::field::Empty,
+            error.type = tracing::field::Empty,
+        );
+        let started = Instant::now();
+        let all = self.attempts(&method, path, query, body.as_ref(), priority, &call, &span).instrument(span.clone());
+        let outcome = match tokio::time::timeout(CALL_TIMEOUT, all).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::Timeout { host: self.inner.host.clone(), call: call.clone(), seconds: CALL_TIMEOUT.as_secs() }),
+        };
+        let ms = started.elapsed().as_millis() as u64;
+        match &outcome {
+            Ok(_) => tracing::debug!(parent: &span, %call, ms, "HaloPSA answered"),
+            Err(error) => {
+                span.record("error.type", error.reason());
+                tracing::debug!(parent: &span, %call, ms, %error, "HaloPSA call failed");
+            }
+        }
+        outcome
+    }
+
+    async fn attempts(
+        &self,
+        method: &Method,
+        path: &str,
+        query: &[(&str, String)],
+        body: Option<&Value>,
+        priority: Priority,
+        call: &str,
+        span: &tracing::Span,
+    ) -> Result<Value, Error> {
         let mut refused_token = None;
         let mut failures = 0;
-        let started = Instant::now();
         loop {
             let token = self.token(refused_token).await?;
             self.admit(priority).await?;
-            let attempt = self.attempt(&method, path, query, body.as_ref(), &token, &call).await;
+            let started = Instant::now();
+            let attempt = self.attempt(method, path, query, body, &token, call).await;
+            let status = attempt.as_ref().map_or_else(Error::status, |_| 200);
+            METRICS.halopsa_request(method, path, status, started.elapsed());
+            span.record("http.response.status_code", status);
             let error = match attempt {
-                Ok(value) => {
-                    tracing::debug!(%call, attempt = failures + 1, ms = started.elapsed().as_millis() as u64, "HaloPSA answered");
-                    return Ok(value);
-                }
+                Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            tracing::debug!(%call, attempt = failures + 1, ms = started.elapsed().as_millis() as u64, %error, "HaloPSA call failed");
             match &error {
-                // The agent's permissions are baked into the token, so a 403 may go away with a new one too.
-                Error::Forbidden { .. } if refused_token.is_none() => {
+                Error::Forbidden { status, .. } if refused_token.is_none() && (*status == 401 || token.since.elapsed() >= STALE_AFTER) => {
                     refused_token = Some(token.generation);
                     continue;
                 }
@@ -172,15 +245,24 @@ impl Client {
             if failures >= ATTEMPTS {
                 return Err(error);
             }
+            span.record("http.request.resend_count", failures);
             if !matches!(error, Error::RateLimited { .. }) {
-                let base = Duration::from_millis(250) * 4u32.pow(failures - 1);
-                tokio::time::sleep(base.mul_f64(rand::random_range(0.5..1.5))).await;
+                backoff(failures).await;
             }
         }
     }
 
+    /// Waits for room in the window, unless it is further away than the connection's patience.
     async fn admit(&self, priority: Priority) -> Result<(), Error> {
-        tokio::time::timeout(LIMIT_WAIT, self.inner.limiter.admit(priority)).await.map_err(|_| Error::RateLimited { wait: LIMIT_WAIT })
+        let (limiter, patience) = (&self.inner.limiter, self.inner.config.patience);
+        let wait = limiter.wait(priority);
+        if wait > patience {
+            return Err(Error::RateLimited { wait });
+        }
+        match tokio::time::timeout(patience, limiter.admit(priority)).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(Error::RateLimited { wait: limiter.wait(priority).max(Duration::from_secs(1)) }),
+        }
     }
 
     async fn attempt(
@@ -243,8 +325,9 @@ impl Client {
             }
             Ok((status, headers, Some(bytes)))
         };
-        match tokio::time::timeout(ATTEMPT_TIMEOUT, reply).await {
-            Err(_) => Err(Error::Timeout { host: host(), call: call.into(), seconds: ATTEMPT_TIMEOUT.as_secs() }),
+        let limit = self.inner.config.timeout;
+        match tokio::time::timeout(limit, reply).await {
+            Err(_) => Err(Error::Timeout { host: host(), call: call.into(), seconds: limit.as_secs() }),
             Ok(Ok((status, headers, Some(bytes)))) => Ok((status, headers, bytes)),
             Ok(Ok((_, _, None))) => Err(Error::Answer { call: call.into(), detail: format!("it is longer than {} MiB", MAX_BODY >> 20) }),
             Ok(Err(e)) => Err(self.transport_error(&e, call)),
@@ -257,7 +340,7 @@ impl Client {
         if e.is_connect() {
             Error::Unreachable { host, detail }
         } else if e.is_timeout() {
-            Error::Timeout { host, call: call.into(), seconds: ATTEMPT_TIMEOUT.as_secs() }
+            Error::Timeout { host, call: call.into(), seconds: self.inner.config.timeout.as_secs() }
         } else {
             Error::Broken { host, call: call.into(), detail }
         }
@@ -266,17 +349,36 @@ impl Client {
     /// The current token, or a new one. One caller signs in; the others wait
     /// for it. `refused` is the generation HaloPSA did not take any more.
     async fn token(&self, refused: Option<u64>) -> Result<Token, Error> {
-        let mut slot = self.inner.token.lock().await;
-        if let Some(token) = slot.as_ref()
+        let mut session = self.inner.session.lock().await;
+        if let Some(token) = &session.token
             && Instant::now() < token.renew_at
             && refused.is_none_or(|generation| token.generation > generation)
         {
             return Ok(token.clone());
         }
-        let generation = slot.as_ref().map_or(0, |t| t.generation) + 1;
-        let token = self.request_token(&super::REQUIRED_SCOPES.join(" "), generation).await?;
-        *slot = Some(token.clone());
-        Ok(token)
+        if let Some((error, until)) = &session.refused
+            && Instant::now() < *until
+        {
+            return Err(error.clone());
+        }
+        session.generation += 1;
+        match self.request_token(&super::REQUIRED_SCOPES.join(" "), session.generation).await {
+            Ok(token) => {
+                session.accepted = true;
+                session.refused = None;
+                session.token = Some(token.clone());
+                Ok(token)
+            }
+            Err(error) => {
+                let error = match error {
+                    Error::InvalidClient { detail } if session.accepted => Error::Revoked { detail },
+                    error => error,
+                };
+                session.token = None;
+                session.refused = Some((error.clone(), Instant::now() + REFUSED_FOR));
+                Err(error)
+            }
+        }
     }
 
     async fn request_token(&self, scope: &str, generation: u64) -> Result<Token, Error> {
@@ -303,10 +405,15 @@ impl Client {
             if !error.is_passing() || failures >= ATTEMPTS {
                 return Err(error);
             }
-            let base = Duration::from_millis(250) * 4u32.pow(failures - 1);
-            tokio::time::sleep(base.mul_f64(rand::random_range(0.5..1.5))).await;
+            backoff(failures).await;
         }
     }
+}
+
+/// Longer each time, and never all callers at once.
+async fn backoff(failures: u32) {
+    let base = Duration::from_millis(250) * 4u32.pow(failures - 1);
+    tokio::time::sleep(base.mul_f64(rand::random_range(0.5..1.5))).await;
 }
 
 fn token_from(bytes: &[u8], generation: u64) -> Result<Token, Error> {
@@ -319,6 +426,7 @@ fn token_from(bytes: &[u8], generation: u64) -> Result<Token, Error> {
     let life = Duration::from_secs(seconds);
     Ok(Token {
         secret: secret.into(),
+        since: Instant::now(),
         renew_at: Instant::now() + life.saturating_sub(RENEW_BEFORE.min(life / 5)),
         // A reply that does not say is taken at its word: the calls will tell.
         scopes: reply.scope.as_deref().unwrap_or(&super::REQUIRED_SCOPES.join(" ")).split_whitespace().map(str::to_string).collect(),

@@ -17,6 +17,10 @@ pub enum Error {
         "HaloPSA refused to sign in: {detail}; check the Client ID and Client Secret under Configuration > Integrations > HaloPSA API, and whether the secret was regenerated"
     )]
     InvalidClient { detail: String },
+    #[error(
+        "HaloPSA took this Client Secret before and refuses it now: {detail}; it was regenerated or the application disabled, put the new secret into the Secret of spec.credentialsSecretRef"
+    )]
+    Revoked { detail: String },
     #[error("HaloPSA refused the scopes: {detail}; tick all:standard, all:teams and admin:webhooks in the application's permissions")]
     InvalidScope { detail: String },
     #[error("HaloPSA cannot sign anyone in at the moment (HTTP {status}): {detail}; this is tried again")]
@@ -44,6 +48,7 @@ impl Error {
             self,
             Error::Unreachable { .. }
                 | Error::InvalidClient { .. }
+                | Error::Revoked { .. }
                 | Error::InvalidScope { .. }
                 | Error::SignIn { .. }
                 | Error::Forbidden { .. }
@@ -67,12 +72,25 @@ impl Error {
         )
     }
 
+    /// The HTTP status it came with; 0: none did.
+    pub fn status(&self) -> u16 {
+        match self {
+            Error::SignIn { status, .. } | Error::Forbidden { status, .. } | Error::Rejected { status, .. } | Error::Server { status, .. } => *status,
+            Error::InvalidClient { .. } | Error::Revoked { .. } => 401,
+            Error::InvalidScope { .. } => 400,
+            Error::NotFound { .. } => 404,
+            Error::RateLimited { .. } => 429,
+            Error::Answer { .. } => 200,
+            Error::Unreachable { .. } | Error::Timeout { .. } | Error::Broken { .. } | Error::Setup(_) => 0,
+        }
+    }
+
     /// A condition's reason.
     pub fn reason(&self) -> &'static str {
         match self {
             Error::Unreachable { .. } | Error::Broken { .. } => "HaloPSAUnreachable",
             Error::Timeout { .. } => "HaloPSATimeout",
-            Error::InvalidClient { .. } => "InvalidCredentials",
+            Error::InvalidClient { .. } | Error::Revoked { .. } => "InvalidCredentials",
             Error::InvalidScope { .. } => "InvalidScope",
             Error::SignIn { .. } | Error::Server { .. } => "HaloPSAFailing",
             Error::Forbidden { .. } => "Forbidden",
@@ -104,6 +122,19 @@ pub fn detail(body: &[u8]) -> String {
         };
     }
     line(text)
+}
+
+/// Whether an answer says in words what went wrong.
+pub fn explains(value: &Value) -> bool {
+    from_json(value).is_some()
+}
+
+/// What an answer that is not the wanted one says for itself.
+pub fn explained(value: &Value) -> String {
+    match value {
+        Value::Null => "it is empty".into(),
+        value => from_json(value).map_or_else(|| "an answer without an explanation".into(), |s| line(&s)),
+    }
 }
 
 fn from_json(value: &Value) -> Option<String> {

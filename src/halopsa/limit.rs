@@ -29,27 +29,48 @@ impl Window {
 
     /// Takes a place in the window, or says how long until there is one.
     pub fn admit(&mut self, now: Instant, priority: Priority) -> Result<(), Duration> {
-        if let Some(until) = self.closed_until {
-            if now < until {
-                return Err(until - now);
+        match self.wait(now, priority) {
+            Duration::ZERO => {
+                self.sent.push_back(now);
+                Ok(())
             }
-            self.closed_until = None;
+            wait => Err(wait),
         }
+    }
+
+    /// Places taken, and how many there are.
+    pub fn fullness(&mut self, now: Instant) -> (usize, usize) {
+        self.leave(now);
+        (self.sent.len(), self.limit)
+    }
+
+    fn leave(&mut self, now: Instant) {
         while self.sent.front().is_some_and(|first| now.duration_since(*first) >= self.length) {
             self.sent.pop_front();
         }
-        // A fifth of the window is kept for tickets.
-        let limit = match priority {
-            Priority::Ticket => self.limit,
-            Priority::Background => (self.limit - self.limit / 5).max(1),
-        };
+    }
+
+    /// How long until there is a place, without taking it.
+    pub fn wait(&mut self, now: Instant, priority: Priority) -> Duration {
+        if let Some(until) = self.closed_until.filter(|until| now < *until) {
+            return until - now;
+        }
+        self.leave(now);
+        let limit = self.limit_for(priority);
         if self.sent.len() < limit {
-            self.sent.push_back(now);
-            return Ok(());
+            return Duration::ZERO;
         }
         // The place of this request is free once the oldest that is in its way has left.
         let blocker = self.sent[self.sent.len() - limit];
-        Err(self.length.saturating_sub(now.duration_since(blocker)).max(Duration::from_millis(1)))
+        self.length.saturating_sub(now.duration_since(blocker)).max(Duration::from_millis(1))
+    }
+
+    fn limit_for(&self, priority: Priority) -> usize {
+        match priority {
+            Priority::Ticket => self.limit,
+            // A fifth of the window is kept for tickets.
+            Priority::Background => (self.limit - self.limit / 5).max(1),
+        }
     }
 
     /// HaloPSA said that the limit is reached: nothing goes until then.
@@ -99,6 +120,16 @@ impl Limiter {
         }
         window.close(Instant::now() + wait);
         wait
+    }
+
+    /// How long until there is room.
+    pub fn wait(&self, priority: Priority) -> Duration {
+        self.lock().wait(Instant::now(), priority)
+    }
+
+    /// Requests in the window, and how many it takes.
+    pub fn fullness(&self) -> (usize, usize) {
+        self.lock().fullness(Instant::now())
     }
 
     fn lock(&self) -> MutexGuard<'_, Window> {

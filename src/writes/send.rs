@@ -60,26 +60,26 @@ pub async fn send(write: &Write, target: &Target<'_>) -> Result<String, Error> {
     match write {
         Write::PrivateNote { text } => {
             let action = private(internal(text)).await?;
-            Ok(format!("added as {}", named(action)))
+            Ok(format!("added as action {action}"))
         }
         Write::Reply { text } => {
             let fields = json!({"note_html": html(text, target.marker), "hiddenfromuser": false, "sendemail": true});
             let action = halo.post_action(id, &target.notes.reply_outcome, None, fields).await?;
-            Ok(format!("sent as {}", named(action)))
+            Ok(format!("sent as action {action}"))
         }
         Write::Update(update) => {
             let words: Vec<String> = update.fields().iter().map(|(name, value)| format!("{name}: {value}")).collect();
             let mut fields = internal(&format!("Changed by Rallied. {}", words.join("; ")));
             resolve(update, target, &mut fields).await?;
             let action = private(fields).await?;
-            Ok(format!("changed by {}", named(action)))
+            Ok(format!("changed by action {action}"))
         }
         Write::LogTime { minutes, note } => {
             let mut fields = internal(note);
             // HaloPSA counts in hours.
             fields["timetaken"] = (*minutes as f64 / 60.0).into();
             let action = private(fields).await?;
-            Ok(format!("{minutes} minutes logged by {}", named(action)))
+            Ok(format!("{minutes} minutes logged by action {action}"))
         }
         Write::Child { summary, details } => {
             let mut child = json!({
@@ -119,13 +119,9 @@ pub async fn send(write: &Write, target: &Target<'_>) -> Result<String, Error> {
             };
             let text = format!("Knowledge base article {article_id}: {}\n{}/kb?id={article_id}", one_line(&article.name, 200), target.instance_url);
             let action = private(internal(&text)).await?;
-            Ok(format!("linked in {}", named(action)))
+            Ok(format!("linked in action {action}"))
         }
     }
-}
-
-fn named(action: Option<i64>) -> String {
-    action.map_or("an action".into(), |id| format!("action {id}"))
 }
 
 /// Names to HaloPSA's ids. An unknown name is said with what there is.

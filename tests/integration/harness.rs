@@ -91,6 +91,7 @@ impl Harness {
             settle: Duration::from_secs(4),
             lease: Duration::from_secs(6),
             rate_share: 1.0,
+            timeout: Duration::from_secs(2),
             health_listen: None,
         };
         let controller_args = ControllerArgs {

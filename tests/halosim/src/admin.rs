@@ -84,9 +84,9 @@ async fn tokens(State(shared): App, Json(body): Json<Value>) -> Response {
 }
 
 async fn counts(State(shared): App) -> Json<Value> {
-    let (tokens, peak) = shared.auth.counts();
+    let counts = shared.auth.counts();
     let store = shared.store();
-    Json(json!({"tokens": tokens, "requests_peak": peak, "faults": shared.engine().hits,
+    Json(json!({"auth": counts, "faults": shared.engine().hits,
         "tickets": store.rows("tickets").count(), "users": store.rows("users").count(), "clients": store.rows("client").count()}))
 }
 

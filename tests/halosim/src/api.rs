@@ -28,6 +28,9 @@ pub fn router(shared: Arc<Shared>) -> Router {
 
 async fn handle(State(shared): State<Arc<Shared>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let path = uri.path().trim_end_matches('/').to_ascii_lowercase();
+    if path.starts_with("/api/") {
+        shared.auth.arrived();
+    }
     let (latency, hit) = {
         let mut faults = shared.engine();
         (faults.latency(), faults.hit(method.as_str(), &path))

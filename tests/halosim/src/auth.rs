@@ -71,10 +71,28 @@ pub struct Auth {
     requests: Mutex<VecDeque<Instant>>,
     life: Mutex<Duration>,
     limit: Mutex<Limit>,
-    /// Tokens issued since the start.
-    issued: AtomicU64,
-    /// The most requests any window has held, those refused not counted.
+    counts: Counted,
+}
+
+#[derive(Debug, Default)]
+struct Counted {
+    tokens: AtomicU64,
+    received: AtomicU64,
+    refused: AtomicU64,
     peak: AtomicU64,
+}
+
+/// What came since the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Counts {
+    /// Tokens issued.
+    pub tokens: u64,
+    /// Requests to the API.
+    pub requests: u64,
+    /// Those beyond the limit.
+    pub refused: u64,
+    /// The most requests any window has held, those refused not counted.
+    pub peak: u64,
 }
 
 /// The tenant's request limit.
@@ -121,8 +139,7 @@ impl Auth {
             requests: Mutex::default(),
             life: Mutex::new(life),
             limit: Mutex::new(Limit { requests: limit, ..Limit::default() }),
-            issued: AtomicU64::new(0),
-            peak: AtomicU64::new(0),
+            counts: Counted::default(),
         }
     }
 
@@ -154,7 +171,7 @@ impl Auth {
         let mut tokens = lock(&self.tokens);
         tokens.retain(|_, t| t.ends > Instant::now());
         tokens.insert(token.clone(), Token { caller, ends: Instant::now() + life });
-        self.issued.fetch_add(1, Ordering::Relaxed);
+        self.counts.tokens.fetch_add(1, Ordering::Relaxed);
         Ok(Issued { token, scope: scope.map(|_| granted.join(" ")), seconds: life.as_secs(), agent_id: application.agent_id })
     }
 
@@ -172,11 +189,12 @@ impl Auth {
             requests.pop_front();
         }
         if requests.len() >= limit.requests {
+            self.counts.refused.fetch_add(1, Ordering::Relaxed);
             let oldest = requests.front().map_or(window, |at| window.saturating_sub(now.duration_since(*at)));
             return Err(oldest);
         }
         requests.push_back(now);
-        self.peak.fetch_max(requests.len() as u64, Ordering::Relaxed);
+        self.counts.peak.fetch_max(requests.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 
@@ -188,9 +206,19 @@ impl Auth {
         *lock(&self.limit) = limit;
     }
 
-    /// Tokens issued, and the most requests in any window.
-    pub fn counts(&self) -> (u64, u64) {
-        (self.issued.load(Ordering::Relaxed), self.peak.load(Ordering::Relaxed))
+    /// A request to the API arrived, whatever becomes of it.
+    pub fn arrived(&self) {
+        self.counts.received.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn counts(&self) -> Counts {
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Counts {
+            tokens: get(&self.counts.tokens),
+            requests: get(&self.counts.received),
+            refused: get(&self.counts.refused),
+            peak: get(&self.counts.peak),
+        }
     }
 
     pub fn set_life(&self, life: Duration) {

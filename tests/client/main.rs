@@ -1,0 +1,36 @@
+//! The HaloPSA client against the simulator's worst days. No cluster is needed.
+
+#![allow(clippy::unwrap_used)]
+
+mod faults;
+mod limits;
+
+use halopsa_operator::halopsa::{Client, Config};
+use halosim::{Options, Sim};
+use std::time::Duration;
+
+pub async fn sim() -> Sim {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Sim::start(Options { rate_limit: 100_000, ..Options::default() }).await.unwrap()
+}
+
+pub fn config(sim: &Sim) -> Config {
+    Config {
+        name: "test/halo".into(),
+        instance_url: sim.url.clone(),
+        tenant: None,
+        client_id: halosim::seed::CLIENT_ID.into(),
+        client_secret: halosim::seed::CLIENT_SECRET.to_string().into(),
+        ca: Some(sim.shared.ca_pem.clone()),
+        requests: 100_000,
+        window: Duration::from_secs(300),
+        share: 1.0,
+        timeout: Duration::from_secs(4),
+        patience: Duration::from_secs(5),
+        resolve: None,
+    }
+}
+
+pub fn client(sim: &Sim) -> Client {
+    Client::new(config(sim)).unwrap()
+}
