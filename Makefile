@@ -10,7 +10,7 @@ ifeq ($(CLUSTER),local)
 export KUBECONFIG := $(CURDIR)/$(LOCAL)/kubeconfig
 endif
 
-.PHONY: demo test config lint unit render integration e2e chaos pictures cluster-up cluster-down cluster-status tools build image crds bench clean
+.PHONY: demo test config lint unit render integration e2e chaos pictures fuzz cluster-up cluster-down cluster-status tools build image crds bench clean
 
 demo: ## The main job, end to end, on a real cluster
 	@tests/demo/demo $(CLUSTER)
@@ -45,6 +45,10 @@ e2e: ## The demo, then what must hold after it
 
 chaos: ## Kills in the middle of 50 tickets
 	@tests/e2e/chaos
+
+FUZZ_SECONDS ?= 60
+fuzz: ## Untrusted bytes against the fuzzer, a minute for each target
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run
 
 bench: cluster-up ## How fast; prints, asserts nothing. Not while a demo's operator runs in the cluster
 	kubectl apply --server-side --force-conflicts -f crds >/dev/null

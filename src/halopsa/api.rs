@@ -276,7 +276,8 @@ fn raw_rows<'a>(reply: &'a Value, envelope: &str, path: &str) -> Result<&'a [Val
     rows.map(Vec::as_slice).ok_or_else(|| Error::Answer { call: format!("GET {path}"), detail: error::explained(reply) })
 }
 
-fn rows<T: DeserializeOwned>(reply: &Value, envelope: &str, path: &str) -> Result<Vec<T>, Error> {
+/// The rows of a list that can be read; others are left out.
+pub fn rows<T: DeserializeOwned>(reply: &Value, envelope: &str, path: &str) -> Result<Vec<T>, Error> {
     Ok(raw_rows(reply, envelope, path)?.iter().filter_map(|row| serde_json::from_value(row.clone()).ok()).collect())
 }
 
@@ -285,7 +286,8 @@ fn first(reply: &Value) -> &Value {
     reply.as_array().and_then(|a| a.first()).unwrap_or(reply)
 }
 
-fn one<T: DeserializeOwned>(reply: Value, call: &str) -> Result<T, Error> {
+/// The object of a reply, which has to have an id.
+pub fn one<T: DeserializeOwned>(reply: Value, call: &str) -> Result<T, Error> {
     let object = first(&reply);
     if object.get("id").is_none_or(Value::is_null) {
         return Err(Error::Answer { call: call.into(), detail: format!("it holds no id: {}", error::explained(object)) });

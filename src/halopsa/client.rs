@@ -285,23 +285,8 @@ impl Client {
         let request = request.bearer_auth(token.secret.expose_secret());
         let (status, headers, bytes) = self.send(request, call).await?;
         match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                Err(Error::Forbidden { call: call.into(), status: status.as_u16(), detail: error::detail(&bytes) })
-            }
             StatusCode::TOO_MANY_REQUESTS => Err(self.limited(&headers, &bytes)),
-            StatusCode::NOT_FOUND => Err(Error::NotFound { call: call.into() }),
-            status if status.is_success() => {
-                if bytes.iter().all(u8::is_ascii_whitespace) {
-                    return Ok(Value::Null);
-                }
-                serde_json::from_slice(&bytes).map_err(|_| Error::Answer { call: call.into(), detail: error::detail(&bytes) })
-            }
-            status if status.is_redirection() => Err(Error::Answer {
-                call: call.into(),
-                detail: format!("it redirects (HTTP {}); put the address it redirects to into spec.instanceURL", status.as_u16()),
-            }),
-            status if status.is_server_error() => Err(Error::Server { call: call.into(), status: status.as_u16(), detail: error::detail(&bytes) }),
-            status => Err(Error::Rejected { call: call.into(), status: status.as_u16(), detail: error::detail(&bytes) }),
+            status => read_answer(status.as_u16(), &bytes, call),
         }
     }
 
@@ -407,6 +392,23 @@ impl Client {
             }
             backoff(failures).await;
         }
+    }
+}
+
+/// What HaloPSA's answer to a call means: JSON, or why it is none.
+pub fn read_answer(status: u16, bytes: &[u8], call: &str) -> Result<Value, Error> {
+    let (call, detail) = (call.to_string(), || error::detail(bytes));
+    match status {
+        200..=299 if bytes.iter().all(u8::is_ascii_whitespace) => Ok(Value::Null),
+        200..=299 => serde_json::from_slice(bytes).map_err(|_| Error::Answer { call, detail: detail() }),
+        300..=399 => {
+            Err(Error::Answer { call, detail: format!("it redirects (HTTP {status}); put the address it redirects to into spec.instanceURL") })
+        }
+        401 | 403 => Err(Error::Forbidden { call, status, detail: detail() }),
+        404 => Err(Error::NotFound { call }),
+        429 => Err(Error::RateLimited { wait: super::limit::UNSAID }),
+        500.. => Err(Error::Server { call, status, detail: detail() }),
+        status => Err(Error::Rejected { call, status, detail: detail() }),
     }
 }
 

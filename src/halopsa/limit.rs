@@ -4,6 +4,9 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+/// How long a 429 holds that does not say.
+pub const UNSAID: Duration = Duration::from_secs(60);
+
 /// Who asks. Background work leaves a part of the window to tickets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
@@ -113,7 +116,7 @@ impl Limiter {
 
     /// A 429: waits for what the server says, or a minute, and learns the limit from its text.
     pub fn rejected(&self, body: &str, retry_after: Option<Duration>) -> Duration {
-        let wait = retry_after.unwrap_or(Duration::from_secs(60)).min(Duration::from_secs(600));
+        let wait = retry_after.unwrap_or(UNSAID).min(Duration::from_secs(600));
         let mut window = self.lock();
         if let Some(limit) = limit_in(body) {
             window.learn(part(limit, self.share));

@@ -1,0 +1,82 @@
+//! What bytes from outside go through, and what must hold whatever they are.
+//!
+//! `make fuzz` runs each for a minute. An input that broke something is kept under
+//! `crashes/` and replayed by `cargo test` from then on.
+
+use halopsa_operator::halopsa::types::{Action, Agent, HaloClient, Ticket, User, Webhook};
+use halopsa_operator::halopsa::{api, client, webhook};
+use halopsa_operator::ticket::{reply, text};
+
+/// The body of a webhook.
+pub fn webhook(data: &[u8]) {
+    match webhook::parse(data) {
+        Ok(events) => {
+            assert!(!events.is_empty() && events.len() <= 500);
+            assert!(events.iter().all(|e| e.ticket_id > 0 && e.ticket_id <= i64::from(i32::MAX)));
+        }
+        Err(error) => one_line(&error.to_string()),
+    }
+}
+
+/// HaloPSA's reply: a status, then the body.
+pub fn reply(data: &[u8]) {
+    let Some((status, body)) = data.split_first() else { return };
+    let status = [200, 201, 204, 302, 400, 401, 403, 404, 429, 500, 503][usize::from(*status) % 11];
+    let call = "GET /Tickets/{id}";
+    let value = match client::read_answer(status, body, call) {
+        Ok(value) => value,
+        Err(error) => return one_line(&error.to_string()),
+    };
+    let lines = [
+        api::one::<Ticket>(value.clone(), call).map(drop),
+        api::one::<User>(value.clone(), call).map(drop),
+        api::one::<Webhook>(value.clone(), call).map(drop),
+        api::one::<Agent>(value.clone(), call).map(drop),
+        api::rows::<Ticket>(&value, "tickets", "/Tickets").map(drop),
+        api::rows::<Action>(&value, "actions", "/Actions").map(drop),
+        api::rows::<HaloClient>(&value, "clients", "/Client").map(drop),
+    ];
+    for error in lines.into_iter().filter_map(Result::err) {
+        one_line(&error.to_string());
+    }
+}
+
+/// HTML of a note: to text, to a verdict, and to the page of a person.
+pub fn html(data: &[u8]) {
+    let html = String::from_utf8_lossy(data);
+    let plain = text::from_html(&html);
+    assert!(plain.len() <= html.len().saturating_mul(8) + 4096, "{} bytes from {}", plain.len(), html.len());
+    let verdict = reply::classify_html(&html);
+    assert!(verdict.reason.len() < 1000);
+    let clean = halosim::web::page::clean(&html).into_string();
+    let lower = clean.to_ascii_lowercase();
+    for tag in ["<script", "<style", "<iframe", "<object", "<form", "<img", "<svg", "<link", "<meta", "<base"] {
+        assert!(!lower.contains(tag), "{tag} in {clean}");
+    }
+    assert!(!lower.contains("=\"javascript:"), "{clean}");
+    // Cleaned once is clean.
+    assert_eq!(halosim::web::page::clean(&clean).into_string(), clean);
+}
+
+fn one_line(text: &str) {
+    assert!(!text.is_empty() && text.len() < 4000 && !text.contains('\n') && !text.contains('\r'), "{text:?}");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    fn replay(target: &str, run: fn(&[u8])) -> usize {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let folders = ["seeds", "crashes"].map(|kind| root.join(kind).join(target));
+        let files = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap()).map(|file| file.unwrap().path());
+        files.filter(|file| file.file_name().is_some_and(|n| n != ".keep")).map(|file| run(&std::fs::read(file).unwrap())).count()
+    }
+
+    #[test]
+    fn what_was_found_before() {
+        assert!(replay("webhook", super::webhook) > 0);
+        assert!(replay("reply", super::reply) > 0);
+        assert!(replay("html", super::html) > 0);
+    }
+}
