@@ -10,7 +10,7 @@ ifeq ($(CLUSTER),local)
 export KUBECONFIG := $(CURDIR)/$(LOCAL)/kubeconfig
 endif
 
-.PHONY: demo test config lint unit render integration e2e chaos pictures fuzz cluster-up cluster-down cluster-status tools build image crds bench clean
+.PHONY: demo test config lint unit client render integration e2e chaos pictures fuzz cluster-up cluster-down cluster-status tools build image crds bench clean
 
 demo: ## The main job, end to end, on a real cluster
 	@tests/demo/demo $(CLUSTER)
@@ -27,6 +27,9 @@ lint: ## Formatting, warnings, generated files
 
 unit: ## Rules, without a cluster
 	cargo test --workspace --lib --features halopsa-operator/failpoints
+
+client: ## The HaloPSA client against the simulator's faults and limits, without a cluster
+	cargo test --features failpoints --test client
 
 render: cluster-up ## Chart, kustomize and examples are valid
 	@tests/render
