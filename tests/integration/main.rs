@@ -19,3 +19,4 @@ mod tickets;
 mod tool_servers;
 mod verification;
 mod webhooks;
+mod worst_days;

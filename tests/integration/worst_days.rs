@@ -1,0 +1,86 @@
+//! HaloPSA's worst days: each kind of fault hits each kind of request once, on the way
+//! from YAML to the note on the ticket. All comes right, and nothing is there twice.
+
+use crate::harness::{ACME, Harness};
+use futures::StreamExt;
+use halosim::Faults;
+use halosim::faults::Kind;
+use kube::ResourceExt;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// What the operator asks of HaloPSA, from the sign-in to the note.
+const REQUESTS: [(&str, &str); 9] = [
+    ("POST", "/auth/token"),
+    ("GET", "/api/agent/me"),
+    ("GET", "/api/client"),
+    ("GET", "/api/webhook"),
+    ("POST", "/api/webhook"),
+    ("POST", "/api/notification"),
+    ("GET", "/api/tickets/"),
+    ("GET", "/api/actions"),
+    ("POST", "/api/actions"),
+];
+
+/// Backoffs and settle times add up; nothing here waits for a clock of its own.
+async fn patiently<T, F: Future<Output = Option<T>>>(what: &str, mut probe: impl FnMut() -> F) -> T {
+    for _ in 0..1800 {
+        if let Some(value) = probe().await {
+            return value;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("not in time: {what}");
+}
+
+async fn day(kind: Kind) {
+    // What a refusing HaloPSA answers, it has not carried out; the rest it may have.
+    let refusal = matches!(kind, Kind::Unauthorized | Kind::RateLimited | Kind::RateLimitedSilently);
+    // A 429 that says nothing stops everything for a minute; one is enough.
+    let requests = if kind == Kind::RateLimitedSilently { &REQUESTS[8..] } else { &REQUESTS[..] };
+    let next: Vec<Value> = requests
+        .iter()
+        .map(|(method, path)| json!({"kind": kind, "method": method, "path": path, "carried_out": *method == "POST" && !refusal}))
+        .collect();
+    let faults: Faults = serde_json::from_value(json!({"next": next})).unwrap();
+    let name = format!("day-{}", serde_json::to_value(kind).unwrap().as_str().unwrap().replace('_', "-"));
+    let mut harness = Harness::start(&name).await;
+    harness.sim.shared.set_faults(faults);
+    harness.connect(&[ACME]).await;
+    let connections = harness.api::<halopsa_operator::api::HaloPSAConnection>();
+    let clients = harness.api::<halopsa_operator::api::ImportedClient>();
+    patiently(&format!("{kind:?}: ready"), || async {
+        let connection = connections.get("halo").await.unwrap();
+        let ready = connection.status?.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
+        let all = clients.list(&Default::default()).await.unwrap().items;
+        (ready && all.len() == 1 && all[0].status.as_ref()?.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")).then_some(())
+    })
+    .await;
+    patiently(&format!("{kind:?}: one webhook with its events"), || async {
+        let store = harness.sim.shared.store();
+        let ids: Vec<&String> = store.webhooks.keys().collect();
+        let events: Vec<i64> = store.notifications_of(ids.first()?).filter_map(|n| n["eventno"].as_i64()).collect();
+        (ids.len() == 1 && events.len() == 5).then_some(())
+    })
+    .await;
+    harness.run_agent("acme-dental-group").await;
+    let id = harness.open_ticket(ACME, "Label printer is offline");
+    patiently(&format!("{kind:?}: done"), || async {
+        let ticket = harness.api::<halopsa_operator::api::Ticket>().get_opt(&format!("acme-dental-group-{id}")).await.unwrap()?;
+        let status = ticket.status.as_ref()?;
+        assert!(!status.phase.is_terminal() || status.phase.as_str() == "Done", "{kind:?}: {} {:?}", ticket.name_any(), status.message);
+        (status.phase.as_str() == "Done").then_some(())
+    })
+    .await;
+    let notes = harness.our_notes(id);
+    assert_eq!(notes.len(), 1, "{kind:?}: {notes:#?}");
+    assert!(notes[0].contains("Diagnosis and plan"), "{kind:?}");
+    let left = harness.sim.shared.engine().faults.next.clone();
+    assert!(left.is_empty(), "{kind:?}: these were never met: {left:?}");
+    harness.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_fault_on_the_way_from_yaml_to_the_note() {
+    futures::stream::iter(Kind::ALL).map(day).buffer_unordered(5).collect::<Vec<_>>().await;
+}
