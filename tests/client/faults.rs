@@ -99,14 +99,14 @@ fn comes_through(kind: Kind, of: Use) -> bool {
         // Whether it was carried out is not known; a question is asked again, a write is not.
         Kind::Http500 | Kind::Http502 | Kind::Http503 | Kind::Http504 | Kind::Exception | Kind::Reset | Kind::HalfBody | Kind::Hang => !of.writes(),
         // Not understood, and asked again later; and a minute is more than this connection's patience.
-        Kind::HtmlPage | Kind::ErrorIn200 | Kind::Empty | Kind::RateLimitedSilently => false,
+        Kind::HtmlPage | Kind::ErrorIn200 | Kind::Empty | Kind::Endless | Kind::Redirect | Kind::RateLimitedSilently => false,
     }
 }
 
 fn is_clear(error: &Error, what: &dyn Debug) {
     let line = error.to_string();
     assert!(!line.contains('\n') && line.len() < 400, "{what:?}: {line}");
-    assert!(line.contains("HaloPSA"), "{what:?}: {line}");
+    assert!(line.contains("HaloPSA") && !line.contains("elsewhere.example"), "{what:?}: {line}");
     for secret in [halosim::seed::CLIENT_SECRET, "hook-password", MARKER, "Printer on reception", "Bearer "] {
         assert!(!line.contains(secret) && !format!("{error:?}").contains(secret), "{what:?}: {line}");
     }
@@ -199,7 +199,7 @@ async fn a_regenerated_secret_is_recognised() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redirects_and_plain_http_are_not_followed() {
+async fn plain_http_and_unknown_cas_are_refused() {
     let sim = sim().await;
     let mut plain = crate::config(&sim);
     plain.instance_url = sim.url.replace("https", "http");
@@ -209,6 +209,64 @@ async fn redirects_and_plain_http_are_not_followed() {
     let error = Client::new(unknown_ca).unwrap().me().await.unwrap_err();
     assert_eq!(error.reason(), "HaloPSAUnreachable");
     is_clear(&error, &"a CA of somebody else");
+}
+
+/// A proxy that passes on what is asked with CONNECT, and whom for.
+async fn proxy(to: std::net::SocketAddr) -> (std::net::SocketAddr, std::sync::Arc<std::sync::Mutex<Vec<String>>>) {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let asked = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let keep = asked.clone();
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            let keep = keep.clone();
+            tokio::spawn(async move {
+                let mut near = BufReader::new(near);
+                let (mut first, mut line) = (String::new(), String::new());
+                near.read_line(&mut first).await?;
+                while near.read_line(&mut line).await? > 2 {
+                    line.clear();
+                }
+                keep.lock().unwrap().push(first);
+                near.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
+                let mut far = tokio::net::TcpStream::connect(to).await?;
+                tokio::io::copy_bidirectional(&mut near, &mut far).await
+            });
+        }
+    });
+    (address, asked)
+}
+
+/// The environment is the process's: this test is run once more as a process of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_from_the_environment_is_used() {
+    if let Ok(url) = std::env::var("TEST_HALOPSA_URL") {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut config = crate::config_of(url, std::env::var("TEST_HALOPSA_CA").unwrap());
+        config.timeout = Duration::from_secs(10);
+        assert_eq!(Client::new(config).unwrap().me().await.unwrap().name, "Rallied Agent");
+        return;
+    }
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    // A name that only the proxy knows the way to.
+    let options = halosim::Options { names: vec!["halo.msp.example".into()], ..halosim::Options::default() };
+    let sim = Sim::start(options).await.unwrap();
+    let (proxy, asked) = proxy(sim.url.trim_start_matches("https://").parse().unwrap()).await;
+    let (url, ca) = ("https://halo.msp.example".to_string(), sim.shared.ca_pem.clone());
+    let run = move || {
+        std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "faults::a_proxy_from_the_environment_is_used"])
+            .env("TEST_HALOPSA_URL", url)
+            .env("TEST_HALOPSA_CA", ca)
+            .env("HTTPS_PROXY", format!("http://{proxy}"))
+            .env_remove("NO_PROXY")
+            .env_remove("no_proxy")
+            .output()
+    };
+    let output = tokio::task::spawn_blocking(run).await.unwrap().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(asked.lock().unwrap()[0].starts_with("CONNECT halo.msp.example:443 "));
 }
 
 #[tokio::test(flavor = "multi_thread")]

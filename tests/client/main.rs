@@ -15,13 +15,17 @@ pub async fn sim() -> Sim {
 }
 
 pub fn config(sim: &Sim) -> Config {
+    config_of(sim.url.clone(), sim.shared.ca_pem.clone())
+}
+
+pub fn config_of(instance_url: String, ca: String) -> Config {
     Config {
         name: "test/halo".into(),
-        instance_url: sim.url.clone(),
+        instance_url,
         tenant: None,
         client_id: halosim::seed::CLIENT_ID.into(),
         client_secret: halosim::seed::CLIENT_SECRET.to_string().into(),
-        ca: Some(sim.shared.ca_pem.clone()),
+        ca: Some(ca),
         requests: 100_000,
         window: Duration::from_secs(300),
         share: 1.0,

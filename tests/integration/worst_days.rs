@@ -84,3 +84,18 @@ async fn day(kind: Kind) {
 async fn each_fault_on_the_way_from_yaml_to_the_note() {
     futures::stream::iter(Kind::ALL).map(day).buffer_unordered(5).collect::<Vec<_>>().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webhooks_twice_and_out_of_order_from_a_clock_that_is_off() {
+    let mut harness = Harness::start("disorder").await;
+    harness.ready(&[ACME]).await;
+    let faults = json!({"duplicate_webhooks": true, "reorder_webhooks": true, "clock_skew_seconds": -1800});
+    harness.sim.shared.set_faults(serde_json::from_value(faults).unwrap());
+    harness.run_agent("acme-dental-group").await;
+    let ids: Vec<i64> = (0..6).map(|n| harness.open_ticket(ACME, &format!("Printer {n} is offline"))).collect();
+    for id in ids {
+        harness.ticket_in(&format!("acme-dental-group-{id}"), "Done").await;
+        assert_eq!(harness.our_notes(id).len(), 1);
+    }
+    harness.stop().await;
+}

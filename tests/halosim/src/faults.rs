@@ -100,10 +100,14 @@ pub enum Kind {
     SlowBody,
     /// The answer begins and never ends.
     Hang,
+    /// The answer is longer than anybody should read.
+    Endless,
+    /// 302 to another host.
+    Redirect,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 15] = [
+    pub const ALL: [Kind; 17] = [
         Kind::Http500,
         Kind::Http502,
         Kind::Http503,
@@ -119,6 +123,8 @@ impl Kind {
         Kind::HalfBody,
         Kind::SlowBody,
         Kind::Hang,
+        Kind::Endless,
+        Kind::Redirect,
     ];
 
     /// These spoil the answer to a request that was carried out.
@@ -234,8 +240,25 @@ pub async fn spoil(kind: Kind, answer: Response) -> Response {
         Kind::RateLimitedSilently => StatusCode::TOO_MANY_REQUESTS.into_response(),
         // Unwinding ends the connection's task without a word, and with it the connection. No panic hook runs.
         Kind::Reset => std::panic::resume_unwind(Box::new("a fault: the connection ends")),
+        Kind::Redirect => (StatusCode::FOUND, [(header::LOCATION, "https://elsewhere.example/api")], "").into_response(),
+        Kind::Endless => endless(),
         Kind::HalfBody | Kind::SlowBody | Kind::Hang => broken_body(kind, answer).await,
     }
+}
+
+/// A gigabyte of JSON, or as much of it as is read.
+fn endless() -> Response {
+    let (send, receive) = tokio::sync::mpsc::channel::<Result<Bytes, std::io::Error>>(4);
+    tokio::spawn(async move {
+        let _ = send.send(Ok(Bytes::from_static(b"[0"))).await;
+        let chunk = Bytes::from(",0".repeat(32 << 10));
+        for _ in 0..(1 << 30) / chunk.len() {
+            if send.send(Ok(chunk.clone())).await.is_err() {
+                return;
+            }
+        }
+    });
+    ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(Chunks(receive))).into_response()
 }
 
 async fn broken_body(kind: Kind, answer: Response) -> Response {
