@@ -95,7 +95,7 @@ async fn one(point: &'static str, nth: u32) -> Result<(), String> {
         for text in ["Diagnosis and plan", "approval needed", "the approved steps", "All approved steps are done"] {
             let times = notes_with(&harness, id, text);
             if times != 1 {
-                return Err(format!("{times} notes with '{text}'"));
+                return Err(format!("{times} notes with '{text}'; steps: {:?}", status.steps));
             }
         }
         let actions = harness.our_actions(id);

@@ -74,6 +74,11 @@ fn merge(into: &mut Value, from: Value) {
 impl Harness {
     /// An operator for a fresh namespace, with credentials for the simulator in it.
     pub async fn start(name: &str) -> Self {
+        Self::start_with(name, Duration::from_secs(30)).await
+    }
+
+    /// The same, with so much time for a request to HaloPSA.
+    pub async fn start_with(name: &str, timeout: Duration) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let _ = tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).with_test_writer().try_init();
         let kube = Client::try_default().await.expect("a cluster: run make integration");
@@ -91,7 +96,7 @@ impl Harness {
             settle: Duration::from_secs(4),
             lease: Duration::from_secs(6),
             rate_share: 1.0,
-            timeout: Duration::from_secs(2),
+            timeout,
             health_listen: None,
         };
         let controller_args = ControllerArgs {

@@ -44,7 +44,7 @@ async fn day(kind: Kind) {
         .collect();
     let faults: Faults = serde_json::from_value(json!({"next": next})).unwrap();
     let name = format!("day-{}", serde_json::to_value(kind).unwrap().as_str().unwrap().replace('_', "-"));
-    let mut harness = Harness::start(&name).await;
+    let mut harness = Harness::start_with(&name, Duration::from_secs(2)).await;
     harness.sim.shared.set_faults(faults);
     harness.connect(&[ACME]).await;
     let connections = harness.api::<halopsa_operator::api::HaloPSAConnection>();
