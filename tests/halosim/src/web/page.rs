@@ -132,6 +132,8 @@ pub fn clean(html: &str) -> Markup {
         let mut cleaner = ammonia::Builder::default();
         cleaner
             .rm_tags(["img", "map", "area"])
+            // What a browser might take for something else than it looks like.
+            .url_relative(ammonia::UrlRelative::Deny)
             .url_schemes(HashSet::from(["https", "http", "mailto", "tel"]))
             .link_rel(Some("noopener noreferrer nofollow"));
         cleaner
