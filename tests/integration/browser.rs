@@ -131,13 +131,13 @@ impl Person {
     }
 
     async fn find(&self, css: &str) -> Element {
-        self.client.wait().at_most(Duration::from_secs(10)).for_element(Locator::Css(css)).await.unwrap_or_else(|e| panic!("{css}: {e}"))
+        self.client.wait().at_most(Duration::from_secs(30)).for_element(Locator::Css(css)).await.unwrap_or_else(|e| panic!("{css}: {e}"))
     }
 
     /// Clicks; when the page is just being replaced, on the new one.
     async fn click(&self, locator: Locator<'_>) {
         for _ in 0..20 {
-            let found = self.client.wait().at_most(Duration::from_secs(10)).for_element(locator).await;
+            let found = self.client.wait().at_most(Duration::from_secs(30)).for_element(locator).await;
             match found.unwrap_or_else(|e| panic!("{locator:?}: {e}")).click().await {
                 Ok(()) => return,
                 Err(error) if error.is_stale_element_reference() => tokio::time::sleep(Duration::from_millis(100)).await,
