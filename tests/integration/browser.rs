@@ -12,9 +12,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// A network of its own for the browsers: they give up what they load whenever a link
-/// of theirs changes, and the cluster's Pods come and go.
+/// of theirs changes, and the cluster's Pods come and go. It lives as long as its holder;
+/// `ip netns` would mount /run/netns anew, above the mounts of those Pods.
 struct Network {
-    name: String,
+    holder: Child,
     /// This side's address, and the browsers'.
     here: String,
     there: String,
@@ -22,23 +23,34 @@ struct Network {
 
 impl Network {
     fn new() -> Self {
+        let holder = Command::new("unshare").args(["--net", "sleep", "3600"]).spawn().expect("unshare, of util-linux");
+        let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+        let own = of("self");
+        while of(&holder.id().to_string()).is_none_or(|namespace| Some(namespace) == own) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
         let number: u16 = rand::random();
-        let name = format!("hs{number:04x}");
         // Of the range that is kept for tests of networks.
         let [a, b] = number.to_be_bytes();
         let base = b & 0xfc;
-        let network = Self { here: format!("198.18.{a}.{}", base + 1), there: format!("198.18.{a}.{}", base + 2), name };
-        let (name, far) = (&network.name, format!("{}b", network.name));
-        run(&format!("ip netns add {name}"));
-        run(&format!("ip link add {name} type veth peer name {far} netns {name}"));
-        run(&format!("ip address add {}/30 dev {name}", network.here));
-        run(&format!("ip link set {name} up"));
-        run(&format!("ip -n {name} address add {}/30 dev {far}", network.there));
+        let network = Self { here: format!("198.18.{a}.{}", base + 1), there: format!("198.18.{a}.{}", base + 2), holder };
+        let (near, far) = (format!("hs{number:04x}"), format!("hs{number:04x}b"));
+        let (pid, inside) = (network.holder.id(), network.inside());
+        run(&format!("ip link add {near} type veth peer name {far}"));
+        run(&format!("ip link set {far} netns {pid}"));
+        run(&format!("ip address add {}/30 dev {near}", network.here));
+        run(&format!("ip link set {near} up"));
+        run(&format!("{inside} ip address add {}/30 dev {far}", network.there));
         // No address comes later by itself.
-        run(&format!("ip -n {name} link set {far} addrgenmode none"));
-        run(&format!("ip -n {name} link set {far} up"));
-        run(&format!("ip -n {name} link set lo up"));
+        run(&format!("{inside} ip link set {far} addrgenmode none"));
+        run(&format!("{inside} ip link set {far} up"));
+        run(&format!("{inside} ip link set lo up"));
         network
+    }
+
+    /// What a command begins with that runs there.
+    fn inside(&self) -> String {
+        format!("nsenter --net=/proc/{}/ns/net", self.holder.id())
     }
 
     /// A port here that leads to this one on loopback.
@@ -59,7 +71,8 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
     }
 }
 
@@ -83,12 +96,13 @@ impl Driver {
         let network = Network::new();
         let to = halo.trim_start_matches("https://").parse().unwrap();
         let (address, forward) = network.forward(to).await;
-        let process = Command::new("ip")
-            .args(["netns", "exec", &network.name, "chromedriver", "--port=9515", "--allowed-ips="])
+        let process = Command::new("nsenter")
+            .arg(format!("--net=/proc/{}/ns/net", network.holder.id()))
+            .args(["chromedriver", "--port=9515", "--allowed-ips="])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("ip, of iproute2");
+            .expect("nsenter, of util-linux");
         let url = format!("http://{}:9515", network.there);
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         eventually("chromedriver: tests/cluster/cluster tools installs it", || async {
