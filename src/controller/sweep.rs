@@ -57,11 +57,11 @@ pub async fn sweep_if_due(
     let api: Api<Ticket> = Api::namespaced(ctx.kube.clone(), &namespace);
     let mut late = Vec::new();
     let mut pages = std::pin::pin!(halo.tickets_changed_since(since));
-    loop {
+    let read = loop {
         let changed = match pages.try_next().await {
             Ok(Some(changed)) => changed,
-            Ok(None) => break,
-            Err(error) => return Ok(Err(error)),
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
         };
         for halo_ticket in changed {
             let known = !ctx.index.of_halo_ticket(&namespace, &name, halo_ticket.id).is_empty();
@@ -72,11 +72,15 @@ pub async fn sweep_if_due(
             ticket::store(&api, connection, &client, &halo_ticket, Source::Sweep).await?;
             late.push(halo_ticket.id);
         }
-    }
+    };
     if !late.is_empty() {
         let note = format!("{} tickets came without a webhook and are handled now; look at the webhook's Deliveries in HaloPSA", late.len());
         tracing::warn!(%namespace, connection = %name, count = late.len(), "tickets without a webhook");
         ctx.event(&connection.object_ref(&()), EventType::Warning, "WebhooksMissed", "Sweep", &note).await;
+    }
+    // What came before a page that failed is stored, and was said; the rest comes with the next sweep.
+    if read.is_err() {
+        return Ok(read);
     }
     prune(connection, &api, ctx).await?;
     ctx.sweeps.done(key, now);
