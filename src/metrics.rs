@@ -149,9 +149,10 @@ impl Metrics {
         Self { registry, ..metrics }
     }
 
-    /// Counts one request to HaloPSA.
-    pub fn halopsa_request(&self, method: &reqwest::Method, path: &str, status: u16, took: Duration) {
-        let (method, path) = (method.to_string(), crate::halopsa::client::template(path));
+    /// Counts one request to HaloPSA, named like `GET /Tickets/{id}`.
+    pub fn halopsa_request(&self, call: &str, status: u16, took: Duration) {
+        let (method, path) = call.split_once(' ').unwrap_or((call, ""));
+        let (method, path) = (method.to_string(), path.to_string());
         self.request_seconds.get_or_create(&PathLabels { method: method.clone(), path: path.clone() }).observe(took.as_secs_f64());
         self.requests.get_or_create(&RequestLabels { method, path, status }).inc();
     }

@@ -39,7 +39,7 @@ pub struct Options {
     /// The controller's part of a tenant's request limit.
     pub rate_share: f64,
     /// The longest one request to HaloPSA may take.
-    pub timeout: std::time::Duration,
+    pub timeout: Duration,
 }
 
 #[derive(Clone)]

@@ -12,7 +12,7 @@ use std::collections::HashSet;
 
 /// Rows asked for on one page; HaloPSA gives at most 100 tickets.
 const PAGE_SIZE: usize = 100;
-/// Pages read of one list; a list longer than this is an error, not an endless loop.
+/// Pages read of one list; one that is longer is cut there, not read without end.
 const MAX_PAGES: usize = 1000;
 /// Times a list is read anew because it changed underneath.
 const READINGS: usize = 3;

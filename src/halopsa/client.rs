@@ -95,6 +95,17 @@ struct TokenReply {
     scope: Option<String>,
 }
 
+/// What is asked of HaloPSA.
+struct Call<'a> {
+    /// Like `GET /Tickets/{id}`.
+    name: String,
+    method: Method,
+    path: &'a str,
+    query: &'a [(&'a str, String)],
+    body: Option<Value>,
+    priority: Priority,
+}
+
 impl Client {
     pub fn new(config: Config) -> Result<Self, Error> {
         let limiter = Arc::new(Limiter::new(config.requests, config.window, config.share));
@@ -178,11 +189,11 @@ impl Client {
 
     async fn call(&self, method: Method, path: &str, query: &[(&str, String)], body: Option<Value>, priority: Priority) -> Result<Value, Error> {
         let template = template(path);
-        let call = format!("{method} {template}");
+        let call = Call { name: format!("{method} {template}"), method, path, query, body, priority };
         let span = tracing::info_span!(
             "halopsa",
             otel.kind = "client",
-            http.request.method = %method,
+            http.request.method = %call.method,
             url.template = %template,
             server.address = %self.inner.host,
             http.response.status_code = tracing::field::Empty,
@@ -190,12 +201,12 @@ impl Client {
             error.type = tracing::field::Empty,
         );
         let started = Instant::now();
-        let all = self.attempts(&method, path, query, body.as_ref(), priority, &call, &span).instrument(span.clone());
+        let all = self.attempts(&call).instrument(span.clone());
         let outcome = match tokio::time::timeout(CALL_TIMEOUT, all).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(Error::Timeout { host: self.inner.host.clone(), call: call.clone(), seconds: CALL_TIMEOUT.as_secs() }),
+            Err(_) => Err(Error::Timeout { host: self.inner.host.clone(), call: call.name.clone(), seconds: CALL_TIMEOUT.as_secs() }),
         };
-        let ms = started.elapsed().as_millis() as u64;
+        let (call, ms) = (call.name, started.elapsed().as_millis() as u64);
         match &outcome {
             Ok(_) => tracing::debug!(parent: &span, %call, ms, "HaloPSA answered"),
             Err(error) => {
@@ -206,27 +217,13 @@ impl Client {
         outcome
     }
 
-    async fn attempts(
-        &self,
-        method: &Method,
-        path: &str,
-        query: &[(&str, String)],
-        body: Option<&Value>,
-        priority: Priority,
-        call: &str,
-        span: &tracing::Span,
-    ) -> Result<Value, Error> {
+    async fn attempts(&self, call: &Call<'_>) -> Result<Value, Error> {
         let mut refused_token = None;
         let mut failures = 0;
         loop {
             let token = self.token(refused_token).await?;
-            self.admit(priority).await?;
-            let started = Instant::now();
-            let attempt = self.attempt(method, path, query, body, &token, call).await;
-            let status = attempt.as_ref().map_or_else(Error::status, |_| 200);
-            METRICS.halopsa_request(method, path, status, started.elapsed());
-            span.record("http.response.status_code", status);
-            let error = match attempt {
+            self.admit(call.priority).await?;
+            let error = match self.attempt(call, &token).await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
@@ -238,14 +235,14 @@ impl Client {
                 Error::RateLimited { .. } => {}
                 error if !error.is_passing() => return Err(error.clone()),
                 // A write whose answer was lost may have been carried out: the caller looks it up.
-                error if method != Method::GET && !error.is_certain_no() => return Err(error.clone()),
+                error if call.method != Method::GET && !error.is_certain_no() => return Err(error.clone()),
                 _ => {}
             }
             failures += 1;
             if failures >= ATTEMPTS {
                 return Err(error);
             }
-            span.record("http.request.resend_count", failures);
+            tracing::Span::current().record("http.request.resend_count", failures);
             if !matches!(error, Error::RateLimited { .. }) {
                 backoff(failures).await;
             }
@@ -265,28 +262,21 @@ impl Client {
         }
     }
 
-    async fn attempt(
-        &self,
-        method: &Method,
-        path: &str,
-        query: &[(&str, String)],
-        body: Option<&Value>,
-        token: &Token,
-        call: &str,
-    ) -> Result<Value, Error> {
-        let url = format!("{}/api{path}", self.inner.config.instance_url);
-        let mut request = self.inner.http.request(method.clone(), url).query(query);
+    async fn attempt(&self, call: &Call<'_>, token: &Token) -> Result<Value, Error> {
+        let url = format!("{}/api{}", self.inner.config.instance_url, call.path);
+        let mut request = self.inner.http.request(call.method.clone(), url).query(call.query);
         if let Some(tenant) = &self.inner.config.tenant {
             request = request.query(&[("tenant", tenant)]);
         }
-        if let Some(body) = body {
+        if let Some(body) = &call.body {
             request = request.json(body);
         }
         let request = request.bearer_auth(token.secret.expose_secret());
-        let (status, headers, bytes) = self.send(request, call).await?;
+        let (status, headers, bytes) = self.send(request, &call.name).await?;
+        tracing::Span::current().record("http.response.status_code", status.as_u16());
         match status {
             StatusCode::TOO_MANY_REQUESTS => Err(self.limited(&headers, &bytes)),
-            status => read_answer(status.as_u16(), &bytes, call),
+            status => read_answer(status.as_u16(), &bytes, &call.name),
         }
     }
 
@@ -310,8 +300,11 @@ impl Client {
             }
             Ok((status, headers, Some(bytes)))
         };
-        let limit = self.inner.config.timeout;
-        match tokio::time::timeout(limit, reply).await {
+        let (limit, started) = (self.inner.config.timeout, Instant::now());
+        let reply = tokio::time::timeout(limit, reply).await;
+        let status = if let Ok(Ok((status, ..))) = &reply { status.as_u16() } else { 0 };
+        METRICS.halopsa_request(call, status, started.elapsed());
+        match reply {
             Err(_) => Err(Error::Timeout { host: host(), call: call.into(), seconds: limit.as_secs() }),
             Ok(Ok((status, headers, Some(bytes)))) => Ok((status, headers, bytes)),
             Ok(Ok((_, _, None))) => Err(Error::Answer { call: call.into(), detail: format!("it is longer than {} MiB", MAX_BODY >> 20) }),
@@ -401,15 +394,17 @@ pub fn read_answer(status: u16, bytes: &[u8], call: &str) -> Result<Value, Error
     match status {
         200..=299 if bytes.iter().all(u8::is_ascii_whitespace) => Ok(Value::Null),
         200..=299 => serde_json::from_slice(bytes).map_err(|_| Error::Answer { call, detail: detail() }),
-        300..=399 => {
-            Err(Error::Answer { call, detail: format!("it redirects (HTTP {status}); put the address it redirects to into spec.instanceURL") })
-        }
+        300..=399 => Err(redirects(call, status)),
         401 | 403 => Err(Error::Forbidden { call, status, detail: detail() }),
         404 => Err(Error::NotFound { call }),
         429 => Err(Error::RateLimited { wait: super::limit::UNSAID }),
         500.. => Err(Error::Server { call, status, detail: detail() }),
         status => Err(Error::Rejected { call, status, detail: detail() }),
     }
+}
+
+fn redirects(call: String, status: u16) -> Error {
+    Error::Answer { call, detail: format!("it redirects (HTTP {status}); put the address it redirects to into spec.instanceURL") }
 }
 
 /// Longer each time, and never all callers at once.
@@ -443,10 +438,7 @@ fn refusal(status: StatusCode, bytes: &[u8]) -> Error {
         Some("invalid_scope") => Error::InvalidScope { detail },
         Some("invalid_client" | "unauthorized_client" | "invalid_grant") => Error::InvalidClient { detail },
         _ if status == StatusCode::NOT_FOUND => Error::Answer { call: "POST /auth/token".into(), detail: "HTTP 404".into() },
-        _ if status.is_redirection() => Error::Answer {
-            call: "POST /auth/token".into(),
-            detail: format!("it redirects (HTTP {}); put the address it redirects to into spec.instanceURL", status.as_u16()),
-        },
+        _ if status.is_redirection() => redirects("POST /auth/token".into(), status.as_u16()),
         _ if status.is_client_error() => Error::InvalidClient { detail },
         _ => Error::SignIn { status: status.as_u16(), detail },
     }

@@ -72,19 +72,6 @@ impl Error {
         )
     }
 
-    /// The HTTP status it came with; 0: none did.
-    pub fn status(&self) -> u16 {
-        match self {
-            Error::SignIn { status, .. } | Error::Forbidden { status, .. } | Error::Rejected { status, .. } | Error::Server { status, .. } => *status,
-            Error::InvalidClient { .. } | Error::Revoked { .. } => 401,
-            Error::InvalidScope { .. } => 400,
-            Error::NotFound { .. } => 404,
-            Error::RateLimited { .. } => 429,
-            Error::Answer { .. } => 200,
-            Error::Unreachable { .. } | Error::Timeout { .. } | Error::Broken { .. } | Error::Setup(_) => 0,
-        }
-    }
-
     /// A condition's reason.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -112,7 +99,7 @@ pub fn detail(body: &[u8]) -> String {
         return "no explanation given".into();
     }
     if let Ok(value) = serde_json::from_str::<Value>(text) {
-        return from_json(&value).map_or_else(|| "an answer without an explanation".into(), |s| line(&s));
+        return in_words(&value);
     }
     if text.starts_with('<') {
         let title = text.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>")).map(|(title, _)| title.trim());
@@ -133,8 +120,12 @@ pub fn explains(value: &Value) -> bool {
 pub fn explained(value: &Value) -> String {
     match value {
         Value::Null => "it is empty".into(),
-        value => from_json(value).map_or_else(|| "an answer without an explanation".into(), |s| line(&s)),
+        value => in_words(value),
     }
+}
+
+fn in_words(value: &Value) -> String {
+    from_json(value).map_or_else(|| "an answer without an explanation".into(), |s| line(&s))
 }
 
 fn from_json(value: &Value) -> Option<String> {
