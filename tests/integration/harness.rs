@@ -54,8 +54,13 @@ fn free_port() -> SocketAddr {
 }
 
 /// Tries until it gives something, for half a minute.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut probe: impl FnMut() -> F) -> T {
-    for _ in 0..300 {
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, probe: impl FnMut() -> F) -> T {
+    within(Duration::from_secs(30), what, probe).await
+}
+
+/// Tries until it gives something, ten times a second.
+pub async fn within<T, F: Future<Output = Option<T>>>(time: Duration, what: &str, mut probe: impl FnMut() -> F) -> T {
+    for _ in 0..time.as_millis() / 100 {
         if let Some(value) = probe().await {
             return value;
         }

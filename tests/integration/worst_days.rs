@@ -1,7 +1,7 @@
 //! HaloPSA's worst days: each kind of fault hits each kind of request once, on the way
 //! from YAML to the note on the ticket. All comes right, and nothing is there twice.
 
-use crate::harness::{ACME, Harness};
+use crate::harness::{ACME, Harness, within};
 use futures::StreamExt;
 use halosim::Faults;
 use halosim::faults::Kind;
@@ -23,15 +23,7 @@ const REQUESTS: [(&str, &str); 9] = [
 ];
 
 /// Backoffs and settle times add up; nothing here waits for a clock of its own.
-async fn patiently<T, F: Future<Output = Option<T>>>(what: &str, mut probe: impl FnMut() -> F) -> T {
-    for _ in 0..1800 {
-        if let Some(value) = probe().await {
-            return value;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("not in time: {what}");
-}
+const PATIENCE: Duration = Duration::from_secs(180);
 
 async fn day(kind: Kind) {
     // What a refusing HaloPSA answers, it has not carried out; the rest it may have.
@@ -49,14 +41,14 @@ async fn day(kind: Kind) {
     harness.connect(&[ACME]).await;
     let connections = harness.api::<halopsa_operator::api::HaloPSAConnection>();
     let clients = harness.api::<halopsa_operator::api::ImportedClient>();
-    patiently(&format!("{kind:?}: ready"), || async {
+    within(PATIENCE, &format!("{kind:?}: ready"), || async {
         let connection = connections.get("halo").await.unwrap();
         let ready = connection.status?.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
         let all = clients.list(&Default::default()).await.unwrap().items;
         (ready && all.len() == 1 && all[0].status.as_ref()?.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")).then_some(())
     })
     .await;
-    patiently(&format!("{kind:?}: one webhook with its events"), || async {
+    within(PATIENCE, &format!("{kind:?}: one webhook with its events"), || async {
         let store = harness.sim.shared.store();
         let ids: Vec<&String> = store.webhooks.keys().collect();
         let events: Vec<i64> = store.notifications_of(ids.first()?).filter_map(|n| n["eventno"].as_i64()).collect();
@@ -65,7 +57,7 @@ async fn day(kind: Kind) {
     .await;
     harness.run_agent("acme-dental-group").await;
     let id = harness.open_ticket(ACME, "Label printer is offline");
-    patiently(&format!("{kind:?}: done"), || async {
+    within(PATIENCE, &format!("{kind:?}: done"), || async {
         let ticket = harness.api::<halopsa_operator::api::Ticket>().get_opt(&format!("acme-dental-group-{id}")).await.unwrap()?;
         let status = ticket.status.as_ref()?;
         assert!(!status.phase.is_terminal() || status.phase.as_str() == "Done", "{kind:?}: {} {:?}", ticket.name_any(), status.message);
