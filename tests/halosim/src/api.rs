@@ -464,14 +464,9 @@ fn deliveries(shared: &Shared, query: &Query) -> Response {
 fn resend(shared: &Shared, objects: &[Object]) -> Response {
     let mut sent = Vec::new();
     for input in objects {
-        let (found, webhook) = {
-            let store = shared.store();
-            let found = store.deliveries.iter().find(|d| text(d, "id").eq_ignore_ascii_case(text(input, "id"))).cloned();
-            let webhook = found.as_ref().and_then(|d| store.webhooks.get(&text(d, "webhook_id").to_ascii_lowercase()).cloned());
-            (found, webhook)
-        };
-        let (Some(found), Some(webhook)) = (found, webhook) else { return StatusCode::NOT_FOUND.into_response() };
-        shared.queue(deliver::again(webhook, &found));
+        let again = deliver::again(&shared.store(), text(input, "id"));
+        let Some((found, delivery)) = again else { return StatusCode::NOT_FOUND.into_response() };
+        shared.queue(delivery);
         sent.push(Value::Object(found));
     }
     match sent.pop() {

@@ -24,10 +24,13 @@ pub struct Delivery {
     pub notification_id: i64,
 }
 
-/// A delivery of the log, once more: with the webhook as it is now.
-pub fn again(webhook: Object, delivery: &Object) -> Delivery {
-    let body = serde_json::from_str(text(delivery, "requestbody")).unwrap_or_default();
-    Delivery { webhook, body, notification_id: number(delivery, "notification_id").unwrap_or_default() }
+/// A delivery of the log and the same once more, to the webhook as it is now.
+pub fn again(store: &Store, id: &str) -> Option<(Object, Delivery)> {
+    let logged = store.deliveries.iter().find(|d| text(d, "id").eq_ignore_ascii_case(id))?.clone();
+    let webhook = store.webhooks.get(&text(&logged, "webhook_id").to_ascii_lowercase())?.clone();
+    let body = serde_json::from_str(text(&logged, "requestbody")).unwrap_or_default();
+    let notification_id = number(&logged, "notification_id").unwrap_or_default();
+    Some((logged, Delivery { webhook, body, notification_id }))
 }
 
 /// The deliveries a change causes: one for each webhook that subscribes to its event.

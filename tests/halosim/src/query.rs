@@ -17,9 +17,12 @@ pub struct Query {
 
 impl Query {
     pub fn parse(query: Option<&str>) -> Self {
-        let url = format!("http://x/?{}", query.unwrap_or_default());
-        let pairs = reqwest::Url::parse(&url).map(|u| u.query_pairs().map(|(k, v)| (k.to_ascii_lowercase(), v.into_owned())).collect());
-        Self { values: pairs.unwrap_or_default(), asked: RefCell::default() }
+        Self::of(pairs(query.unwrap_or_default()))
+    }
+
+    pub fn of(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
+        let values = pairs.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
+        Self { values, asked: RefCell::default() }
     }
 
     pub fn get(&self, name: &'static str) -> Option<&str> {
@@ -46,6 +49,12 @@ impl Query {
         let asked = self.asked.borrow();
         self.values.keys().filter(|name| !asked.contains(name.as_str())).cloned().collect()
     }
+}
+
+/// Names and values of a query, or of a form, which is written the same.
+pub fn pairs(text: &str) -> Vec<(String, String)> {
+    let url = reqwest::Url::parse(&format!("http://x/?{text}"));
+    url.map(|url| url.query_pairs().into_owned().collect()).unwrap_or_default()
 }
 
 /// The envelope key of a list; none for look-up lists, which come bare.

@@ -8,7 +8,6 @@ use crate::Shared;
 use crate::auth::{Application, KNOWN_SCOPES};
 use crate::store::{flag, number, object, text};
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use axum::response::Response;
 use maud::{Markup, html};
 use serde_json::json;
@@ -50,9 +49,7 @@ fn applications_page(shared: &Shared, agent: Agent, message: Option<&str>) -> Re
     let all = shared.auth.applications();
     let agents = login_as(shared);
     let name = |id: i64| agents.iter().find(|(value, _)| *value == id.to_string()).map(|(_, name)| name.as_str()).unwrap_or_default();
-    let status = if message.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
-    frame(shared, agent, "Applications", "/config/applications").show_as(
-        status,
+    frame(shared, agent, "Applications", "/config/applications").show_with(message,
         &html! {
             h1 { "Applications" }
             p.hint { "Configuration > Integrations > HaloPSA API. The resource server is " code { "/api" } ", the authorisation server " code { "/auth" } "." }
@@ -166,9 +163,8 @@ fn agents_page(shared: &Shared, agent: Agent, message: Option<&str>) -> Response
         let teams: Vec<String> = store.rows("team").map(|t| t.text("name").into_owned()).collect();
         (all, teams)
     };
-    let status = if message.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
-    frame(shared, agent, "Agents", "/config/agents").show_as(
-        status,
+    frame(shared, agent, "Agents", "/config/agents").show_with(
+        message,
         &html! {
             h1 { "Agents" }
             (alert(message))

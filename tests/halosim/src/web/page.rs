@@ -27,6 +27,11 @@ impl Page<'_> {
         self.show_as(StatusCode::OK, content)
     }
 
+    /// A form's page once more, with what was wrong about the form, if anything was.
+    pub fn show_with(&self, wrong: Option<&str>, content: &Markup) -> Response {
+        self.show_as(if wrong.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK }, content)
+    }
+
     pub fn show_as(&self, status: StatusCode, content: &Markup) -> Response {
         let page = html! {
             (DOCTYPE)

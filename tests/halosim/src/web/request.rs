@@ -4,6 +4,7 @@ use super::page::{self, Page};
 use super::session::{self, Who};
 use crate::Shared;
 use crate::admin::WEB_APPLICATION;
+use crate::query;
 use crate::store::Author;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -80,9 +81,6 @@ impl FromRequest<Arc<Shared>> for Form {
             return Err((StatusCode::FORBIDDEN, "This form was sent by another site; open the page here and send it again.\n").into_response());
         }
         let body = Bytes::from_request(request, shared).await.map_err(IntoResponse::into_response)?;
-        let text = String::from_utf8_lossy(&body);
-        // A form is written as a query is.
-        let pairs = reqwest::Url::parse(&format!("https://form/?{text}")).map(|u| u.query_pairs().into_owned().collect());
-        Ok(Self(pairs.unwrap_or_default()))
+        Ok(Self(query::pairs(&String::from_utf8_lossy(&body))))
     }
 }

@@ -7,7 +7,7 @@ use crate::Shared;
 use crate::query::{self, Query};
 use crate::store::rows::Row;
 use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use maud::html;
 use std::sync::Arc;
@@ -52,10 +52,9 @@ fn page(shared: &Shared, query: Option<&str>, message: Option<&str>) -> Response
             }
         }
     };
-    let status = if message.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
     let page = Page { shared, who: None, title: "Sign in", at: "" };
-    page.show_as(
-        status,
+    page.show_with(
+        message,
         &html! {
             h1 { "Sign in" }
             p { "This is a simulator: be whoever you like, without a password." }

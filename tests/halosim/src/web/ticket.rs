@@ -56,10 +56,8 @@ fn page(shared: &Shared, person: Person, id: i64, seen: Option<&str>, message: O
     }
     let field = |name: &str| number(&ticket, name).unwrap_or_default().to_string();
     let title = format!("{id:07} {}", text(&ticket, "summary"));
-    let code = if message.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
     let shown = Page { shared, who: Some(who), title: &title, at: "" };
-    shown.show_as(
-        code,
+    shown.show_with(message,
         &html! {
             h1 { span.id { (format!("{id:07}")) } " " (text(&ticket, "summary")) }
             (alert(message))

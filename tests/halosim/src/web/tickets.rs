@@ -60,9 +60,7 @@ fn api_query(store: &Store, who: Who, view: &str, query: &Query) -> Query {
     if let Some(client) = query.get("client") {
         parts.push(("client_id", store.named("client", client).unwrap_or(-1).to_string()));
     }
-    let mut url = reqwest::Url::parse("https://list/").unwrap_or_else(|_| unreachable!("a constant URL"));
-    url.query_pairs_mut().extend_pairs(parts);
-    Query::parse(url.query())
+    Query::of(parts.into_iter().map(|(name, value)| (name.to_string(), value)))
 }
 
 pub async fn list(State(shared): State<Arc<Shared>>, person: Person, RawQuery(raw): RawQuery) -> Response {
@@ -153,7 +151,6 @@ fn new_page(shared: &Shared, person: Person, form: Option<&Form>, message: Optio
         (names(&store, "tickettype"), priorities(&store), client_list(&store))
     };
     let given = |name: &str| form.map(|f| f.get(name)).unwrap_or_default();
-    let status = if message.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
     let page = Page { shared, who: Some(person.0), title: "New Ticket", at: "/tickets/new" };
     let content = html! {
         h1 { "New Ticket" }
@@ -172,7 +169,7 @@ fn new_page(shared: &Shared, person: Person, form: Option<&Form>, message: Optio
             button.primary { "Create ticket" }
         }
     };
-    page.show_as(status, &content)
+    page.show_with(message, &content)
 }
 
 pub async fn create(State(shared): State<Arc<Shared>>, person: Person, form: Form) -> Response {

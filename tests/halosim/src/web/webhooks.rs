@@ -58,9 +58,8 @@ fn list_page(shared: &Shared, agent: Agent, message: Option<&str>) -> Response {
         let store = shared.store();
         store.webhooks.keys().filter_map(|id| store.read_webhook(id)).collect()
     };
-    let status = if message.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
-    frame(shared, agent, "Webhooks").show_as(
-        status,
+    frame(shared, agent, "Webhooks").show_with(
+        message,
         &html! {
             h1 { "Webhooks" }
             (alert(message))
@@ -177,9 +176,8 @@ pub async fn show(State(shared): State<Arc<Shared>>, agent: Agent, Path(id): Pat
 
 fn details(shared: &Shared, agent: Agent, id: &str, message: Option<&str>) -> Response {
     let Some(hook) = find(shared, id) else { return gone(shared, agent) };
-    let status = if message.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
-    frame(shared, agent, text(&hook, "name")).show_as(
-        status,
+    frame(shared, agent, text(&hook, "name")).show_with(
+        message,
         &html! {
             h1 { (text(&hook, "name")) " " span.tag { (state(&hook)) } }
             (tabs(id, false))
@@ -249,12 +247,8 @@ fn entry(hook: &str, delivery: &Object) -> Markup {
 
 /// Sends a delivery of the log once more.
 pub async fn resend(State(shared): State<Arc<Shared>>, agent: Agent, Path((id, delivery)): Path<(String, String)>, _form: Form) -> Response {
-    let (found, hook) = {
-        let store = shared.store();
-        let found = store.deliveries.iter().find(|d| text(d, "id").eq_ignore_ascii_case(&delivery)).cloned();
-        (found, store.webhooks.get(&id.to_ascii_lowercase()).cloned())
-    };
-    let (Some(found), Some(hook)) = (found, hook) else { return gone(&shared, agent) };
-    shared.queue(deliver::again(hook, &found));
+    let again = deliver::again(&shared.store(), &delivery);
+    let Some((_, delivery)) = again else { return gone(&shared, agent) };
+    shared.queue(delivery);
     to(&format!("/config/webhooks/{id}/deliveries"))
 }
