@@ -45,7 +45,14 @@ pub fn event(event: &str, subject: Subject<'_>, detail: &str) {
 }
 
 fn write(event: &str, subject: Subject<'_>, call: Option<&ToolCall>, detail: &str) {
-    let line = Line { stream: "audit", time: Timestamp::now().to_string(), event, subject, call, detail };
+    let line = Line {
+        stream: "audit",
+        time: Timestamp::now().to_string(),
+        event,
+        subject,
+        call,
+        detail,
+    };
     if let Ok(mut json) = serde_json::to_vec(&line) {
         #[cfg(feature = "failpoints")]
         if kept::keep(subject.namespace, &json) {
@@ -67,15 +74,26 @@ pub mod kept {
 
     /// From now on the lines of this namespace are kept instead of printed.
     pub fn start(namespace: &str) {
-        LINES.lock().unwrap_or_else(PoisonError::into_inner).insert(namespace.into(), Vec::new());
+        LINES
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(namespace.into(), Vec::new());
     }
 
     pub(super) fn keep(namespace: &str, line: &[u8]) -> bool {
         let mut lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.get_mut(namespace).map(|l| l.push(String::from_utf8_lossy(line).into_owned())).is_some()
+        lines
+            .get_mut(namespace)
+            .map(|l| l.push(String::from_utf8_lossy(line).into_owned()))
+            .is_some()
     }
 
     pub fn lines(namespace: &str) -> Vec<String> {
-        LINES.lock().unwrap_or_else(PoisonError::into_inner).get(namespace).cloned().unwrap_or_default()
+        LINES
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(namespace)
+            .cloned()
+            .unwrap_or_default()
     }
 }

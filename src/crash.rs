@@ -23,7 +23,10 @@ mod armed {
     /// (from 1); the receiver hears of it and takes the process down.
     pub fn arm(namespace: &str, name: &str, nth: u32) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
-        ARMED.lock().unwrap_or_else(PoisonError::into_inner).insert((namespace.into(), name.into()), (nth, sender));
+        ARMED
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert((namespace.into(), name.into()), (nth, sender));
         receiver
     }
 

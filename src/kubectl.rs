@@ -5,7 +5,11 @@ use halopsa_operator::cli::{self, Cluster, Error};
 use std::process::ExitCode;
 
 #[derive(Parser)]
-#[command(name = "kubectl halopsa", version, about = "HaloPSA on Kubernetes, for people")]
+#[command(
+    name = "kubectl halopsa",
+    version,
+    about = "HaloPSA on Kubernetes, for people"
+)]
 struct Cli {
     /// Namespace; default: the context's.
     #[arg(short, long, global = true)]
@@ -94,12 +98,25 @@ async fn run(cli: Cli) -> Result<(), Error> {
     }
     let cluster = Cluster::connect(cli.namespace).await?;
     match cli.command {
-        Command::Clients { connection, import } => print!("{}", cli::clients::run(&cluster, &connection, &import).await?),
+        Command::Clients { connection, import } => print!(
+            "{}",
+            cli::clients::run(&cluster, &connection, &import).await?
+        ),
         Command::Classify(_) => {}
-        Command::Policy(PolicyCommand::Explain { client, tool, arguments, ticket }) => {
-            print!("{}", cli::policy::explain(&cluster, &client, &tool, &arguments, ticket).await?);
+        Command::Policy(PolicyCommand::Explain {
+            client,
+            tool,
+            arguments,
+            ticket,
+        }) => {
+            print!(
+                "{}",
+                cli::policy::explain(&cluster, &client, &tool, &arguments, ticket).await?
+            );
         }
-        Command::Activity { name, follow, json } => cli::activity::run(&cluster, name.as_deref(), follow, json).await?,
+        Command::Activity { name, follow, json } => {
+            cli::activity::run(&cluster, name.as_deref(), follow, json).await?
+        }
         Command::Doctor { connection } => {
             let (report, healthy) = cli::doctor::run(&cluster, &connection).await?;
             print!("{report}");

@@ -49,23 +49,55 @@ pub struct Note<'a> {
 }
 
 /// Posts the note unless HaloPSA has it, and applies `then` with the outcome.
-pub async fn post_once(api: &Api<Ticket>, halo: &halopsa::Client, ticket: &Ticket, note: &Note<'_>, then: &[Event]) -> Result<Ticket, Error> {
-    let known = ticket.status.as_ref().and_then(|s| s.intents.iter().find(|i| i.marker == note.marker));
-    let intended = Event::WriteIntended { kind: note.kind, marker: note.marker.into() };
+pub async fn post_once(
+    api: &Api<Ticket>,
+    halo: &halopsa::Client,
+    ticket: &Ticket,
+    note: &Note<'_>,
+    then: &[Event],
+) -> Result<Ticket, Error> {
+    let known = ticket
+        .status
+        .as_ref()
+        .and_then(|s| s.intents.iter().find(|i| i.marker == note.marker));
+    let intended = Event::WriteIntended {
+        kind: note.kind,
+        marker: note.marker.into(),
+    };
     let ticket = match known {
         Some(known) if known.state == IntentState::Posted => {
-            return Ok(if then.is_empty() { ticket.clone() } else { tickets::transition(api, ticket, then, note.by).await? });
+            return Ok(if then.is_empty() {
+                ticket.clone()
+            } else {
+                tickets::transition(api, ticket, then, note.by).await?
+            });
         }
         Some(known) => {
-            let settles_at = known.recorded_at.0 + SignedDuration::try_from(note.settle).unwrap_or_default();
+            let settles_at =
+                known.recorded_at.0 + SignedDuration::try_from(note.settle).unwrap_or_default();
             if let Some(action) = search_until(halo, ticket, note, settles_at).await? {
-                return Ok(tickets::transition(api, ticket, &posted(note, action, then), note.by).await?);
+                return Ok(
+                    tickets::transition(api, ticket, &posted(note, action, then), note.by).await?,
+                );
             }
             // It never arrived. This is a new attempt, with a settle time of its own.
-            tickets::transition(api, ticket, &[Event::WriteRefused { marker: note.marker.into() }, intended], note.by).await?
+            tickets::transition(
+                api,
+                ticket,
+                &[
+                    Event::WriteRefused {
+                        marker: note.marker.into(),
+                    },
+                    intended,
+                ],
+                note.by,
+            )
+            .await?
         }
         None => match tickets::transition(api, ticket, &[intended], note.by).await {
-            Err(tickets::Error::Refused(Refused::AlreadyIntended)) => return Err(Error::Unsettled(note.settle)),
+            Err(tickets::Error::Refused(Refused::AlreadyIntended)) => {
+                return Err(Error::Unsettled(note.settle));
+            }
             other => other?,
         },
     };
@@ -74,11 +106,21 @@ pub async fn post_once(api: &Api<Ticket>, halo: &halopsa::Client, ticket: &Ticke
     let sent = tokio::time::timeout(note.settle / 2, search_and_post(halo, &ticket, note)).await;
     crash::point(&ticket.namespace().unwrap_or_default(), "outbox.posted").await;
     match sent {
-        Ok(Ok(action)) => Ok(tickets::transition(api, &ticket, &posted(note, action, then), note.by).await?),
+        Ok(Ok(action)) => {
+            Ok(tickets::transition(api, &ticket, &posted(note, action, then), note.by).await?)
+        }
         Ok(Err(error)) => {
             if error.is_certain_no() {
                 // Nothing was written, so the next try need not wait.
-                tickets::transition(api, &ticket, &[Event::WriteRefused { marker: note.marker.into() }], note.by).await?;
+                tickets::transition(
+                    api,
+                    &ticket,
+                    &[Event::WriteRefused {
+                        marker: note.marker.into(),
+                    }],
+                    note.by,
+                )
+                .await?;
             }
             Err(error.into())
         }
@@ -87,28 +129,47 @@ pub async fn post_once(api: &Api<Ticket>, halo: &halopsa::Client, ticket: &Ticke
 }
 
 fn posted(note: &Note<'_>, action_id: i64, then: &[Event]) -> Vec<Event> {
-    let mut events = vec![Event::WritePosted { marker: note.marker.into(), action_id: Some(action_id) }];
+    let mut events = vec![Event::WritePosted {
+        marker: note.marker.into(),
+        action_id: Some(action_id),
+    }];
     events.extend_from_slice(then);
     events
 }
 
 /// One look, then the note. The look finds what an earlier Ticket for the same
 /// HaloPSA ticket has posted.
-async fn search_and_post(halo: &halopsa::Client, ticket: &Ticket, note: &Note<'_>) -> Result<i64, halopsa::Error> {
+async fn search_and_post(
+    halo: &halopsa::Client,
+    ticket: &Ticket,
+    note: &Note<'_>,
+) -> Result<i64, halopsa::Error> {
     if let Some(id) = search(halo, ticket, note).await? {
         return Ok(id);
     }
-    halo.post_internal_note(ticket.spec.ticket_id, &note.outcome.outcome, note.outcome.fallback_outcome_id, note.html).await
+    halo.post_internal_note(
+        ticket.spec.ticket_id,
+        &note.outcome.outcome,
+        note.outcome.fallback_outcome_id,
+        note.html,
+    )
+    .await
 }
 
 /// Looks for the note until it is there or the settle time has passed.
-async fn search_until(halo: &halopsa::Client, ticket: &Ticket, note: &Note<'_>, settles_at: Timestamp) -> Result<Option<i64>, Error> {
+async fn search_until(
+    halo: &halopsa::Client,
+    ticket: &Ticket,
+    note: &Note<'_>,
+    settles_at: Timestamp,
+) -> Result<Option<i64>, Error> {
     let gives_up = tokio::time::Instant::now() + note.patience;
     loop {
         if let Some(id) = search(halo, ticket, note).await? {
             return Ok(Some(id));
         }
-        let left = Duration::try_from(settles_at.duration_since(Timestamp::now())).unwrap_or_default();
+        let left =
+            Duration::try_from(settles_at.duration_since(Timestamp::now())).unwrap_or_default();
         if left.is_zero() {
             return Ok(None);
         }
@@ -119,14 +180,21 @@ async fn search_until(halo: &halopsa::Client, ticket: &Ticket, note: &Note<'_>, 
     }
 }
 
-async fn search(halo: &halopsa::Client, ticket: &Ticket, note: &Note<'_>) -> Result<Option<i64>, halopsa::Error> {
+async fn search(
+    halo: &halopsa::Client,
+    ticket: &Ticket,
+    note: &Note<'_>,
+) -> Result<Option<i64>, halopsa::Error> {
     let actions = halo.actions(ticket.spec.ticket_id, SEARCH_DEPTH).await?;
     Ok(find(&actions, note.marker, note.api_agent).map(|a| a.id))
 }
 
 /// Our own action with this marker in its text.
 pub fn find<'a>(actions: &'a [Action], marker: &str, api_agent: Option<i64>) -> Option<&'a Action> {
-    actions.iter().find(|a| a.note.contains(marker) && (api_agent.is_none() || a.who_agentid.is_none() || a.who_agentid == api_agent))
+    actions.iter().find(|a| {
+        a.note.contains(marker)
+            && (api_agent.is_none() || a.who_agentid.is_none() || a.who_agentid == api_agent)
+    })
 }
 
 #[cfg(test)]
@@ -135,9 +203,21 @@ mod tests {
 
     #[test]
     fn only_our_own_marker_counts() {
-        let action = |id, agent, note: &str| Action { id, who_agentid: Some(agent), note: note.into(), ..Action::default() };
-        let actions = [action(3, 4, "he wrote rallied-1-0-plan"), action(2, 31, "textReference: rallied-1-0-plan"), action(1, 31, "other")];
-        assert_eq!(find(&actions, "rallied-1-0-plan", Some(31)).map(|a| a.id), Some(2));
+        let action = |id, agent, note: &str| Action {
+            id,
+            who_agentid: Some(agent),
+            note: note.into(),
+            ..Action::default()
+        };
+        let actions = [
+            action(3, 4, "he wrote rallied-1-0-plan"),
+            action(2, 31, "textReference: rallied-1-0-plan"),
+            action(1, 31, "other"),
+        ];
+        assert_eq!(
+            find(&actions, "rallied-1-0-plan", Some(31)).map(|a| a.id),
+            Some(2)
+        );
         assert!(find(&actions, "rallied-2-0-plan", Some(31)).is_none());
     }
 }

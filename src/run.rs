@@ -1,6 +1,9 @@
 //! How the processes are put together: arguments, watches, listeners.
 
-use crate::api::{HaloPSAConnection, ImportedClient, Ticket, ToolPolicy, ToolServer, VerificationProvider, Workflow};
+use crate::api::{
+    HaloPSAConnection, ImportedClient, Ticket, ToolPolicy, ToolServer, VerificationProvider,
+    Workflow,
+};
 use crate::controller::{self, certificates, context::Options};
 use crate::gateway::{self, Gateway};
 use crate::k8s::index::{ClientIndex, TicketIndex};
@@ -93,13 +96,18 @@ pub struct ReceiverArgs {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    text.parse::<kube::core::Duration>().map(Duration::from).map_err(|e| e.to_string())
+    text.parse::<kube::core::Duration>()
+        .map(Duration::from)
+        .map_err(|e| e.to_string())
 }
 
 type Outcome = Result<(), Box<dyn Error>>;
 
 /// The controller, for as long as it leads.
-pub async fn controller(args: ControllerArgs, stop: impl Future<Output = ()> + Clone + Send + Sync + 'static) -> Outcome {
+pub async fn controller(
+    args: ControllerArgs,
+    stop: impl Future<Output = ()> + Clone + Send + Sync + 'static,
+) -> Outcome {
     let kube = Client::try_default().await?;
     let common = &args.common;
     if let Some(listen) = common.health_listen {
@@ -108,7 +116,12 @@ pub async fn controller(args: ControllerArgs, stop: impl Future<Output = ()> + C
         ready.set(true);
         tokio::spawn(server::serve(listen, server::health(ready), stop.clone()));
     }
-    let gateway_url = args.gateway_url.clone().unwrap_or_else(|| format!("https://{}.{}.svc:9443", common.service, common.own_namespace));
+    let gateway_url = args.gateway_url.clone().unwrap_or_else(|| {
+        format!(
+            "https://{}.{}.svc:9443",
+            common.service, common.own_namespace
+        )
+    });
     let options = Options {
         namespace: common.namespace.clone(),
         own_namespace: common.own_namespace.clone(),
@@ -125,7 +138,8 @@ pub async fn controller(args: ControllerArgs, stop: impl Future<Output = ()> + C
         controller::run(kube, options, stop).await;
         return Ok(());
     }
-    let identity = std::env::var("POD_NAME").unwrap_or_else(|_| format!("{}-{}", names::CONTROLLER, std::process::id()));
+    let identity = std::env::var("POD_NAME")
+        .unwrap_or_else(|_| format!("{}-{}", names::CONTROLLER, std::process::id()));
     let manager = LeaseManagerBuilder::new(kube.clone(), LEASE)
         .with_namespace(&common.own_namespace)
         .with_identity(&identity)
@@ -156,7 +170,10 @@ pub async fn controller(args: ControllerArgs, stop: impl Future<Output = ()> + C
 }
 
 /// Receiver and gateway.
-pub async fn receiver(args: ReceiverArgs, stop: impl Future<Output = ()> + Clone + Send + Sync + 'static) -> Outcome {
+pub async fn receiver(
+    args: ReceiverArgs,
+    stop: impl Future<Output = ()> + Clone + Send + Sync + 'static,
+) -> Outcome {
     let kube = Client::try_default().await?;
     let common = &args.common;
     let scope = common.namespace.as_deref();
@@ -198,37 +215,76 @@ pub async fn receiver(args: ReceiverArgs, stop: impl Future<Output = ()> + Clone
         reviewer: gateway::identity::Reviewer::new(kube.clone()),
         changed,
         settle: common.settle,
-        lease: common.lease.try_into().unwrap_or(k8s_openapi::jiff::SignedDuration::from_secs(45)),
+        lease: common
+            .lease
+            .try_into()
+            .unwrap_or(k8s_openapi::jiff::SignedDuration::from_secs(45)),
         journal: Default::default(),
         troubles: Default::default(),
         ready: ready.clone(),
     });
 
     let stores = (
-        (connections.store.clone(), clients.store.clone(), tickets.store.clone(), policies.store.clone(), secrets.store.clone()),
-        (servers.store.clone(), workflows.store.clone(), providers.store.clone()),
+        (
+            connections.store.clone(),
+            clients.store.clone(),
+            tickets.store.clone(),
+            policies.store.clone(),
+            secrets.store.clone(),
+        ),
+        (
+            servers.store.clone(),
+            workflows.store.clone(),
+            providers.store.clone(),
+        ),
     );
     let readiness = ready.clone();
     tokio::spawn(async move {
         // Nothing is decided before every rule is known.
         let ((a, b, c, d, e), (f, g, h)) = stores;
-        let all =
-            futures::future::join5(a.wait_until_ready(), b.wait_until_ready(), c.wait_until_ready(), d.wait_until_ready(), e.wait_until_ready());
-        let (all, more) = futures::future::join(all, futures::future::join3(f.wait_until_ready(), g.wait_until_ready(), h.wait_until_ready())).await;
-        let rest = all.0.is_ok() && all.1.is_ok() && all.2.is_ok() && all.3.is_ok() && all.4.is_ok();
+        let all = futures::future::join5(
+            a.wait_until_ready(),
+            b.wait_until_ready(),
+            c.wait_until_ready(),
+            d.wait_until_ready(),
+            e.wait_until_ready(),
+        );
+        let (all, more) = futures::future::join(
+            all,
+            futures::future::join3(
+                f.wait_until_ready(),
+                g.wait_until_ready(),
+                h.wait_until_ready(),
+            ),
+        )
+        .await;
+        let rest =
+            all.0.is_ok() && all.1.is_ok() && all.2.is_ok() && all.3.is_ok() && all.4.is_ok();
         if rest && more.0.is_ok() && more.1.is_ok() && more.2.is_ok() {
             readiness.set(true);
             tracing::info!("ready for webhooks and agents");
         }
     });
-    let ours = watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY, names::OPERATOR)).fields("type=kubernetes.io/basic-auth");
+    let ours = watcher::Config::default()
+        .labels(&format!("{}={}", names::MANAGED_BY, names::OPERATOR))
+        .fields("type=kubernetes.io/basic-auth");
     let any = watcher::Config::default;
     // A task each: they run on several threads, and none sits on another's stack.
     let mut watches = tokio::task::JoinSet::new();
     watches.spawn(connections.run(scoped(&kube, scope), any(), |_| (), || ()));
-    watches.spawn(clients.run(scoped(&kube, scope), any(), move |event| by_id.observe(event), || ()));
+    watches.spawn(clients.run(
+        scoped(&kube, scope),
+        any(),
+        move |event| by_id.observe(event),
+        || (),
+    ));
     // Waiting agents are woken when the store has the news, not before: they read it.
-    watches.spawn(tickets.run(scoped(&kube, scope), any(), move |event| index.observe(event), move || bump.send_modify(|n| *n += 1)));
+    watches.spawn(tickets.run(
+        scoped(&kube, scope),
+        any(),
+        move |event| index.observe(event),
+        move || bump.send_modify(|n| *n += 1),
+    ));
     watches.spawn(policies.run(scoped(&kube, scope), any(), |_| (), || ()));
     watches.spawn(secrets.run(scoped(&kube, scope), ours, |_| (), || ()));
     watches.spawn(servers.run(scoped(&kube, scope), any(), |_| (), || ()));
@@ -237,9 +293,17 @@ pub async fn receiver(args: ReceiverArgs, stop: impl Future<Output = ()> + Clone
     let steps = Box::pin(gateway::runner::run(gateway.clone()));
 
     if let Some(listen) = common.health_listen {
-        tokio::spawn(server::serve(listen, server::health(ready.clone()), stop.clone()));
+        tokio::spawn(server::serve(
+            listen,
+            server::health(ready.clone()),
+            stop.clone(),
+        ));
     }
-    let certificate = certificate(kube.clone(), common.own_namespace.clone(), certificates::server_secret(&common.service));
+    let certificate = certificate(
+        kube.clone(),
+        common.own_namespace.clone(),
+        certificates::server_secret(&common.service),
+    );
     let serving = async {
         let (tls, renewal) = certificate.await;
         let public = receiver::router(receiver);
@@ -249,7 +313,12 @@ pub async fn receiver(args: ReceiverArgs, stop: impl Future<Output = ()> + Clone
                 false => server::serve_tls(args.listen, tls.clone(), public, stop.clone()).await,
             }
         };
-        let agents = server::serve_tls(args.gateway_listen, tls.clone(), gateway::router(gateway), stop.clone());
+        let agents = server::serve_tls(
+            args.gateway_listen,
+            tls.clone(),
+            gateway::router(gateway),
+            stop.clone(),
+        );
         tokio::select! {
             served = async { tokio::try_join!(webhooks, agents) } => served.map(|_| ()),
             () = renewal => Err(std::io::Error::other("the watch on the certificate ended")),
@@ -265,7 +334,11 @@ pub async fn receiver(args: ReceiverArgs, stop: impl Future<Output = ()> + Clone
 
 /// The gateway's certificate, once the controller has issued it, and a future
 /// that serves each renewed one.
-async fn certificate(kube: Client, namespace: String, secret: String) -> (RustlsConfig, impl Future<Output = ()>) {
+async fn certificate(
+    kube: Client,
+    namespace: String,
+    secret: String,
+) -> (RustlsConfig, impl Future<Output = ()>) {
     use futures::StreamExt;
     use kube::runtime::WatchStreamExt;
     let api: Api<Secret> = Api::namespaced(kube, &namespace);

@@ -19,26 +19,46 @@ use std::time::Duration;
 const GRACE: Duration = Duration::from_secs(10);
 
 /// A server's TLS set-up from PEM.
-pub fn tls_config(certificate: &[u8], key: &[u8]) -> Result<Arc<rustls::ServerConfig>, Box<dyn std::error::Error + Send + Sync>> {
+pub fn tls_config(
+    certificate: &[u8],
+    key: &[u8],
+) -> Result<Arc<rustls::ServerConfig>, Box<dyn std::error::Error + Send + Sync>> {
     let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>()?;
     let key = PrivateKeyDer::from_pem_slice(key)?;
-    let mut config = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
+    let mut config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 
 /// Serves with TLS until `stop`.
-pub async fn serve_tls(address: SocketAddr, tls: RustlsConfig, app: Router, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+pub async fn serve_tls(
+    address: SocketAddr,
+    tls: RustlsConfig,
+    app: Router,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
     let handle = Handle::new();
     shut_down_on(stop, handle.clone());
-    axum_server::bind_rustls(address, tls).handle(handle).serve(app.into_make_service()).await
+    axum_server::bind_rustls(address, tls)
+        .handle(handle)
+        .serve(app.into_make_service())
+        .await
 }
 
 /// Serves without TLS until `stop`.
-pub async fn serve(address: SocketAddr, app: Router, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+pub async fn serve(
+    address: SocketAddr,
+    app: Router,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
     let handle = Handle::new();
     shut_down_on(stop, handle.clone());
-    axum_server::bind(address).handle(handle).serve(app.into_make_service()).await
+    axum_server::bind(address)
+        .handle(handle)
+        .serve(app.into_make_service())
+        .await
 }
 
 fn shut_down_on(stop: impl Future<Output = ()> + Send + 'static, handle: Handle<SocketAddr>) {
@@ -68,7 +88,22 @@ pub fn health(ready: Ready) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route(
             "/readyz",
-            get(move || async move { if ready.is_ready() { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "starting\n") } }),
+            get(move || async move {
+                if ready.is_ready() {
+                    (StatusCode::OK, "ok\n")
+                } else {
+                    (StatusCode::SERVICE_UNAVAILABLE, "starting\n")
+                }
+            }),
         )
-        .route("/metrics", get(|| async { ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], METRICS.text()).into_response() }))
+        .route(
+            "/metrics",
+            get(|| async {
+                (
+                    [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)],
+                    METRICS.text(),
+                )
+                    .into_response()
+            }),
+        )
 }

@@ -12,7 +12,10 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
-const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
+const ENDPOINTS: [&str; 2] = [
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+];
 /// The spans that are exported: a tool call each.
 const SPANS: &str = "audit";
 
@@ -30,28 +33,52 @@ impl Drop for Guard {
 
 /// Sets logging up. Call it once, before a runtime is started: the exporter has a thread of its own.
 pub fn init(json: bool) -> Result<Guard, ExporterBuildError> {
-    let filter = || EnvFilter::try_from_default_env().unwrap_or_else(|_| "info,kube_lease_manager=warn,opentelemetry=warn".into());
-    let lines = match json {
-        true => fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed(),
-        false => fmt::layer().with_ansi(false).with_writer(std::io::stderr).boxed(),
+    let filter = || {
+        EnvFilter::try_from_default_env()
+            .unwrap_or_else(|_| "info,kube_lease_manager=warn,opentelemetry=warn".into())
     };
-    let wanted = ENDPOINTS.iter().any(|name| std::env::var(name).is_ok_and(|v| !v.is_empty()));
-    let provider = if wanted { Some(provider(SpanExporter::builder().with_http().build()?)) } else { None };
+    let lines = match json {
+        true => fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_writer(std::io::stderr)
+            .boxed(),
+        false => fmt::layer()
+            .with_ansi(false)
+            .with_writer(std::io::stderr)
+            .boxed(),
+    };
+    let wanted = ENDPOINTS
+        .iter()
+        .any(|name| std::env::var(name).is_ok_and(|v| !v.is_empty()));
+    let provider = if wanted {
+        Some(provider(SpanExporter::builder().with_http().build()?))
+    } else {
+        None
+    };
     let spans = provider.as_ref().map(layer);
-    tracing_subscriber::registry().with(lines.with_filter(filter())).with(spans).init();
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter()))
+        .with(spans)
+        .init();
     Ok(Guard(provider))
 }
 
 fn provider(exporter: SpanExporter) -> SdkTracerProvider {
     let name = std::env::var("OTEL_SERVICE_NAME").unwrap_or_else(|_| "halopsa-operator".into());
-    SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(Resource::builder().with_service_name(name).build()).build()
+    SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_resource(Resource::builder().with_service_name(name).build())
+        .build()
 }
 
 fn layer<S>(provider: &SdkTracerProvider) -> impl Layer<S> + use<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    tracing_opentelemetry::layer().with_tracer(provider.tracer("halopsa-operator")).with_filter(filter_fn(|m| m.is_span() && m.target() == SPANS))
+    tracing_opentelemetry::layer()
+        .with_tracer(provider.tracer("halopsa-operator"))
+        .with_filter(filter_fn(|m| m.is_span() && m.target() == SPANS))
 }
 
 #[cfg(test)]
@@ -74,24 +101,44 @@ mod tests {
                 all.extend_from_slice(&part[..read]);
                 let text = String::from_utf8_lossy(&all);
                 let head = text.find("\r\n\r\n");
-                let length = text.to_lowercase().split("content-length: ").nth(1).and_then(|l| l.lines().next()?.trim().parse::<usize>().ok());
-                if read == 0 || head.zip(length).is_some_and(|(h, l)| all.len() >= h + 4 + l) {
+                let length = text
+                    .to_lowercase()
+                    .split("content-length: ")
+                    .nth(1)
+                    .and_then(|l| l.lines().next()?.trim().parse::<usize>().ok());
+                if read == 0
+                    || head
+                        .zip(length)
+                        .is_some_and(|(h, l)| all.len() >= h + 4 + l)
+                {
                     break;
                 }
             }
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                .unwrap();
             String::from_utf8_lossy(&all).into_owned()
         });
-        let exporter = SpanExporter::builder().with_http().with_endpoint(endpoint).build().unwrap();
+        let exporter = SpanExporter::builder()
+            .with_http()
+            .with_endpoint(endpoint)
+            .build()
+            .unwrap();
         let provider = provider(exporter);
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer(&provider)), || {
-            let span = tracing::info_span!(target: "audit", "tool_call", otel.name = "tool halopsa_log_time", rule = tracing::field::Empty);
-            span.record("rule", "built-in");
-            span.in_scope(|| tracing::info_span!("not exported").in_scope(|| ()));
-        });
+        tracing::subscriber::with_default(
+            tracing_subscriber::registry().with(layer(&provider)),
+            || {
+                let span = tracing::info_span!(target: "audit", "tool_call", otel.name = "tool halopsa_log_time", rule = tracing::field::Empty);
+                span.record("rule", "built-in");
+                span.in_scope(|| tracing::info_span!("not exported").in_scope(|| ()));
+            },
+        );
         provider.shutdown().unwrap();
         let received = received.join().unwrap();
-        assert!(received.contains("tool halopsa_log_time") && received.contains("built-in"), "{received}");
+        assert!(
+            received.contains("tool halopsa_log_time") && received.contains("built-in"),
+            "{received}"
+        );
         assert!(!received.contains("not exported"));
     }
 }

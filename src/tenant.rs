@@ -17,11 +17,17 @@ const MAX_SECRET: usize = 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("Secret {0} is missing; create it with the Client ID and Client Secret of the HaloPSA application")]
+    #[error(
+        "Secret {0} is missing; create it with the Client ID and Client Secret of the HaloPSA application"
+    )]
     SecretMissing(String),
-    #[error("Secret {secret} has no usable key {key}; put the application's value there, or name the key in spec.credentialsSecretRef")]
+    #[error(
+        "Secret {secret} has no usable key {key}; put the application's value there, or name the key in spec.credentialsSecretRef"
+    )]
     KeyMissing { secret: String, key: String },
-    #[error("ConfigMap {name} with key {key} is missing; create it with HaloPSA's CA certificate, or drop spec.caConfigMapRef")]
+    #[error(
+        "ConfigMap {name} with key {key} is missing; create it with HaloPSA's CA certificate, or drop spec.caConfigMapRef"
+    )]
     CaMissing { name: String, key: String },
     #[error(transparent)]
     Halo(#[from] halopsa::Error),
@@ -60,7 +66,12 @@ struct Entry {
 
 impl Tenants {
     pub fn new(kube: Client, share: f64, timeout: Duration) -> Self {
-        Self { kube, share, timeout, cache: Mutex::default() }
+        Self {
+            kube,
+            share,
+            timeout,
+            cache: Mutex::default(),
+        }
     }
 
     /// The connection's client, checked against its Secret not long ago.
@@ -73,7 +84,10 @@ impl Tenants {
     }
 
     /// The connection's client, checked against its Secret now.
-    pub async fn fresh_client(&self, connection: &HaloPSAConnection) -> Result<halopsa::Client, Error> {
+    pub async fn fresh_client(
+        &self,
+        connection: &HaloPSAConnection,
+    ) -> Result<halopsa::Client, Error> {
         let config = self.config(connection).await?;
         let fingerprint = fingerprint(&config);
         let mut cache = self.cache();
@@ -87,13 +101,21 @@ impl Tenants {
             Some(before) => before.client.renewed(config)?,
             None => halopsa::Client::new(config)?,
         };
-        cache.insert(key(connection), Entry { fingerprint, client: client.clone(), checked: Instant::now() });
+        cache.insert(
+            key(connection),
+            Entry {
+                fingerprint,
+                client: client.clone(),
+                checked: Instant::now(),
+            },
+        );
         Ok(client)
     }
 
     /// Forgets a connection that is gone.
     pub fn forget(&self, namespace: &str, name: &str) {
-        self.cache().remove(&(namespace.to_string(), name.to_string()));
+        self.cache()
+            .remove(&(namespace.to_string(), name.to_string()));
     }
 
     fn cache(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), Entry>> {
@@ -106,7 +128,10 @@ impl Tenants {
         let spec = &connection.spec;
         let reference = &spec.credentials_secret_ref;
         let secrets: Api<Secret> = Api::namespaced(self.kube.clone(), &namespace);
-        let secret = secrets.get_opt(&reference.name).await?.ok_or_else(|| Error::SecretMissing(reference.name.clone()))?;
+        let secret = secrets
+            .get_opt(&reference.name)
+            .await?
+            .ok_or_else(|| Error::SecretMissing(reference.name.clone()))?;
         let value = |key: &str| {
             secret
                 .data
@@ -116,16 +141,25 @@ impl Tenants {
                 // A trailing newline is the commonest mistake in a Secret.
                 .map(|text| text.trim().to_string())
                 .filter(|text| !text.is_empty() && text.len() <= MAX_SECRET)
-                .ok_or_else(|| Error::KeyMissing { secret: reference.name.clone(), key: key.to_string() })
+                .ok_or_else(|| Error::KeyMissing {
+                    secret: reference.name.clone(),
+                    key: key.to_string(),
+                })
         };
-        let (client_id, client_secret) = (value(&reference.client_id_key)?, value(&reference.client_secret_key)?);
+        let (client_id, client_secret) = (
+            value(&reference.client_id_key)?,
+            value(&reference.client_secret_key)?,
+        );
         let ca = match &spec.ca_config_map_ref {
             None => None,
             Some(reference) => {
                 let maps: Api<ConfigMap> = Api::namespaced(self.kube.clone(), &namespace);
                 let map = maps.get_opt(&reference.name).await?;
                 let pem = map.and_then(|m| m.data?.remove(&reference.key));
-                Some(pem.ok_or_else(|| Error::CaMissing { name: reference.name.clone(), key: reference.key.clone() })?)
+                Some(pem.ok_or_else(|| Error::CaMissing {
+                    name: reference.name.clone(),
+                    key: reference.key.clone(),
+                })?)
             }
         };
         Ok(Config {
@@ -146,7 +180,10 @@ impl Tenants {
 }
 
 fn key(connection: &HaloPSAConnection) -> (String, String) {
-    (connection.namespace().unwrap_or_default(), connection.name_any())
+    (
+        connection.namespace().unwrap_or_default(),
+        connection.name_any(),
+    )
 }
 
 /// Tells whether anything a client is made of has changed, without keeping the secret.

@@ -4,7 +4,9 @@
 use super::Conclusion;
 use super::gateway::{Error, Gateway, Tools};
 use super::runbooks::{self, Runbook};
-use crate::gateway::wire::{Confidence, Context, Mode, Plan, StepState, WakeReason, Work, WorkflowStep};
+use crate::gateway::wire::{
+    Confidence, Context, Mode, Plan, StepState, WakeReason, Work, WorkflowStep,
+};
 use crate::ticket::{text::one_line, workflow};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
@@ -33,18 +35,30 @@ const PATIENCE: u32 = 5;
 /// One turn: the first diagnoses and acts, a later one answers.
 pub async fn think(work: &Work, gateway: &Gateway) -> Conclusion {
     if work.round > 0 {
-        return Conclusion { plan: None, message: Some(answer(work)) };
+        return Conclusion {
+            plan: None,
+            message: Some(answer(work)),
+        };
     }
     let plan = diagnose(work, gateway).await;
     if work.mode != Mode::Execute {
-        return Conclusion { plan: Some(plan), message: None };
+        return Conclusion {
+            plan: Some(plan),
+            message: None,
+        };
     }
     let calls = intended(work);
-    let plan = Plan { steps: announced(&plan.steps, work, &calls), ..plan };
+    let plan = Plan {
+        steps: announced(&plan.steps, work, &calls),
+        ..plan
+    };
     // Technicians read the plan before anything changes. If it cannot be handed in, nothing does.
     if let Err(error) = super::hand_in(gateway, work, &plan).await {
         tracing::warn!(ticket = %work.ticket, %error, "the plan could not be handed in; nothing is done");
-        return Conclusion { plan: Some(plan), message: None };
+        return Conclusion {
+            plan: Some(plan),
+            message: None,
+        };
     }
     let mut failed = Vec::new();
     match gateway.tools().await {
@@ -58,8 +72,16 @@ pub async fn think(work: &Work, gateway: &Gateway) -> Conclusion {
         }
         Err(error) => failed.push(error.to_string()),
     }
-    let message = (!failed.is_empty()).then(|| format!("The plan was not carried out to its end. {}", failed.join("; ")));
-    Conclusion { plan: Some(plan), message }
+    let message = (!failed.is_empty()).then(|| {
+        format!(
+            "The plan was not carried out to its end. {}",
+            failed.join("; ")
+        )
+    });
+    Conclusion {
+        plan: Some(plan),
+        message,
+    }
 }
 
 /// Makes a call, again while it is not known what became of it.
@@ -72,7 +94,10 @@ async fn persist(tools: &Tools, call: &WorkflowStep) -> Result<Value, Error> {
     }
     let mut tries = 0;
     loop {
-        match tools.call(&call.tool, Value::Object(arguments.clone())).await {
+        match tools
+            .call(&call.tool, Value::Object(arguments.clone()))
+            .await
+        {
             Err(Error::Tool(text)) if text.contains("not known yet") && tries < PATIENCE => {
                 tries += 1;
                 tokio::time::sleep(Duration::from_secs(5)).await;
@@ -87,8 +112,16 @@ async fn persist(tools: &Tools, call: &WorkflowStep) -> Result<Value, Error> {
 pub fn intended(work: &Work) -> Vec<WorkflowStep> {
     let context = &work.context;
     let id = context.ticket_id.to_string();
-    let values = [("ticketId", id.as_str()), ("requester", &context.requester.name), ("subject", &context.subject), ("client", &context.client)];
-    let fill = |step: &WorkflowStep| WorkflowStep { arguments: workflow::fill(&step.arguments, &values), ..step.clone() };
+    let values = [
+        ("ticketId", id.as_str()),
+        ("requester", &context.requester.name),
+        ("subject", &context.subject),
+        ("client", &context.client),
+    ];
+    let fill = |step: &WorkflowStep| WorkflowStep {
+        arguments: workflow::fill(&step.arguments, &values),
+        ..step.clone()
+    };
     if let Some(workflow) = context.workflows.iter().find(|w| !w.steps.is_empty()) {
         return workflow.steps.iter().map(fill).collect();
     }
@@ -98,35 +131,77 @@ pub fn intended(work: &Work) -> Vec<WorkflowStep> {
     };
     let mut calls = Vec::new();
     if !questions.is_empty() {
-        let name = if context.requester.name.is_empty() { "there" } else { &context.requester.name };
+        let name = if context.requester.name.is_empty() {
+            "there"
+        } else {
+            &context.requester.name
+        };
         let list: Vec<String> = questions.iter().map(|q| format!("- {q}")).collect();
         let text = format!(
             "Hello {name},\n\nwe are looking into \"{}\". So that we can help you faster, please tell us:\n\n{}\n\nThank you",
             context.subject,
             list.join("\n")
         );
-        calls.push(call("halopsa_reply_to_requester", json!({"text": text}), "to have the answers when a technician starts"));
+        calls.push(call(
+            "halopsa_reply_to_requester",
+            json!({"text": text}),
+            "to have the answers when a technician starts",
+        ));
     }
-    calls.push(call("halopsa_update_ticket", json!({"status": "In Progress"}), "it is being worked on"));
+    calls.push(call(
+        "halopsa_update_ticket",
+        json!({"status": "In Progress"}),
+        "it is being worked on",
+    ));
     calls
 }
 
 fn call(tool: &str, arguments: Value, why: &str) -> WorkflowStep {
-    let arguments = if let Value::Object(map) = arguments { map } else { Map::new() };
-    WorkflowStep { tool: tool.into(), arguments, why: Some(why.into()) }
+    let arguments = if let Value::Object(map) = arguments {
+        map
+    } else {
+        Map::new()
+    };
+    WorkflowStep {
+        tool: tool.into(),
+        arguments,
+        why: Some(why.into()),
+    }
 }
 
 /// The plan's steps: what is about to be called, then what is left to people.
 fn announced(advice: &[String], work: &Work, calls: &[WorkflowStep]) -> Vec<String> {
     let mut steps: Vec<String> = Vec::new();
     for workflow in &work.context.workflows {
-        steps.extend(workflow.instructions.lines().map(str::trim).filter(|l| !l.is_empty()).map(|l| format!("By workflow {}: {l}", workflow.name)));
+        steps.extend(
+            workflow
+                .instructions
+                .lines()
+                .map(str::trim)
+                .filter(|l| !l.is_empty())
+                .map(|l| format!("By workflow {}: {l}", workflow.name)),
+        );
     }
     steps.extend(calls.iter().map(|c| {
         let title = crate::writes::find(&c.tool).map_or(c.tool.as_str(), |t| t.title);
-        let why = c.why.as_deref().map(|w| format!(", {w}")).unwrap_or_default();
-        let values: Vec<String> =
-            c.arguments.iter().map(|(k, v)| format!("{k}: {}", one_line(&v.as_str().map_or_else(|| v.to_string(), str::to_string), 160))).collect();
+        let why = c
+            .why
+            .as_deref()
+            .map(|w| format!(", {w}"))
+            .unwrap_or_default();
+        let values: Vec<String> = c
+            .arguments
+            .iter()
+            .map(|(k, v)| {
+                format!(
+                    "{k}: {}",
+                    one_line(
+                        &v.as_str().map_or_else(|| v.to_string(), str::to_string),
+                        160
+                    )
+                )
+            })
+            .collect();
         format!("The agent: {title} ({}){why}", values.join("; "))
     }));
     steps.extend(advice.iter().map(|a| format!("For the technician: {a}")));
@@ -158,7 +233,10 @@ pub async fn diagnose(work: &Work, gateway: &Gateway) -> Plan {
     let context = &work.context;
     let evidence = match gateway.tools().await {
         Ok(tools) => gather(context, &tools).await,
-        Err(error) => Evidence { failed: vec![format!("HaloPSA's records ({error})")], ..Evidence::default() },
+        Err(error) => Evidence {
+            failed: vec![format!("HaloPSA's records ({error})")],
+            ..Evidence::default()
+        },
     };
     with_workflows(work, conclude(context, &evidence))
 }
@@ -168,38 +246,89 @@ fn with_workflows(work: &Work, plan: Plan) -> Plan {
     if work.mode == Mode::Execute || work.context.workflows.is_empty() {
         return plan;
     }
-    Plan { steps: announced(&plan.steps, work, &[]).into_iter().map(|s| s.trim_start_matches("For the technician: ").to_string()).collect(), ..plan }
+    Plan {
+        steps: announced(&plan.steps, work, &[])
+            .into_iter()
+            .map(|s| s.trim_start_matches("For the technician: ").to_string())
+            .collect(),
+        ..plan
+    }
 }
 
 /// The end of a turn that could not be finished.
 pub fn gave_up(work: &Work, why: &str) -> Conclusion {
-    let plan = conclude(&work.context, &Evidence { failed: vec![format!("HaloPSA's records ({why})")], ..Evidence::default() });
-    let message = (work.round > 0 || work.mode == Mode::Execute).then(|| format!("The agent could not finish its turn: {why}."));
-    Conclusion { plan: Some(plan), message }
+    let plan = conclude(
+        &work.context,
+        &Evidence {
+            failed: vec![format!("HaloPSA's records ({why})")],
+            ..Evidence::default()
+        },
+    );
+    let message = (work.round > 0 || work.mode == Mode::Execute)
+        .then(|| format!("The agent could not finish its turn: {why}."));
+    Conclusion {
+        plan: Some(plan),
+        message,
+    }
 }
 
 async fn gather(context: &Context, tools: &Tools) -> Evidence {
     let mut evidence = Evidence::default();
     let book = runbooks::find(&context.subject, &context.details).map(|(book, _)| book);
     if let Some(user_id) = context.requester.user_id {
-        let user = tools.call("halopsa_get_user", json!({"userId": user_id})).await;
-        evidence.user = note(&mut evidence, "the requester's record", user).and_then(|v| v.get("user").cloned());
+        let user = tools
+            .call("halopsa_get_user", json!({"userId": user_id}))
+            .await;
+        evidence.user = note(&mut evidence, "the requester's record", user)
+            .and_then(|v| v.get("user").cloned());
     }
     if !context.requester.name.is_empty() {
-        let assets = tools.call("halopsa_list_assets", json!({"query": context.requester.name, "limit": 5})).await;
-        evidence.assets = rows(note(&mut evidence, "the requester's assets", assets), "assets");
+        let assets = tools
+            .call(
+                "halopsa_list_assets",
+                json!({"query": context.requester.name, "limit": 5}),
+            )
+            .await;
+        evidence.assets = rows(
+            note(&mut evidence, "the requester's assets", assets),
+            "assets",
+        );
     }
     for query in queries(context, book).into_iter().take(MAX_SEARCHES) {
-        let found = tools.call("halopsa_search_tickets", json!({"query": query, "limit": 20})).await;
-        let found = rows(note(&mut evidence, &format!("this client's tickets with \"{query}\""), found), "tickets");
+        let found = tools
+            .call(
+                "halopsa_search_tickets",
+                json!({"query": query, "limit": 20}),
+            )
+            .await;
+        let found = rows(
+            note(
+                &mut evidence,
+                &format!("this client's tickets with \"{query}\""),
+                found,
+            ),
+            "tickets",
+        );
         evidence.similar = similar(context, found);
         if !evidence.similar.is_empty() {
             break;
         }
     }
     if let Some(book) = book {
-        let found = tools.call("halopsa_search_knowledge_base", json!({"query": book.topic, "limit": 3})).await;
-        evidence.articles = rows(note(&mut evidence, &format!("the knowledge base for \"{}\"", book.topic), found), "articles");
+        let found = tools
+            .call(
+                "halopsa_search_knowledge_base",
+                json!({"query": book.topic, "limit": 3}),
+            )
+            .await;
+        evidence.articles = rows(
+            note(
+                &mut evidence,
+                &format!("the knowledge base for \"{}\"", book.topic),
+                found,
+            ),
+            "articles",
+        );
     }
     evidence
 }
@@ -218,7 +347,9 @@ fn note(evidence: &mut Evidence, what: &str, result: Result<Value, Error>) -> Op
 }
 
 fn rows(value: Option<Value>, key: &str) -> Vec<Value> {
-    value.and_then(|v| v.get(key)?.as_array().cloned()).unwrap_or_default()
+    value
+        .and_then(|v| v.get(key)?.as_array().cloned())
+        .unwrap_or_default()
 }
 
 /// What to search past tickets for: the kind of trouble, else the subject's longest word.
@@ -234,29 +365,48 @@ fn queries(context: &Context, book: Option<&Runbook>) -> Vec<String> {
 /// Solved tickets that have words of the subject in common, most alike first.
 fn similar(context: &Context, found: Vec<Value>) -> Vec<Value> {
     let wanted = runbooks::keywords(&context.subject);
-    let text = |v: &Value, key: &str| v.get(key).and_then(Value::as_str).unwrap_or_default().to_string();
+    let text = |v: &Value, key: &str| {
+        v.get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_string()
+    };
     let mut scored: Vec<(usize, Value)> = found
         .into_iter()
         .filter(|t| t.get("id").and_then(Value::as_i64) != Some(context.ticket_id))
         .filter(|t| !text(t, "closureNote").is_empty())
         .map(|t| {
-            let have = runbooks::keywords(&format!("{} {}", text(&t, "summary"), text(&t, "details")));
+            let have =
+                runbooks::keywords(&format!("{} {}", text(&t, "summary"), text(&t, "details")));
             let same = wanted.iter().filter(|w| have.contains(w)).count();
             (same, t)
         })
         .filter(|(same, _)| *same > 0)
         .collect();
     scored.sort_by_key(|(same, _)| std::cmp::Reverse(*same));
-    scored.into_iter().take(MAX_SIMILAR).map(|(_, t)| t).collect()
+    scored
+        .into_iter()
+        .take(MAX_SIMILAR)
+        .map(|(_, t)| t)
+        .collect()
 }
 
 /// The plan for a ticket, from what it says and what was found: pure.
 pub fn conclude(context: &Context, evidence: &Evidence) -> Plan {
     let book = runbooks::find(&context.subject, &context.details);
-    let text = |v: &Value, key: &str| v.get(key).and_then(Value::as_str).unwrap_or_default().to_string();
+    let text = |v: &Value, key: &str| {
+        v.get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_string()
+    };
     let mut findings = Vec::new();
     if let Some(user) = &evidence.user {
-        let mut about = vec![text(user, "name"), text(user, "department"), text(user, "site")];
+        let mut about = vec![
+            text(user, "name"),
+            text(user, "department"),
+            text(user, "site"),
+        ];
         about.retain(|s| !s.is_empty());
         let mut line = format!("Requester: {}", about.join(", "));
         if user.get("inactive").and_then(Value::as_bool) == Some(true) {
@@ -271,7 +421,12 @@ pub fn conclude(context: &Context, evidence: &Evidence) -> Plan {
         findings.push(format!("The requester's identity: {verification}"));
     }
     for asset in evidence.assets.iter().take(3) {
-        findings.push(format!("Asset of the requester: {} ({}, {})", text(asset, "name"), text(asset, "model"), text(asset, "type")));
+        findings.push(format!(
+            "Asset of the requester: {} ({}, {})",
+            text(asset, "name"),
+            text(asset, "model"),
+            text(asset, "type")
+        ));
     }
     for ticket in &evidence.similar {
         findings.push(format!(
@@ -282,13 +437,22 @@ pub fn conclude(context: &Context, evidence: &Evidence) -> Plan {
         ));
     }
     for article in evidence.articles.iter().take(2) {
-        findings.push(format!("Knowledge base: \"{}\": {}", text(article, "name"), text(article, "resolution")));
+        findings.push(format!(
+            "Knowledge base: \"{}\": {}",
+            text(article, "name"),
+            text(article, "resolution")
+        ));
     }
     let replies = context.notes.iter().filter(|n| !n.text.is_empty()).count();
     if replies > 1 {
         findings.push(format!("{replies} notes are on the ticket already"));
     }
-    findings.extend(evidence.failed.iter().map(|what| format!("Could not be looked at: {what}")));
+    findings.extend(
+        evidence
+            .failed
+            .iter()
+            .map(|what| format!("Could not be looked at: {what}")),
+    );
 
     let mut steps = Vec::new();
     if let Some(best) = evidence.similar.first() {
@@ -301,13 +465,19 @@ pub fn conclude(context: &Context, evidence: &Evidence) -> Plan {
     let (cause, questions) = match book {
         Some((book, _)) => {
             steps.extend(book.steps.iter().map(|s| s.to_string()));
-            (book.cause.to_string(), book.questions.iter().map(|q| q.to_string()).collect())
+            (
+                book.cause.to_string(),
+                book.questions.iter().map(|q| q.to_string()).collect(),
+            )
         }
         None => {
             steps.push("Read the ticket and call the requester: it is of no kind the built-in runbooks know".into());
             (
                 "Not clear from the ticket".to_string(),
-                vec!["What exactly does not work, since when, and for whom?".to_string(), "What does the screen say (a photo helps)?".to_string()],
+                vec![
+                    "What exactly does not work, since when, and for whom?".to_string(),
+                    "What does the screen say (a photo helps)?".to_string(),
+                ],
             )
         }
     };
@@ -317,12 +487,22 @@ pub fn conclude(context: &Context, evidence: &Evidence) -> Plan {
         (Some(_), false) => Confidence::Medium,
         _ => Confidence::Low,
     };
-    let who = if context.requester.name.is_empty() { "The requester" } else { &context.requester.name };
-    let kind = book.map_or("of no known kind".to_string(), |(b, _)| format!("about {}", b.name));
+    let who = if context.requester.name.is_empty() {
+        "The requester"
+    } else {
+        &context.requester.name
+    };
+    let kind = book.map_or("of no known kind".to_string(), |(b, _)| {
+        format!("about {}", b.name)
+    });
     let mut looked_at = vec!["the ticket and its notes".to_string()];
     looked_at.extend(evidence.looked_at.iter().cloned());
     Plan {
-        asked: format!("{who} reports: \"{}\". A request {kind}{}.", context.subject, priority(&context.priority)),
+        asked: format!(
+            "{who} reports: \"{}\". A request {kind}{}.",
+            context.subject,
+            priority(&context.priority)
+        ),
         findings,
         likely_cause: cause,
         steps,
@@ -333,7 +513,11 @@ pub fn conclude(context: &Context, evidence: &Evidence) -> Plan {
 }
 
 fn priority(name: &str) -> String {
-    if name.is_empty() { String::new() } else { format!(", priority {name}") }
+    if name.is_empty() {
+        String::new()
+    } else {
+        format!(", priority {name}")
+    }
 }
 
 #[cfg(test)]
@@ -346,7 +530,11 @@ mod tests {
             ticket_id: 4242,
             subject: subject.into(),
             details: details.into(),
-            requester: Requester { user_id: Some(77), name: "Kim Lee".into(), email: String::new() },
+            requester: Requester {
+                user_id: Some(77),
+                name: "Kim Lee".into(),
+                email: String::new(),
+            },
             priority: "Medium".into(),
             ..Context::default()
         }
@@ -361,24 +549,44 @@ mod tests {
         ];
         let context = context("Printer offline at reception", "nobody can print");
         let evidence = Evidence {
-            user: Some(json!({"name": "Kim Lee", "department": "Front Office", "site": "Main", "important": true})),
+            user: Some(
+                json!({"name": "Kim Lee", "department": "Front Office", "site": "Main", "important": true}),
+            ),
             similar: similar(&context, found),
             looked_at: vec!["the knowledge base".into()],
             ..Evidence::default()
         };
         assert_eq!(evidence.similar.len(), 1);
         let plan = conclude(&context, &evidence);
-        assert!(plan.steps[0].contains("4000") && plan.steps[0].contains("spooler"), "{:?}", plan.steps);
+        assert!(
+            plan.steps[0].contains("4000") && plan.steps[0].contains("spooler"),
+            "{:?}",
+            plan.steps
+        );
         assert_eq!(plan.confidence, Confidence::High);
         assert!(plan.findings[0].contains("important contact"));
-        assert_eq!(plan, conclude(&context, &evidence), "the same ticket gives the same plan");
+        assert_eq!(
+            plan,
+            conclude(&context, &evidence),
+            "the same ticket gives the same plan"
+        );
     }
 
     #[test]
     fn an_unknown_kind_is_said_so() {
-        let plan = conclude(&context("Question", "hello"), &Evidence { failed: vec!["x (y)".into()], ..Evidence::default() });
+        let plan = conclude(
+            &context("Question", "hello"),
+            &Evidence {
+                failed: vec!["x (y)".into()],
+                ..Evidence::default()
+            },
+        );
         assert_eq!(plan.confidence, Confidence::Low);
         assert!(!plan.is_empty());
-        assert!(plan.findings.iter().any(|f| f.contains("Could not be looked at: x")));
+        assert!(
+            plan.findings
+                .iter()
+                .any(|f| f.contains("Could not be looked at: x"))
+        );
     }
 }

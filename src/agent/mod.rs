@@ -40,7 +40,9 @@ async fn hand_in(gateway: &Gateway, work: &Work, plan: &Plan) -> Result<(), Erro
     let mut failures = 0;
     loop {
         match gateway.plan(work, plan).await {
-            Err(Error::Unavailable(why)) | Err(Error::Unreachable(why)) if failures < HAND_IN_TRIES => {
+            Err(Error::Unavailable(why)) | Err(Error::Unreachable(why))
+                if failures < HAND_IN_TRIES =>
+            {
                 failures += 1;
                 tracing::info!(ticket = %work.ticket, %why, "the plan could not be handed in yet, it is tried again");
                 tokio::time::sleep(backoff(failures)).await;
@@ -85,7 +87,9 @@ pub async fn run(gateway: Gateway, mut stop: watch::Receiver<bool>) {
 }
 
 fn backoff(failures: u32) -> Duration {
-    Duration::from_millis(250 << failures.min(6)).min(MAX_WAIT).mul_f64(rand::random_range(0.75..1.25))
+    Duration::from_millis(250 << failures.min(6))
+        .min(MAX_WAIT)
+        .mul_f64(rand::random_range(0.75..1.25))
 }
 
 /// One ticket from claim to report.
@@ -93,7 +97,11 @@ async fn work_on(gateway: &Gateway, work: &Work, stop: &mut watch::Receiver<bool
     tracing::info!(ticket = %work.ticket, mode = %work.mode, "working");
     let lost = heartbeats(gateway, work);
     tokio::pin!(lost);
-    let limit = if work.model.is_some() { MODEL_THINKING } else { THINKING };
+    let limit = if work.model.is_some() {
+        MODEL_THINKING
+    } else {
+        THINKING
+    };
     let conclusion = tokio::select! {
         conclusion = tokio::time::timeout(limit, think(work, gateway)) => conclusion.unwrap_or_else(|_| brain::gave_up(work, "thinking took too long")),
         () = &mut lost => return,
@@ -114,11 +122,23 @@ async fn work_on(gateway: &Gateway, work: &Work, stop: &mut watch::Receiver<bool
 }
 
 /// Offers the plan until the gateway has it, the lease is lost, or time is up.
-async fn report(gateway: &Gateway, work: &Work, conclusion: &Conclusion, stop: watch::Receiver<bool>) {
+async fn report(
+    gateway: &Gateway,
+    work: &Work,
+    conclusion: &Conclusion,
+    stop: watch::Receiver<bool>,
+) {
     let until = Instant::now() + REPORTING;
     let mut failures = 0u32;
     loop {
-        match gateway.complete(work, conclusion.plan.as_ref(), conclusion.message.as_deref()).await {
+        match gateway
+            .complete(
+                work,
+                conclusion.plan.as_ref(),
+                conclusion.message.as_deref(),
+            )
+            .await
+        {
             Ok(()) => {
                 tracing::info!(ticket = %work.ticket, "done");
                 return;
@@ -131,7 +151,12 @@ async fn report(gateway: &Gateway, work: &Work, conclusion: &Conclusion, stop: w
                 failures += 1;
                 tracing::warn!(ticket = %work.ticket, %error, "the plan could not be handed over, it is tried again");
                 let wait = backoff(failures);
-                tokio::time::sleep(if *stop.borrow() { wait.min(Duration::from_secs(2)) } else { wait }).await;
+                tokio::time::sleep(if *stop.borrow() {
+                    wait.min(Duration::from_secs(2))
+                } else {
+                    wait
+                })
+                .await;
             }
             Err(error) => {
                 tracing::error!(ticket = %work.ticket, %error, "the plan could not be handed over; the ticket goes to the next agent");
@@ -151,7 +176,9 @@ async fn heartbeats(gateway: &Gateway, work: &Work) {
                 tracing::warn!(ticket = %work.ticket, %error, "the ticket is dropped");
                 return;
             }
-            Err(error) => tracing::warn!(ticket = %work.ticket, %error, "a heartbeat failed, the next may not"),
+            Err(error) => {
+                tracing::warn!(ticket = %work.ticket, %error, "a heartbeat failed, the next may not")
+            }
             Ok(()) => {}
         }
     }

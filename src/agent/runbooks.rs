@@ -20,7 +20,18 @@ pub struct Runbook {
 pub const RUNBOOKS: [Runbook; 16] = [
     Runbook {
         name: "printing",
-        signs: &["print", "printer", "printing", "printers", "toner", "spooler", "label printer", "cannot print", "paper jam", "print queue"],
+        signs: &[
+            "print",
+            "printer",
+            "printing",
+            "printers",
+            "toner",
+            "spooler",
+            "label printer",
+            "cannot print",
+            "paper jam",
+            "print queue",
+        ],
         cause: "The print queue or the spooler is stuck, or the printer is reachable under another address than its port says",
         steps: &[
             "Check on the print server that the printer answers (ping, web page) and that its port has its present address",
@@ -28,7 +39,10 @@ pub const RUNBOOKS: [Runbook; 16] = [
             "Print a test page from the server, then from the requester's workstation",
             "If the address had changed, reserve it in DHCP and correct the port",
         ],
-        questions: &["Does it concern this printer only, and everybody or one workstation?", "Does the printer's display show a message?"],
+        questions: &[
+            "Does it concern this printer only, and everybody or one workstation?",
+            "Does the printer's display show a message?",
+        ],
         topic: "printer",
     },
     Runbook {
@@ -56,7 +70,10 @@ pub const RUNBOOKS: [Runbook; 16] = [
             "Look for the source of failed sign-ins (phone, mapped drive, service) before unlocking",
             "Unlock or reset by the MSP's procedure; have the user sign in while on the phone",
         ],
-        questions: &["Which system refuses the sign-in, and with which message?", "When did it work last, and was the password changed recently?"],
+        questions: &[
+            "Which system refuses the sign-in, and with which message?",
+            "When did it work last, and was the password changed recently?",
+        ],
         topic: "password",
     },
     Runbook {
@@ -81,12 +98,25 @@ pub const RUNBOOKS: [Runbook; 16] = [
             "Remove cached credentials, sign out of Office and in again",
             "If it persists, make a new Outlook profile and rebuild the search index",
         ],
-        questions: &["Does it work in webmail?", "Since when, and does it concern all mail or one sender?"],
+        questions: &[
+            "Does it work in webmail?",
+            "Since when, and does it concern all mail or one sender?",
+        ],
         topic: "outlook",
     },
     Runbook {
         name: "VPN and remote work",
-        signs: &["vpn", "remote desktop", "rdp", "working from home", "home office", "remote access", "disconnects", "citrix", "tunnel"],
+        signs: &[
+            "vpn",
+            "remote desktop",
+            "rdp",
+            "working from home",
+            "home office",
+            "remote access",
+            "disconnects",
+            "citrix",
+            "tunnel",
+        ],
         cause: "An outdated client or an unstable home network; at times an expired certificate or licence",
         steps: &[
             "Look at the VPN gateway's log for the requester's sessions: who ends them, and why",
@@ -94,12 +124,28 @@ pub const RUNBOOKS: [Runbook; 16] = [
             "Switch off power saving of the network adapter; test on another network (hotspot)",
             "Check certificate and licence validity",
         ],
-        questions: &["Which network are you on, and does a phone hotspot make a difference?", "Does the connection drop at regular times?"],
+        questions: &[
+            "Which network are you on, and does a phone hotspot make a difference?",
+            "Does the connection drop at regular times?",
+        ],
         topic: "vpn",
     },
     Runbook {
         name: "network",
-        signs: &["internet", "network", "wifi", "wi-fi", "wlan", "no connection", "offline", "ethernet", "router", "switch", "dns", "slow internet"],
+        signs: &[
+            "internet",
+            "network",
+            "wifi",
+            "wi-fi",
+            "wlan",
+            "no connection",
+            "offline",
+            "ethernet",
+            "router",
+            "switch",
+            "dns",
+            "slow internet",
+        ],
         cause: "A cable, switch port or access point, or a wrong address from DHCP",
         steps: &[
             "Find out how far it goes: one device, one room, or the site; check monitoring for the site",
@@ -107,12 +153,25 @@ pub const RUNBOOKS: [Runbook; 16] = [
             "For Wi-Fi look at channel, signal and number of clients on the access point",
             "Renew the address, flush DNS; move to another port to tell device from line",
         ],
-        questions: &["Are colleagues near you affected too?", "Cable or Wi-Fi, and what exactly does not work?"],
+        questions: &[
+            "Are colleagues near you affected too?",
+            "Cable or Wi-Fi, and what exactly does not work?",
+        ],
         topic: "network",
     },
     Runbook {
         name: "slow computer",
-        signs: &["slow", "freeze", "freezes", "frozen", "hangs", "takes minutes", "performance", "not responding", "very slow"],
+        signs: &[
+            "slow",
+            "freeze",
+            "freezes",
+            "frozen",
+            "hangs",
+            "takes minutes",
+            "performance",
+            "not responding",
+            "very slow",
+        ],
         cause: "Full disk, updates or indexing in the background, or too little memory for what runs",
         steps: &[
             "Look at disk space, memory and processor use in monitoring, and at the uptime",
@@ -120,7 +179,10 @@ pub const RUNBOOKS: [Runbook; 16] = [
             "Free disk space (temporary files, old profiles); check the disk's health",
             "Look at start-up programs and the antivirus scan schedule",
         ],
-        questions: &["Is it slow in everything or in one program?", "Since when, and was something installed or updated then?"],
+        questions: &[
+            "Is it slow in everything or in one program?",
+            "Since when, and was something installed or updated then?",
+        ],
         topic: "slow",
     },
     Runbook {
@@ -147,12 +209,24 @@ pub const RUNBOOKS: [Runbook; 16] = [
             "Add the user to the group (not to the folder itself); have them sign out and in",
             "For locked files close the stale session on the file server",
         ],
-        questions: &["Which folder exactly (path), and read or write access?", "Who is responsible for the folder?"],
+        questions: &[
+            "Which folder exactly (path), and read or write access?",
+            "Who is responsible for the folder?",
+        ],
         topic: "folder",
     },
     Runbook {
         name: "new starter",
-        signs: &["new starter", "new employee", "new colleague", "new hire", "onboarding", "starts on", "new user", "joins us"],
+        signs: &[
+            "new starter",
+            "new employee",
+            "new colleague",
+            "new hire",
+            "onboarding",
+            "starts on",
+            "new user",
+            "joins us",
+        ],
         cause: "A request, not a fault",
         steps: &[
             "Get the completed starter form: name, start date, manager, department, role to copy",
@@ -160,12 +234,24 @@ pub const RUNBOOKS: [Runbook; 16] = [
             "Prepare the workstation; check that stock or order fits the start date",
             "Send the welcome sheet to the manager; set up MFA on the first day",
         ],
-        questions: &["Start date, manager and department?", "Whose access should it be like?"],
+        questions: &[
+            "Start date, manager and department?",
+            "Whose access should it be like?",
+        ],
         topic: "starter",
     },
     Runbook {
         name: "leaver",
-        signs: &["leaver", "offboarding", "last day", "left the company", "leaves us", "terminated", "disable account", "no longer works"],
+        signs: &[
+            "leaver",
+            "offboarding",
+            "last day",
+            "left the company",
+            "leaves us",
+            "terminated",
+            "disable account",
+            "no longer works",
+        ],
         cause: "A request, not a fault",
         steps: &[
             "Confirm with the client's authorised contact, by a known number, that and when the account is to be closed",
@@ -199,31 +285,60 @@ pub const RUNBOOKS: [Runbook; 16] = [
             "If a password was entered: end sessions, reset the password, look at sign-ins and mailbox rules",
             "Isolate the device if something was run; scan it",
         ],
-        questions: &["Did you open a link or attachment, or enter a password?", "Who else has got it?"],
+        questions: &[
+            "Did you open a link or attachment, or enter a password?",
+            "Who else has got it?",
+        ],
         topic: "phishing",
     },
     Runbook {
         name: "calls and meetings",
-        signs: &["teams", "zoom", "microphone", "headset", "camera", "no sound", "audio", "meeting room", "video call", "projector"],
+        signs: &[
+            "teams",
+            "zoom",
+            "microphone",
+            "headset",
+            "camera",
+            "no sound",
+            "audio",
+            "meeting room",
+            "video call",
+            "projector",
+        ],
         cause: "The wrong device is selected, or a driver lost the device after docking or an update",
         steps: &[
             "Check in the call program which microphone, speaker and camera are selected; make a test call",
             "Check privacy settings for microphone and camera in Windows",
             "Plug the device in directly, without dock; update its driver and firmware",
         ],
-        questions: &["In one program only, or everywhere?", "Which headset or dock is it?"],
+        questions: &[
+            "In one program only, or everywhere?",
+            "Which headset or dock is it?",
+        ],
         topic: "teams",
     },
     Runbook {
         name: "telephone",
-        signs: &["phone system", "telephone", "desk phone", "voicemail", "extension", "call forwarding", "voip", "cannot call"],
+        signs: &[
+            "phone system",
+            "telephone",
+            "desk phone",
+            "voicemail",
+            "extension",
+            "call forwarding",
+            "voip",
+            "cannot call",
+        ],
         cause: "The phone has lost its registration, or a forwarding is set",
         steps: &[
             "Check the extension's registration and forwardings in the phone system",
             "Restart the phone; check its switch port (power, voice network)",
             "Call in and out to tell line from device",
         ],
-        questions: &["Incoming, outgoing, or both?", "What does the display show?"],
+        questions: &[
+            "Incoming, outgoing, or both?",
+            "What does the display show?",
+        ],
         topic: "phone",
     },
     Runbook {
@@ -247,12 +362,25 @@ pub const RUNBOOKS: [Runbook; 16] = [
             "Check system requirements against the requester's workstation",
             "Deploy by the management tool; have the user confirm that it starts",
         ],
-        questions: &["Which version, and for which work?", "Has your manager agreed to the cost?"],
+        questions: &[
+            "Which version, and for which work?",
+            "Has your manager agreed to the cost?",
+        ],
         topic: "install",
     },
     Runbook {
         name: "server and storage",
-        signs: &["server", "disk space", "backup", "backup failed", "database", "monitoring", "service stopped", "sql", "disk full"],
+        signs: &[
+            "server",
+            "disk space",
+            "backup",
+            "backup failed",
+            "database",
+            "monitoring",
+            "service stopped",
+            "sql",
+            "disk full",
+        ],
         cause: "Growth of data or logs, or a service that did not come back after an update",
         steps: &[
             "Look at monitoring: since when, and what changed then",
@@ -283,12 +411,22 @@ pub const RUNBOOKS: [Runbook; 16] = [
             "Undo or update the driver named; install firmware updates",
             "Test memory and disk; check temperature and power supply or dock",
         ],
-        questions: &["What does the screen say (a photo helps)?", "Does it happen with one program or device connected?"],
+        questions: &[
+            "What does the screen say (a photo helps)?",
+            "Does it happen with one program or device connected?",
+        ],
         topic: "screen",
     },
     Runbook {
         name: "scanning",
-        signs: &["scan", "scanner", "scan to", "scan to email", "copier", "mfp"],
+        signs: &[
+            "scan",
+            "scanner",
+            "scan to",
+            "scan to email",
+            "copier",
+            "mfp",
+        ],
         cause: "The device's sign-in to mail or share is out of date",
         steps: &[
             "Send a test scan and read the device's own error log",
@@ -308,7 +446,11 @@ pub fn find(subject: &str, details: &str) -> Option<(&'static Runbook, usize)> {
         .iter()
         .map(|book| {
             let score = |text: &str, weight: usize| -> usize {
-                book.signs.iter().filter(|sign| text.contains(&format!(" {sign} "))).map(|sign| weight * (1 + sign.matches(' ').count())).sum()
+                book.signs
+                    .iter()
+                    .filter(|sign| text.contains(&format!(" {sign} ")))
+                    .map(|sign| weight * (1 + sign.matches(' ').count()))
+                    .sum()
             };
             (book, score(&subject, 3) + score(&details, 1))
         })
@@ -333,12 +475,17 @@ fn words(text: &str) -> String {
 /// The words of a subject worth searching for.
 pub fn keywords(subject: &str) -> Vec<String> {
     const EMPTY: [&str; 40] = [
-        "a", "an", "the", "my", "our", "is", "are", "was", "to", "in", "on", "at", "of", "for", "and", "or", "not", "no", "with", "from", "since",
-        "keeps", "please", "help", "cannot", "can't", "does", "doesn't", "has", "have", "it", "i", "we", "you", "this", "that", "urgent", "again",
-        "asking", "re",
+        "a", "an", "the", "my", "our", "is", "are", "was", "to", "in", "on", "at", "of", "for",
+        "and", "or", "not", "no", "with", "from", "since", "keeps", "please", "help", "cannot",
+        "can't", "does", "doesn't", "has", "have", "it", "i", "we", "you", "this", "that",
+        "urgent", "again", "asking", "re",
     ];
     let words = words(subject);
-    words.split_whitespace().filter(|w| w.len() > 2 && !EMPTY.contains(w)).map(str::to_string).collect()
+    words
+        .split_whitespace()
+        .filter(|w| w.len() > 2 && !EMPTY.contains(w))
+        .map(str::to_string)
+        .collect()
 }
 
 #[cfg(test)]
@@ -348,24 +495,67 @@ mod tests {
     #[test]
     fn the_usual_subjects_find_their_runbook() {
         for (subject, details, name) in [
-            ("Printer on reception is offline", "Nobody can print.", "printing"),
-            ("Outlook keeps asking for password", "Since the weekend Outlook asks for my mail password.", "e-mail"),
-            ("Locked out", "I cannot log in, my account is locked", "sign-in and passwords"),
-            ("VPN drops every ten minutes", "Working from home", "VPN and remote work"),
-            ("Laptop very slow since update", "Everything takes minutes", "slow computer"),
+            (
+                "Printer on reception is offline",
+                "Nobody can print.",
+                "printing",
+            ),
+            (
+                "Outlook keeps asking for password",
+                "Since the weekend Outlook asks for my mail password.",
+                "e-mail",
+            ),
+            (
+                "Locked out",
+                "I cannot log in, my account is locked",
+                "sign-in and passwords",
+            ),
+            (
+                "VPN drops every ten minutes",
+                "Working from home",
+                "VPN and remote work",
+            ),
+            (
+                "Laptop very slow since update",
+                "Everything takes minutes",
+                "slow computer",
+            ),
             ("Teams has no sound in calls", "", "calls and meetings"),
-            ("New starter on Monday", "A new colleague starts on Monday", "new starter"),
-            ("Suspicious e-mail with an invoice", "there is a zip file", "suspicious mail and security"),
-            ("Scanner does not send to e-mail", "scan to email fails", "scanning"),
-            ("Access to shared folder", "please give me access to Finance", "files and access"),
+            (
+                "New starter on Monday",
+                "A new colleague starts on Monday",
+                "new starter",
+            ),
+            (
+                "Suspicious e-mail with an invoice",
+                "there is a zip file",
+                "suspicious mail and security",
+            ),
+            (
+                "Scanner does not send to e-mail",
+                "scan to email fails",
+                "scanning",
+            ),
+            (
+                "Access to shared folder",
+                "please give me access to Finance",
+                "files and access",
+            ),
         ] {
-            assert_eq!(find(subject, details).map(|(b, _)| b.name), Some(name), "{subject}");
+            assert_eq!(
+                find(subject, details).map(|(b, _)| b.name),
+                Some(name),
+                "{subject}"
+            );
         }
         assert!(find("Question about lunch", "where do we eat").is_none());
     }
 
     #[test]
     fn words_worth_searching() {
-        assert_eq!(keywords("RE: Printer on reception is offline!"), ["printer", "reception", "offline"]);
+        assert_eq!(
+            keywords("RE: Printer on reception is offline!"),
+            ["printer", "reception", "offline"]
+        );
     }
 }

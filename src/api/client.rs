@@ -55,7 +55,10 @@ pub struct ImportedClientSpec {
     pub halo_client_name: Option<String>,
     /// Short name: lowercase letters, digits, hyphens. Tickets are named after it. Default: the resource's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 45), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 45),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
     pub slug: Option<String>,
     /// `Plan` or `Execute`; default: the connection's.
     #[serde(default, skip_serializing_if = "Option::is_none")]

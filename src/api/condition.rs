@@ -42,15 +42,27 @@ impl Status {
 
 impl Verdict {
     pub fn yes(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { status: Status::True, reason, message: message.into() }
+        Self {
+            status: Status::True,
+            reason,
+            message: message.into(),
+        }
     }
 
     pub fn no(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { status: Status::False, reason, message: message.into() }
+        Self {
+            status: Status::False,
+            reason,
+            message: message.into(),
+        }
     }
 
     pub fn unknown(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { status: Status::Unknown, reason, message: message.into() }
+        Self {
+            status: Status::Unknown,
+            reason,
+            message: message.into(),
+        }
     }
 
     pub fn is_true(&self) -> bool {
@@ -60,7 +72,13 @@ impl Verdict {
 
 /// Sets a condition; the transition time moves only when the status does, so a
 /// pass that finds nothing new yields the same list and nothing is written.
-pub fn set(conditions: &mut Vec<Condition>, type_: &str, verdict: &Verdict, generation: Option<i64>, now: Timestamp) {
+pub fn set(
+    conditions: &mut Vec<Condition>,
+    type_: &str,
+    verdict: &Verdict,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
     // The apiserver refuses messages over 32 KiB; a person stops reading earlier.
     let message: String = verdict.message.chars().take(1024).collect();
     let status = verdict.status.as_str();
@@ -102,11 +120,29 @@ mod tests {
         let mut conditions = Vec::new();
         let first = Timestamp::from_second(100).unwrap();
         let later = Timestamp::from_second(200).unwrap();
-        set(&mut conditions, READY, &Verdict::no("A", "a"), Some(1), first);
-        set(&mut conditions, READY, &Verdict::no("B", "b"), Some(2), later);
+        set(
+            &mut conditions,
+            READY,
+            &Verdict::no("A", "a"),
+            Some(1),
+            first,
+        );
+        set(
+            &mut conditions,
+            READY,
+            &Verdict::no("B", "b"),
+            Some(2),
+            later,
+        );
         assert_eq!(conditions[0].last_transition_time.0, first);
         assert_eq!(conditions[0].reason, "B");
-        set(&mut conditions, READY, &Verdict::yes("C", "c"), Some(2), later);
+        set(
+            &mut conditions,
+            READY,
+            &Verdict::yes("C", "c"),
+            Some(2),
+            later,
+        );
         assert_eq!(conditions[0].last_transition_time.0, later);
         assert_eq!(conditions.len(), 1);
         assert!(is_true(&conditions, READY));

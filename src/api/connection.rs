@@ -279,7 +279,12 @@ pub struct ModelLimits {
 
 impl Default for ModelLimits {
     fn default() -> Self {
-        Self { tokens_per_ticket: tokens_per_ticket(), tokens_per_day: tokens_per_day(), steps_per_turn: steps_per_turn(), timeout: model_timeout() }
+        Self {
+            tokens_per_ticket: tokens_per_ticket(),
+            tokens_per_day: tokens_per_day(),
+            steps_per_turn: steps_per_turn(),
+            timeout: model_timeout(),
+        }
     }
 }
 
@@ -363,7 +368,13 @@ pub struct Approvals {
 
 impl Default for Approvals {
     fn default() -> Self {
-        Self { outcome: None, valid_for: valid_for(), remind_after: remind_after(), poll: poll(), applications: applications() }
+        Self {
+            outcome: None,
+            valid_for: valid_for(),
+            remind_after: remind_after(),
+            poll: poll(),
+            applications: applications(),
+        }
     }
 }
 
@@ -409,7 +420,11 @@ pub struct Notes {
 
 impl Default for Notes {
     fn default() -> Self {
-        Self { outcome: private_note(), fallback_outcome_id: private_note_id(), reply_outcome: email_user() }
+        Self {
+            outcome: private_note(),
+            fallback_outcome_id: private_note_id(),
+            reply_outcome: email_user(),
+        }
     }
 }
 
@@ -440,7 +455,10 @@ pub struct RateLimit {
 
 impl Default for RateLimit {
     fn default() -> Self {
-        Self { requests: rate_requests(), window: rate_window() }
+        Self {
+            requests: rate_requests(),
+            window: rate_window(),
+        }
     }
 }
 
@@ -467,7 +485,10 @@ pub struct Retention {
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { finished: keep_finished(), max_finished: keep_count() }
+        Self {
+            finished: keep_finished(),
+            max_finished: keep_count(),
+        }
     }
 }
 

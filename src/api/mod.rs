@@ -17,7 +17,9 @@ pub use connection::{HaloPSAConnection, HaloPSAConnectionSpec, HaloPSAConnection
 pub use policy::{ToolPolicy, ToolPolicySpec, ToolPolicyStatus};
 pub use ticket::{Phase, Ticket, TicketSpec, TicketStatus};
 pub use tool_server::{ToolServer, ToolServerSpec, ToolServerStatus};
-pub use verification::{VerificationProvider, VerificationProviderSpec, VerificationProviderStatus};
+pub use verification::{
+    VerificationProvider, VerificationProviderSpec, VerificationProviderStatus,
+};
 pub use workflow::{Workflow, WorkflowSpec, WorkflowStatus};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;

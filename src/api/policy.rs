@@ -20,11 +20,28 @@ use serde::{Deserialize, Serialize};
     derive = "PartialEq",
     derive = "Default",
     doc = "Which tools the agents of a connection, or of some of its clients, may use, and how.",
-    printcolumn(name = "Accepted", type_ = "string", json_path = r#".status.conditions[?(@.type=="Accepted")].status"#),
-    printcolumn(name = "Connection", type_ = "string", json_path = ".spec.connectionRef.name"),
+    printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Accepted")].status"#
+    ),
+    printcolumn(
+        name = "Connection",
+        type_ = "string",
+        json_path = ".spec.connectionRef.name"
+    ),
     printcolumn(name = "Rules", type_ = "integer", json_path = ".status.ruleCount"),
-    printcolumn(name = "Message", type_ = "string", json_path = r#".status.conditions[?(@.type=="Accepted")].message"#, priority = 1),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Accepted")].message"#,
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.clients) || !has(self.clientSelector)").message("give clients or clientSelector, one of the two; neither means every client of the connection"))]
@@ -48,7 +65,10 @@ pub struct ToolPolicySpec {
 #[x_kube(validation = Rule::new("!has(self.approvers) || self.effect == 'ApprovalNeeded'").message("approvers belongs to effect ApprovalNeeded: nobody is asked for the others"))]
 pub struct ToolRule {
     /// Tool names; `*` stands for any text, like `halopsa_get_*`.
-    #[schemars(length(min = 1, max = 100), inner(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9_.:*-]+$")))]
+    #[schemars(
+        length(min = 1, max = 100),
+        inner(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9_.:*-]+$"))
+    )]
     pub tools: Vec<String>,
     /// `Auto`: runs. `ApprovalNeeded`: waits for a technician. `Disabled`: hidden and refused.
     pub effect: Effect,

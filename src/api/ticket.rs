@@ -31,13 +31,46 @@ pub const LOOK_ANNOTATION: &str = "rallied.ai/look";
     printcolumn(name = "Subject", type_ = "string", json_path = ".spec.subject"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Mode", type_ = "string", json_path = ".status.mode"),
-    printcolumn(name = "Verified", type_ = "string", json_path = ".status.verification.state"),
-    printcolumn(name = "Approval", type_ = "string", json_path = ".status.approval.state", priority = 1),
-    printcolumn(name = "Agent", type_ = "string", json_path = ".status.lease.holder", priority = 1),
-    printcolumn(name = "Attempts", type_ = "integer", json_path = ".status.attempts", priority = 1),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason", priority = 1),
-    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Verified",
+        type_ = "string",
+        json_path = ".status.verification.state"
+    ),
+    printcolumn(
+        name = "Approval",
+        type_ = "string",
+        json_path = ".status.approval.state",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Agent",
+        type_ = "string",
+        json_path = ".status.lease.holder",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Attempts",
+        type_ = "integer",
+        json_path = ".status.attempts",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.reason",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.message",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
     selectable = ".spec.connectionRef.name"
 )]
 #[serde(rename_all = "camelCase")]
@@ -72,7 +105,20 @@ pub enum Source {
     Sweep,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
 pub enum Phase {
     /// Stored, not looked at yet.
     #[default]
@@ -106,7 +152,10 @@ impl Phase {
     ];
 
     pub fn is_terminal(self) -> bool {
-        matches!(self, Phase::Done | Phase::Failed | Phase::Refused | Phase::Ignored)
+        matches!(
+            self,
+            Phase::Done | Phase::Failed | Phase::Refused | Phase::Ignored
+        )
     }
 
     pub fn as_str(self) -> &'static str {
@@ -274,7 +323,12 @@ pub enum VerificationState {
 impl VerificationState {
     /// Whether an agent may work on the ticket.
     pub fn passes(self) -> bool {
-        matches!(self, VerificationState::Verified | VerificationState::Overridden | VerificationState::Skipped)
+        matches!(
+            self,
+            VerificationState::Verified
+                | VerificationState::Overridden
+                | VerificationState::Skipped
+        )
     }
 }
 
@@ -355,7 +409,10 @@ pub enum StepState {
 impl StepState {
     /// Nothing happens to it any more.
     pub fn is_final(self) -> bool {
-        !matches!(self, StepState::Proposed | StepState::Waiting | StepState::Running)
+        !matches!(
+            self,
+            StepState::Proposed | StepState::Waiting | StepState::Running
+        )
     }
 }
 

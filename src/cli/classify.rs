@@ -28,15 +28,37 @@ pub fn replies(input: impl BufRead, output: impl Write) -> Result<(), Error> {
 pub fn tickets(input: impl BufRead, output: impl Write) -> Result<(), Error> {
     lines(input, output, |object| {
         let field = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
-        if field("summary").is_empty() && field("details").is_empty() && field("details_html").is_empty() {
+        if field("summary").is_empty()
+            && field("details").is_empty()
+            && field("details_html").is_empty()
+        {
             return Err("give summary or details");
         }
-        let details = if field("details").trim().is_empty() { field("details_html") } else { field("details") };
+        let details = if field("details").trim().is_empty() {
+            field("details_html")
+        } else {
+            field("details")
+        };
         // HaloPSA's details may be HTML; text without a tag stays as it is.
-        let details = if details.contains('<') { text::from_html(details) } else { details.to_string() };
-        let of = Text { subject: field("summary"), details: &details, category: field("category_1"), ticket_type: field("tickettype_name") };
-        let reasons: Vec<Value> = sensitive::classify(&of).iter().map(|r| r.to_string().into()).collect();
-        Ok(vec![("sensitive", (!reasons.is_empty()).into()), ("reasons", reasons.into())])
+        let details = if details.contains('<') {
+            text::from_html(details)
+        } else {
+            details.to_string()
+        };
+        let of = Text {
+            subject: field("summary"),
+            details: &details,
+            category: field("category_1"),
+            ticket_type: field("tickettype_name"),
+        };
+        let reasons: Vec<Value> = sensitive::classify(&of)
+            .iter()
+            .map(|r| r.to_string().into())
+            .collect();
+        Ok(vec![
+            ("sensitive", (!reasons.is_empty()).into()),
+            ("reasons", reasons.into()),
+        ])
     })
 }
 
@@ -72,7 +94,11 @@ fn lines(
         };
         match writeln!(output, "{seen}") {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
-            Err(error) => return Err(Error::Other(format!("standard output cannot be written: {error}"))),
+            Err(error) => {
+                return Err(Error::Other(format!(
+                    "standard output cannot be written: {error}"
+                )));
+            }
             Ok(()) => {}
         }
     }
@@ -85,7 +111,11 @@ mod tests {
     fn run(input: &str) -> Result<Vec<Value>, Error> {
         let mut output = Vec::new();
         replies(input.as_bytes(), &mut output)?;
-        Ok(String::from_utf8(output).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect())
+        Ok(String::from_utf8(output)
+            .unwrap()
+            .lines()
+            .map(|l| serde_json::from_str(l).unwrap())
+            .collect())
     }
 
     #[test]
@@ -93,14 +123,29 @@ mod tests {
         let mut output = Vec::new();
         tickets("{\"summary\":\"MFA\",\"details\":\"<p>new phone, please reset</p>\"}\n{\"summary\":\"Printer offline\"}".as_bytes(), &mut output)
             .unwrap();
-        let seen: Vec<Value> = String::from_utf8(output).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
-        assert_eq!((&seen[0]["sensitive"], &seen[1]["sensitive"]), (&Value::Bool(true), &Value::Bool(false)));
-        assert!(seen[0]["reasons"][0].as_str().unwrap().starts_with("mfa-reset: '"));
+        let seen: Vec<Value> = String::from_utf8(output)
+            .unwrap()
+            .lines()
+            .map(|l| serde_json::from_str(l).unwrap())
+            .collect();
+        assert_eq!(
+            (&seen[0]["sensitive"], &seen[1]["sensitive"]),
+            (&Value::Bool(true), &Value::Bool(false))
+        );
+        assert!(
+            seen[0]["reasons"][0]
+                .as_str()
+                .unwrap()
+                .starts_with("mfa-reset: '")
+        );
     }
 
     #[test]
     fn each_line_comes_back_with_its_intent() {
-        let seen = run("{\"id\":7,\"text\":\"go ahead\"}\n\n{\"html\":\"<p>No</p>\"}\n{\"text\":\"why?\"}").unwrap();
+        let seen = run(
+            "{\"id\":7,\"text\":\"go ahead\"}\n\n{\"html\":\"<p>No</p>\"}\n{\"text\":\"why?\"}",
+        )
+        .unwrap();
         let intents: Vec<&Value> = seen.iter().map(|s| &s["intent"]).collect();
         assert_eq!(intents, ["approve", "deny", "neutral"]);
         assert_eq!(seen[0]["id"], 7, "what was there stays");

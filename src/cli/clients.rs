@@ -15,41 +15,98 @@ pub async fn run(cluster: &Cluster, name: &str, import: &[String]) -> Result<Str
     let mut clients = cluster.halo(&connection).await?.clients().await?;
     clients.sort_by_key(|c| c.name.to_lowercase());
     let api: Api<ImportedClient> = Api::namespaced(cluster.kube.clone(), &cluster.namespace);
-    let imported: Vec<ImportedClient> =
-        api.list(&ListParams::default()).await?.items.into_iter().filter(|c| c.spec.connection_ref.name == name).collect();
-    if import.is_empty() { Ok(list(&clients, &imported)) } else { yaml(&connection, &clients, &imported, import) }
+    let imported: Vec<ImportedClient> = api
+        .list(&ListParams::default())
+        .await?
+        .items
+        .into_iter()
+        .filter(|c| c.spec.connection_ref.name == name)
+        .collect();
+    if import.is_empty() {
+        Ok(list(&clients, &imported))
+    } else {
+        yaml(&connection, &clients, &imported, import)
+    }
 }
 
-fn as_imported<'a>(client: &HaloClient, imported: &'a [ImportedClient]) -> Option<&'a ImportedClient> {
-    imported.iter().find(|i| i.spec.halo_client_id.or_else(|| i.status.as_ref()?.halo_client_id) == Some(client.id))
+fn as_imported<'a>(
+    client: &HaloClient,
+    imported: &'a [ImportedClient],
+) -> Option<&'a ImportedClient> {
+    imported.iter().find(|i| {
+        i.spec
+            .halo_client_id
+            .or_else(|| i.status.as_ref()?.halo_client_id)
+            == Some(client.id)
+    })
 }
 
 fn list(clients: &[HaloClient], imported: &[ImportedClient]) -> String {
-    let mut rows = vec![["HALO ID", "NAME", "IMPORTED AS", "STATE"].map(str::to_string).to_vec()];
+    let mut rows = vec![
+        ["HALO ID", "NAME", "IMPORTED AS", "STATE"]
+            .map(str::to_string)
+            .to_vec(),
+    ];
     rows.extend(clients.iter().map(|client| {
         let (name, state) = match as_imported(client, imported) {
-            Some(i) => (i.name_any(), i.status.as_ref().and_then(|s| s.agent).map_or("Pending".to_string(), |a| format!("{a:?}"))),
-            None => ("-".to_string(), if client.inactive { "inactive in HaloPSA" } else { "" }.to_string()),
+            Some(i) => (
+                i.name_any(),
+                i.status
+                    .as_ref()
+                    .and_then(|s| s.agent)
+                    .map_or("Pending".to_string(), |a| format!("{a:?}")),
+            ),
+            None => (
+                "-".to_string(),
+                if client.inactive {
+                    "inactive in HaloPSA"
+                } else {
+                    ""
+                }
+                .to_string(),
+            ),
         };
         vec![client.id.to_string(), client.name.clone(), name, state]
     }));
     table(&rows)
 }
 
-fn yaml(connection: &HaloPSAConnection, clients: &[HaloClient], imported: &[ImportedClient], wanted: &[String]) -> Result<String, Error> {
+fn yaml(
+    connection: &HaloPSAConnection,
+    clients: &[HaloClient],
+    imported: &[ImportedClient],
+    wanted: &[String],
+) -> Result<String, Error> {
     let mut out = String::new();
     let mut taken: Vec<String> = imported.iter().map(ResourceExt::name_any).collect();
     for wanted in wanted {
-        let found = clients.iter().find(|c| c.name.eq_ignore_ascii_case(wanted.trim()) || c.id.to_string() == wanted.trim());
-        let client = found.ok_or_else(|| Error::Other(format!("HaloPSA has no client \"{wanted}\"; run this without --import to see the names")))?;
+        let found = clients.iter().find(|c| {
+            c.name.eq_ignore_ascii_case(wanted.trim()) || c.id.to_string() == wanted.trim()
+        });
+        let client = found.ok_or_else(|| {
+            Error::Other(format!(
+                "HaloPSA has no client \"{wanted}\"; run this without --import to see the names"
+            ))
+        })?;
         if let Some(already) = as_imported(client, imported) {
-            out.push_str(&format!("# {} is imported already, as {}\n", client.name, already.name_any()));
+            out.push_str(&format!(
+                "# {} is imported already, as {}\n",
+                client.name,
+                already.name_any()
+            ));
             continue;
         }
-        let name = route::slug(&client.name, client.id, |slug| taken.iter().any(|t| t == slug));
+        let name = route::slug(&client.name, client.id, |slug| {
+            taken.iter().any(|t| t == slug)
+        });
         taken.push(name.clone());
-        let spec =
-            ImportedClientSpec { connection_ref: LocalRef { name: connection.name_any() }, halo_client_id: Some(client.id), ..Default::default() };
+        let spec = ImportedClientSpec {
+            connection_ref: LocalRef {
+                name: connection.name_any(),
+            },
+            halo_client_id: Some(client.id),
+            ..Default::default()
+        };
         let object = json!({
             "apiVersion": ImportedClient::api_version(&()), "kind": ImportedClient::kind(&()),
             "metadata": {"name": name, "namespace": connection.namespace()},
@@ -67,13 +124,43 @@ mod tests {
 
     #[test]
     fn lists_and_prints() {
-        let clients = [HaloClient { id: 12, name: "Acme".into(), inactive: false }, HaloClient { id: 13, name: "Old".into(), inactive: true }];
-        let imported = [ImportedClient::new("acme", ImportedClientSpec { halo_client_id: Some(12), ..Default::default() })];
+        let clients = [
+            HaloClient {
+                id: 12,
+                name: "Acme".into(),
+                inactive: false,
+            },
+            HaloClient {
+                id: 13,
+                name: "Old".into(),
+                inactive: true,
+            },
+        ];
+        let imported = [ImportedClient::new(
+            "acme",
+            ImportedClientSpec {
+                halo_client_id: Some(12),
+                ..Default::default()
+            },
+        )];
         let text = list(&clients, &imported);
-        assert!(text.contains("12        Acme   acme") && text.contains("inactive in HaloPSA"), "{text}");
+        assert!(
+            text.contains("12        Acme   acme") && text.contains("inactive in HaloPSA"),
+            "{text}"
+        );
         let connection = HaloPSAConnection::new("halo", Default::default());
-        let text = yaml(&connection, &clients, &imported, &["old".into(), "12".into()]).unwrap();
-        assert!(text.contains("haloClientId: 13") && text.contains("# Acme is imported already, as acme"), "{text}");
+        let text = yaml(
+            &connection,
+            &clients,
+            &imported,
+            &["old".into(), "12".into()],
+        )
+        .unwrap();
+        assert!(
+            text.contains("haloClientId: 13")
+                && text.contains("# Acme is imported already, as acme"),
+            "{text}"
+        );
         assert!(yaml(&connection, &clients, &imported, &["Nobody".into()]).is_err());
     }
 }

@@ -30,15 +30,24 @@ pub struct Finding {
 }
 
 fn good(text: impl Into<String>) -> Finding {
-    Finding { mark: Mark::Good, text: text.into() }
+    Finding {
+        mark: Mark::Good,
+        text: text.into(),
+    }
 }
 
 fn warning(text: impl Into<String>) -> Finding {
-    Finding { mark: Mark::Warning, text: text.into() }
+    Finding {
+        mark: Mark::Warning,
+        text: text.into(),
+    }
 }
 
 fn bad(text: impl Into<String>) -> Finding {
-    Finding { mark: Mark::Bad, text: text.into() }
+    Finding {
+        mark: Mark::Bad,
+        text: text.into(),
+    }
 }
 
 /// The report, and whether all is well.
@@ -48,7 +57,10 @@ pub async fn run(cluster: &Cluster, name: &str) -> Result<(String, bool), Error>
     match cluster.halo(&connection).await {
         Err(error) => findings.push(bad(format!("credentials: {error}"))),
         Ok(halo) => {
-            findings.push(good(format!("credentials: read from Secret {}", connection.spec.credentials_secret_ref.name)));
+            findings.push(good(format!(
+                "credentials: read from Secret {}",
+                connection.spec.credentials_secret_ref.name
+            )));
             outside(cluster, &connection, &halo, &mut findings).await?;
         }
     }
@@ -72,7 +84,12 @@ pub fn report(findings: &[Finding]) -> String {
 }
 
 /// What HaloPSA says.
-async fn outside(cluster: &Cluster, connection: &HaloPSAConnection, halo: &Client, findings: &mut Vec<Finding>) -> Result<(), Error> {
+async fn outside(
+    cluster: &Cluster,
+    connection: &HaloPSAConnection,
+    halo: &Client,
+    findings: &mut Vec<Finding>,
+) -> Result<(), Error> {
     let scopes = match halo.sign_in().await {
         Ok(scopes) => scopes,
         Err(error) => {
@@ -80,7 +97,10 @@ async fn outside(cluster: &Cluster, connection: &HaloPSAConnection, halo: &Clien
             return Ok(());
         }
     };
-    findings.push(good(format!("sign-in: {} answers", connection.spec.instance_url)));
+    findings.push(good(format!(
+        "sign-in: {} answers",
+        connection.spec.instance_url
+    )));
     findings.push(match missing_scopes(&scopes).as_slice() {
         [] => good(format!("permissions: {}", scopes.join(" "))),
         missing => bad(format!(
@@ -89,22 +109,39 @@ async fn outside(cluster: &Cluster, connection: &HaloPSAConnection, halo: &Clien
         )),
     });
     if let Some(excess) = halo.excess_scopes().await.ok().filter(|e| !e.is_empty()) {
-        findings.push(warning(format!("permissions: {} grants more than needed; untick it", excess.join(" and "))));
+        findings.push(warning(format!(
+            "permissions: {} grants more than needed; untick it",
+            excess.join(" and ")
+        )));
     }
     match halo.me().await {
         Ok(agent) => findings.push(good(format!("API agent: {} (id {})", agent.name, agent.id))),
         Err(error) => findings.push(bad(format!("API agent: {error}"))),
     }
-    let (namespace, name) = (connection.namespace().unwrap_or_default(), connection.name_any());
+    let (namespace, name) = (
+        connection.namespace().unwrap_or_default(),
+        connection.name_any(),
+    );
     let secrets: Api<Secret> = Api::namespaced(cluster.kube.clone(), &namespace);
     let username = secrets
         .get_opt(&names::webhook_secret(&name))
         .await?
         .and_then(|s| s.data?.remove("username"))
         .map(|b| String::from_utf8_lossy(&b.0).into_owned());
-    let (webhook_name, url) =
-        (names::webhook(&namespace, &name), format!("{}{}", connection.spec.webhook.url, names::webhook_path(&namespace, &name)));
-    let spec = WebhookSpec { name: &webhook_name, url: &url, username: username.as_deref().unwrap_or_default(), password: "" };
+    let (webhook_name, url) = (
+        names::webhook(&namespace, &name),
+        format!(
+            "{}{}",
+            connection.spec.webhook.url,
+            names::webhook_path(&namespace, &name)
+        ),
+    );
+    let spec = WebhookSpec {
+        name: &webhook_name,
+        url: &url,
+        username: username.as_deref().unwrap_or_default(),
+        password: "",
+    };
     let webhooks = match halo.webhooks().await {
         Ok(webhooks) => webhooks,
         Err(error) => {
@@ -112,7 +149,11 @@ async fn outside(cluster: &Cluster, connection: &HaloPSAConnection, halo: &Clien
             return Ok(());
         }
     };
-    let known = connection.status.as_ref().and_then(|s| s.webhook.as_ref()).map(|w| w.id.as_str());
+    let known = connection
+        .status
+        .as_ref()
+        .and_then(|s| s.webhook.as_ref())
+        .map(|w| w.id.as_str());
     let found = registration::ours(&webhooks, known, &spec);
     findings.push(match registration::drift(found, &spec, true) {
         None => good(format!("webhook: \"{webhook_name}\" posts to {url}")),
@@ -127,7 +168,14 @@ async fn outside(cluster: &Cluster, connection: &HaloPSAConnection, halo: &Clien
         match halo.notifications(&webhook.id).await {
             Ok(rows) => findings.push(match registration::subscriptions(&rows).0.as_slice() {
                 [] => good("webhook events: new and updated tickets"),
-                missing => bad(format!("webhook events: not subscribed to {}", missing.iter().map(|e| e.name).collect::<Vec<_>>().join(", "))),
+                missing => bad(format!(
+                    "webhook events: not subscribed to {}",
+                    missing
+                        .iter()
+                        .map(|e| e.name)
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                )),
             }),
             Err(error) => findings.push(bad(format!("webhook events: {error}"))),
         }
@@ -141,17 +189,23 @@ async fn outside(cluster: &Cluster, connection: &HaloPSAConnection, halo: &Clien
 
 /// What the last deliveries tell.
 fn delivered(deliveries: &[WebhookEvent]) -> Finding {
-    let failed = |d: &&WebhookEvent| d.error || !d.responsestatus.is_empty() && !d.responsestatus.starts_with('2');
+    let failed = |d: &&WebhookEvent| {
+        d.error || !d.responsestatus.is_empty() && !d.responsestatus.starts_with('2')
+    };
     let Some(last) = deliveries.iter().max_by_key(|d| d.timestamp) else {
         return warning("deliveries: none yet; create a ticket for an imported client to see one");
     };
     let failures = deliveries.iter().filter(failed).count();
     if !failed(&last) {
         return match failures {
-            0 => good(format!("deliveries: the last {} succeeded", deliveries.len())),
-            n => {
-                warning(format!("deliveries: the last one succeeded, {n} of the last {} failed; the sweep has found their tickets", deliveries.len()))
-            }
+            0 => good(format!(
+                "deliveries: the last {} succeeded",
+                deliveries.len()
+            )),
+            n => warning(format!(
+                "deliveries: the last one succeeded, {n} of the last {} failed; the sweep has found their tickets",
+                deliveries.len()
+            )),
         };
     }
     bad(match last.responsestatus.as_str() {
@@ -162,7 +216,11 @@ fn delivered(deliveries: &[WebhookEvent]) -> Finding {
 }
 
 /// What the cluster says.
-async fn inside(cluster: &Cluster, connection: &HaloPSAConnection, findings: &mut Vec<Finding>) -> Result<(), Error> {
+async fn inside(
+    cluster: &Cluster,
+    connection: &HaloPSAConnection,
+    findings: &mut Vec<Finding>,
+) -> Result<(), Error> {
     let status = connection.status.clone().unwrap_or_default();
     let current = status.observed_generation == connection.metadata.generation;
     findings.push(match condition::get(&status.conditions, condition::READY) {
@@ -190,19 +248,36 @@ async fn inside(cluster: &Cluster, connection: &HaloPSAConnection, findings: &mu
     });
     let api: Api<ImportedClient> = Api::namespaced(cluster.kube.clone(), &cluster.namespace);
     let clients = api.list(&ListParams::default()).await?.items;
-    let mine: Vec<&ImportedClient> = clients.iter().filter(|c| c.spec.connection_ref.name == connection.name_any()).collect();
+    let mine: Vec<&ImportedClient> = clients
+        .iter()
+        .filter(|c| c.spec.connection_ref.name == connection.name_any())
+        .collect();
     if mine.is_empty() {
-        findings.push(warning(format!("import: no client is imported; kubectl halopsa clients {} shows what there is", connection.name_any())));
+        findings.push(warning(format!(
+            "import: no client is imported; kubectl halopsa clients {} shows what there is",
+            connection.name_any()
+        )));
     }
-    let ready = |c: &ImportedClient| c.status.as_ref().is_some_and(|s| condition::is_true(&s.conditions, condition::READY));
+    let ready = |c: &ImportedClient| {
+        c.status
+            .as_ref()
+            .is_some_and(|s| condition::is_true(&s.conditions, condition::READY))
+    };
     let unready: Vec<&&ImportedClient> = mine.iter().filter(|c| !ready(c)).collect();
     if !mine.is_empty() && unready.is_empty() {
         findings.push(good(format!("import: {} clients, all ready", mine.len())));
     }
     for client in unready.iter().take(10) {
-        let why =
-            client.status.as_ref().and_then(|s| condition::get(&s.conditions, condition::READY)).map(|c| format!("{}: {}", c.reason, c.message));
-        findings.push(warning(format!("import: {} is not ready: {}", client.name_any(), why.unwrap_or_else(|| "not looked at yet".into()))));
+        let why = client
+            .status
+            .as_ref()
+            .and_then(|s| condition::get(&s.conditions, condition::READY))
+            .map(|c| format!("{}: {}", c.reason, c.message));
+        findings.push(warning(format!(
+            "import: {} is not ready: {}",
+            client.name_any(),
+            why.unwrap_or_else(|| "not looked at yet".into())
+        )));
     }
     Ok(())
 }
@@ -222,7 +297,10 @@ mod tests {
         };
         assert_eq!(delivered(&[]).mark, Mark::Warning);
         assert_eq!(delivered(&[delivery(1, "200", false)]).mark, Mark::Good);
-        assert_eq!(delivered(&[delivery(1, "503", true), delivery(2, "200", false)]).mark, Mark::Warning);
+        assert_eq!(
+            delivered(&[delivery(1, "503", true), delivery(2, "200", false)]).mark,
+            Mark::Warning
+        );
         let unauthorized = delivered(&[delivery(1, "200", false), delivery(2, "401", true)]);
         assert!(unauthorized.mark == Mark::Bad && unauthorized.text.contains("delete the Secret"));
         assert!(delivered(&[delivery(1, "", true)]).text.contains("nobody"));

@@ -30,7 +30,9 @@ pub enum Error {
     Tenant(#[from] crate::tenant::Error),
     #[error(transparent)]
     Halo(#[from] halopsa::Error),
-    #[error("there is no HaloPSAConnection {name} in namespace {namespace}; see kubectl get halo -A")]
+    #[error(
+        "there is no HaloPSAConnection {name} in namespace {namespace}; see kubectl get halo -A"
+    )]
     NoConnection { namespace: String, name: String },
     #[error("cannot open a way into the cluster: {0}")]
     Tunnel(String),
@@ -48,19 +50,31 @@ pub struct Cluster {
 
 impl Cluster {
     pub async fn connect(namespace: Option<String>) -> Result<Self, Error> {
-        let config = kube::Config::infer().await.map_err(|e| Error::Other(format!("no cluster: {e}; set KUBECONFIG or a kubectl context")))?;
+        let config = kube::Config::infer().await.map_err(|e| {
+            Error::Other(format!(
+                "no cluster: {e}; set KUBECONFIG or a kubectl context"
+            ))
+        })?;
         let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
-        Ok(Self { kube: Client::try_from(config)?, namespace })
+        Ok(Self {
+            kube: Client::try_from(config)?,
+            namespace,
+        })
     }
 
     pub async fn connection(&self, name: &str) -> Result<HaloPSAConnection, Error> {
         let api: Api<HaloPSAConnection> = Api::namespaced(self.kube.clone(), &self.namespace);
-        api.get_opt(name).await?.ok_or_else(|| Error::NoConnection { namespace: self.namespace.clone(), name: name.into() })
+        api.get_opt(name).await?.ok_or_else(|| Error::NoConnection {
+            namespace: self.namespace.clone(),
+            name: name.into(),
+        })
     }
 
     /// A client of the connection's HaloPSA, through the cluster where that is the only way.
     pub async fn halo(&self, connection: &HaloPSAConnection) -> Result<halopsa::Client, Error> {
-        let mut config = Tenants::new(self.kube.clone(), SHARE, halopsa::client::ATTEMPT_TIMEOUT).config(connection).await?;
+        let mut config = Tenants::new(self.kube.clone(), SHARE, halopsa::client::ATTEMPT_TIMEOUT)
+            .config(connection)
+            .await?;
         tunnel::open(&self.kube, &mut config).await?;
         Ok(halopsa::Client::new(config)?)
     }
@@ -69,11 +83,22 @@ impl Cluster {
 /// Rows as columns, as kubectl shows them.
 pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
-    let widths: Vec<usize> =
-        (0..columns).map(|c| rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count()).max().unwrap_or_default()).collect();
+    let widths: Vec<usize> = (0..columns)
+        .map(|c| {
+            rows.iter()
+                .filter_map(|r| r.get(c))
+                .map(|s| s.chars().count())
+                .max()
+                .unwrap_or_default()
+        })
+        .collect();
     let mut out = String::new();
     for row in rows {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
         out.push_str(cells.join("   ").trim_end());
         out.push('\n');
     }
@@ -84,7 +109,11 @@ pub fn table(rows: &[Vec<String>]) -> String {
 mod tests {
     #[test]
     fn columns_line_up() {
-        let rows = [vec!["ID".to_string(), "NAME".into()], vec!["12".into(), "Müller".into()], vec!["1".into(), "x".into()]];
+        let rows = [
+            vec!["ID".to_string(), "NAME".into()],
+            vec!["12".into(), "Müller".into()],
+            vec!["1".into(), "x".into()],
+        ];
         assert_eq!(super::table(&rows), "ID   NAME\n12   Müller\n1    x\n");
     }
 }

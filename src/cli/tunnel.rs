@@ -12,13 +12,21 @@ use tokio::net::TcpListener;
 
 /// Points the client at a local port where HaloPSA's host is a Service.
 pub async fn open(kube: &Client, config: &mut Config) -> Result<(), Error> {
-    let Ok(mut url) = reqwest::Url::parse(&config.instance_url) else { return Ok(()) };
+    let Ok(mut url) = reqwest::Url::parse(&config.instance_url) else {
+        return Ok(());
+    };
     let host = url.host_str().unwrap_or_default().to_string();
-    let Some((service, namespace)) = service_of(&host) else { return Ok(()) };
+    let Some((service, namespace)) = service_of(&host) else {
+        return Ok(());
+    };
     let port = url.port_or_known_default().unwrap_or(443);
     let (pod, port) = pod_of(kube, namespace, service, port).await?;
-    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|e| Error::Tunnel(e.to_string()))?;
-    let address = listener.local_addr().map_err(|e| Error::Tunnel(e.to_string()))?;
+    let listener = TcpListener::bind("127.0.0.1:0")
+        .await
+        .map_err(|e| Error::Tunnel(e.to_string()))?;
+    let address = listener
+        .local_addr()
+        .map_err(|e| Error::Tunnel(e.to_string()))?;
     let pods: Api<Pod> = Api::namespaced(kube.clone(), namespace);
     tokio::spawn(async move {
         while let Ok((mut local, _)) = listener.accept().await {
@@ -33,7 +41,8 @@ pub async fn open(kube: &Client, config: &mut Config) -> Result<(), Error> {
         }
     });
     // The name stays, so the certificate is checked as ever; only the way differs.
-    url.set_port(Some(address.port())).map_err(|()| Error::Tunnel("the URL takes no port".into()))?;
+    url.set_port(Some(address.port()))
+        .map_err(|()| Error::Tunnel("the URL takes no port".into()))?;
     config.instance_url = url.as_str().trim_end_matches('/').to_string();
     config.resolve = Some((host, address));
     Ok(())
@@ -41,32 +50,67 @@ pub async fn open(kube: &Client, config: &mut Config) -> Result<(), Error> {
 
 /// Service and namespace of a cluster-internal host name.
 fn service_of(host: &str) -> Option<(&str, &str)> {
-    let host = host.strip_suffix(".cluster.local").unwrap_or(host).strip_suffix(".svc")?;
-    host.split_once('.').filter(|(service, namespace)| !service.is_empty() && !namespace.is_empty() && !namespace.contains('.'))
+    let host = host
+        .strip_suffix(".cluster.local")
+        .unwrap_or(host)
+        .strip_suffix(".svc")?;
+    host.split_once('.').filter(|(service, namespace)| {
+        !service.is_empty() && !namespace.is_empty() && !namespace.contains('.')
+    })
 }
 
-async fn pod_of(kube: &Client, namespace: &str, service: &str, port: u16) -> Result<(String, u16), Error> {
+async fn pod_of(
+    kube: &Client,
+    namespace: &str,
+    service: &str,
+    port: u16,
+) -> Result<(String, u16), Error> {
     let services: Api<Service> = Api::namespaced(kube.clone(), namespace);
     let spec = services.get(service).await?.spec.unwrap_or_default();
-    let target = spec.ports.iter().flatten().find(|p| p.port == i32::from(port)).and_then(|p| p.target_port.clone());
-    let selector: Vec<String> = spec.selector.iter().flatten().map(|(k, v)| format!("{k}={v}")).collect();
+    let target = spec
+        .ports
+        .iter()
+        .flatten()
+        .find(|p| p.port == i32::from(port))
+        .and_then(|p| p.target_port.clone());
+    let selector: Vec<String> = spec
+        .selector
+        .iter()
+        .flatten()
+        .map(|(k, v)| format!("{k}={v}"))
+        .collect();
     if selector.is_empty() {
-        return Err(Error::Tunnel(format!("Service {namespace}/{service} selects no Pods")));
+        return Err(Error::Tunnel(format!(
+            "Service {namespace}/{service} selects no Pods"
+        )));
     }
     let pods: Api<Pod> = Api::namespaced(kube.clone(), namespace);
-    let running = |p: &Pod| p.status.as_ref().is_some_and(|s| s.phase.as_deref() == Some("Running"));
-    let pod = pods.list(&ListParams::default().labels(&selector.join(","))).await?.items.into_iter().find(running);
-    let pod = pod.ok_or_else(|| Error::Tunnel(format!("no Pod of Service {namespace}/{service} runs")))?;
+    let running = |p: &Pod| {
+        p.status
+            .as_ref()
+            .is_some_and(|s| s.phase.as_deref() == Some("Running"))
+    };
+    let pod = pods
+        .list(&ListParams::default().labels(&selector.join(",")))
+        .await?
+        .items
+        .into_iter()
+        .find(running);
+    let pod =
+        pod.ok_or_else(|| Error::Tunnel(format!("no Pod of Service {namespace}/{service} runs")))?;
     let number = match target {
         Some(IntOrString::Int(number)) => u16::try_from(number).ok(),
         Some(IntOrString::String(name)) => {
             let containers = pod.spec.iter().flat_map(|s| &s.containers);
             let mut ports = containers.flat_map(|c| c.ports.iter().flatten());
-            ports.find(|p| p.name.as_deref() == Some(&name)).and_then(|p| u16::try_from(p.container_port).ok())
+            ports
+                .find(|p| p.name.as_deref() == Some(&name))
+                .and_then(|p| u16::try_from(p.container_port).ok())
         }
         None => Some(port),
     };
-    let number = number.ok_or_else(|| Error::Tunnel(format!("Service {namespace}/{service} names no port")))?;
+    let number = number
+        .ok_or_else(|| Error::Tunnel(format!("Service {namespace}/{service} names no port")))?;
     Ok((pod.name_any(), number))
 }
 
@@ -76,7 +120,10 @@ mod tests {
 
     #[test]
     fn only_names_of_services() {
-        assert_eq!(service_of("halosim.halosim.svc"), Some(("halosim", "halosim")));
+        assert_eq!(
+            service_of("halosim.halosim.svc"),
+            Some(("halosim", "halosim"))
+        );
         assert_eq!(service_of("a.b.svc.cluster.local"), Some(("a", "b")));
         for host in ["acme.halopsa.com", "svc", "a.svc", "a.b.c.svc", ""] {
             assert_eq!(service_of(host), None, "{host}");

@@ -52,7 +52,10 @@ impl Looks {
     }
 
     pub fn forget(&self, namespace: &str, name: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&(namespace.to_string(), name.to_string()));
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&(namespace.to_string(), name.to_string()));
     }
 }
 
@@ -70,34 +73,66 @@ pub async fn look(
     let waiting = ctx.index.awaiting_of(&namespace, &connection.name_any());
     let window = Duration::from(spec.rate_limit.window).as_secs_f64();
     let share = (f64::from(spec.rate_limit.requests) * ctx.options.rate_share).max(1.0) as u32;
-    let every = Duration::from_secs_f64(approval::look_every(Duration::from(spec.approvals.poll).as_secs_f64(), waiting, share, window));
+    let every = Duration::from_secs_f64(approval::look_every(
+        Duration::from(spec.approvals.poll).as_secs_f64(),
+        waiting,
+        share,
+        window,
+    ));
     if let Some(wait) = ctx.looks.wait(&ticket, every) {
         return Ok((ticket, wait));
     }
     let status = ticket.status.clone().unwrap_or_default();
-    let Some(request) = status.approval.clone().filter(|a| a.state == ApprovalState::Requested) else { return Ok((ticket, every)) };
+    let Some(request) = status
+        .approval
+        .clone()
+        .filter(|a| a.state == ApprovalState::Requested)
+    else {
+        return Ok((ticket, every));
+    };
     let halo = ctx.tenants.client(connection).await?;
     // The actions first: an assignment that is newer than them shows as one that no action tells of.
     let mut actions = halo.replies(ticket.spec.ticket_id, DEPTH).await?;
     actions.reverse();
-    let gone = |reason, message: &str| Event::Ignored { reason, message: message.into() };
+    let gone = |reason, message: &str| Event::Ignored {
+        reason,
+        message: message.into(),
+    };
     let left = match halo.ticket(ticket.spec.ticket_id).await {
-        Err(halopsa::Error::NotFound { .. }) => Err(gone("Deleted", "HaloPSA does not have the ticket any more")),
+        Err(halopsa::Error::NotFound { .. }) => {
+            Err(gone("Deleted", "HaloPSA does not have the ticket any more"))
+        }
         Err(error) => return Err(error.into()),
         Ok(found) if found.client_id != client.status.as_ref().and_then(|s| s.halo_client_id) => {
-            Err(gone("Moved", "the ticket was moved to another client in HaloPSA"))
+            Err(gone(
+                "Moved",
+                "the ticket was moved to another client in HaloPSA",
+            ))
         }
         Ok(found) if found.hasbeenclosed => Err(gone("Closed", "the ticket was closed in HaloPSA")),
         Ok(found) => Ok(found),
     };
     let halo_ticket = match left {
         Ok(found) => found,
-        Err(event) => return Ok((tickets::transition(api, &ticket, &[event], "controller").await?, every)),
+        Err(event) => {
+            return Ok((
+                tickets::transition(api, &ticket, &[event], "controller").await?,
+                every,
+            ));
+        }
     };
-    let ourselves = connection.status.as_ref().and_then(|s| s.api_agent.as_ref()).map(|a| a.id);
+    let ourselves = connection
+        .status
+        .as_ref()
+        .and_then(|s| s.api_agent.as_ref())
+        .map(|a| a.id);
     let steps = approval::steps_of(&request, &status.steps).unwrap_or_default();
     let named = steps.iter().any(|s| s.approvers.is_some());
-    let further = if named { further_approvers(steps.iter().copied(), &agents(&halo).await) } else { Vec::new() };
+    let further = if named {
+        further_approvers(steps.iter().copied(), &agents(&halo).await)
+    } else {
+        Vec::new()
+    };
     let replies: Vec<Reply> = actions.iter().map(reply).collect();
     let outcome = approval::judge(
         &replies,
@@ -112,37 +147,102 @@ pub async fn look(
         },
     );
     let event = match (&outcome.decision, outcome.messages.is_empty()) {
-        (Some((true, by, action, _)), _) => Event::Approved { by: *by, action: *action, messages: outcome.messages.clone() },
-        (Some((false, by, action, _)), _) => Event::Denied { by: *by, action: *action, messages: outcome.messages.clone() },
-        (None, false) => Event::Messages { replies: outcome.messages.clone(), up_to: outcome.up_to, assigned_agent: halo_ticket.agent_id },
-        (None, true) => Event::RepliesSeen { up_to: outcome.up_to, assigned_agent: halo_ticket.agent_id },
+        (Some((true, by, action, _)), _) => Event::Approved {
+            by: *by,
+            action: *action,
+            messages: outcome.messages.clone(),
+        },
+        (Some((false, by, action, _)), _) => Event::Denied {
+            by: *by,
+            action: *action,
+            messages: outcome.messages.clone(),
+        },
+        (None, false) => Event::Messages {
+            replies: outcome.messages.clone(),
+            up_to: outcome.up_to,
+            assigned_agent: halo_ticket.agent_id,
+        },
+        (None, true) => Event::RepliesSeen {
+            up_to: outcome.up_to,
+            assigned_agent: halo_ticket.agent_id,
+        },
     };
     let change = |status: &crate::api::TicketStatus, now: Timestamp| {
         // What was judged is this request, not one that has replaced it meanwhile.
-        if status.approval.as_ref().is_none_or(|a| a.hash != request.hash || a.action_id != request.action_id) {
+        if status
+            .approval
+            .as_ref()
+            .is_none_or(|a| a.hash != request.hash || a.action_id != request.action_id)
+        {
             return Err(Refused::TooEarly);
         }
         let mut next = state::apply(status, &event, "controller", now)?;
         for (action, why) in &outcome.ignored {
-            next.record("ReplyIgnored", "controller", Some(format!("action {action}: {why}")), now);
+            next.record(
+                "ReplyIgnored",
+                "controller",
+                Some(format!("action {action}: {why}")),
+                now,
+            );
         }
         Ok(next)
     };
     let stored = tickets::update(api, &ticket, "controller", change).await?;
     crash::point(&namespace, "reply.decided").await;
-    let subject = Subject { namespace: &namespace, client: &client.name_any(), ticket: &name, by: "controller" };
+    let subject = Subject {
+        namespace: &namespace,
+        client: &client.name_any(),
+        ticket: &name,
+        by: "controller",
+    };
     for (action, why) in &outcome.ignored {
         audit::event("ReplyIgnored", subject, &format!("action {action}: {why}"));
-        METRICS.approvals.get_or_create(&ApprovalLabels { outcome: "ignored" }).inc();
-        let note = format!("a reply that looks like a decision does not count (action {action}): {why}");
-        ctx.event(&ticket.object_ref(&()), EventType::Normal, "ReplyIgnored", "Approve", &note).await;
+        METRICS
+            .approvals
+            .get_or_create(&ApprovalLabels { outcome: "ignored" })
+            .inc();
+        let note =
+            format!("a reply that looks like a decision does not count (action {action}): {why}");
+        ctx.event(
+            &ticket.object_ref(&()),
+            EventType::Normal,
+            "ReplyIgnored",
+            "Approve",
+            &note,
+        )
+        .await;
     }
     if let Some((yes, by, action, seen)) = &outcome.decision {
-        let (reason, label) = if *yes { ("Approved", "approved") } else { ("Denied", "denied") };
-        METRICS.approvals.get_or_create(&ApprovalLabels { outcome: label }).inc();
-        audit::event(reason, subject, &format!("request {}: agent {by}, action {action}, read from {seen}", request.number));
-        let note = format!("HaloPSA agent {by} has {} {} steps (action {action})", label, request.steps.len());
-        ctx.event(&ticket.object_ref(&()), EventType::Normal, reason, "Approve", &note).await;
+        let (reason, label) = if *yes {
+            ("Approved", "approved")
+        } else {
+            ("Denied", "denied")
+        };
+        METRICS
+            .approvals
+            .get_or_create(&ApprovalLabels { outcome: label })
+            .inc();
+        audit::event(
+            reason,
+            subject,
+            &format!(
+                "request {}: agent {by}, action {action}, read from {seen}",
+                request.number
+            ),
+        );
+        let note = format!(
+            "HaloPSA agent {by} has {} {} steps (action {action})",
+            label,
+            request.steps.len()
+        );
+        ctx.event(
+            &ticket.object_ref(&()),
+            EventType::Normal,
+            reason,
+            "Approve",
+            &note,
+        )
+        .await;
     }
     Ok((stored, every))
 }
@@ -150,7 +250,9 @@ pub async fn look(
 fn reply(action: &types::Action) -> Reply {
     Reply {
         id: action.id,
-        agent: action.who_agentid.filter(|id| *id > 0 && action.who_type.is_none_or(|t| t == 1)),
+        agent: action
+            .who_agentid
+            .filter(|id| *id > 0 && action.who_type.is_none_or(|t| t == 1)),
         application: action.actionby_application_id.clone(),
         mail: action.emaildirection.eq_ignore_ascii_case("i"),
         html: action.note_html.clone(),
@@ -160,22 +262,50 @@ fn reply(action: &types::Action) -> Reply {
 }
 
 /// Writes the reminder, if it is due.
-pub async fn remind(ticket: Ticket, connection: &HaloPSAConnection, api: &Api<Ticket>, ctx: &Context) -> Result<Ticket, Error> {
+pub async fn remind(
+    ticket: Ticket,
+    connection: &HaloPSAConnection,
+    api: &Api<Ticket>,
+    ctx: &Context,
+) -> Result<Ticket, Error> {
     let status = ticket.status.clone().unwrap_or_default();
     let due = state::reminds_at(&status).is_some_and(|at| at <= Timestamp::now());
-    let Some(request) = status.approval.as_ref().filter(|_| due) else { return Ok(ticket) };
+    let Some(request) = status.approval.as_ref().filter(|_| due) else {
+        return Ok(ticket);
+    };
     let halo = ctx.tenants.client(connection).await?;
     let halo_ticket = halo.ticket(ticket.spec.ticket_id).await?;
     let assigned = assigned_name(&halo_ticket, &agents(&halo).await);
-    let ask = Ask { assigned: &assigned, until: &for_people(request.expires_at.0), ..Ask::default() };
+    let ask = Ask {
+        assigned: &assigned,
+        until: &for_people(request.expires_at.0),
+        ..Ask::default()
+    };
     let html = |marker: &str| note::reminder_html(request.steps.len(), &ask, marker);
-    write(&ticket, connection, api, &halo, ctx, IntentKind::Reminder, &state::reminder_tag(request), html).await
+    write(
+        &ticket,
+        connection,
+        api,
+        &halo,
+        ctx,
+        IntentKind::Reminder,
+        &state::reminder_tag(request),
+        html,
+    )
+    .await
 }
 
 /// Tells the technicians that their no was understood, or that nobody answered.
-pub async fn post_decision(ticket: &Ticket, connection: &HaloPSAConnection, api: &Api<Ticket>, ctx: &Context) -> Result<Ticket, Error> {
+pub async fn post_decision(
+    ticket: &Ticket,
+    connection: &HaloPSAConnection,
+    api: &Api<Ticket>,
+    ctx: &Context,
+) -> Result<Ticket, Error> {
     let status = ticket.status.clone().unwrap_or_default();
-    let Some(request) = &status.approval else { return Ok(ticket.clone()) };
+    let Some(request) = &status.approval else {
+        return Ok(ticket.clone());
+    };
     let halo = ctx.tenants.client(connection).await?;
     let expired = request.state == ApprovalState::Expired;
     let by = match request.decided_by {
@@ -183,12 +313,40 @@ pub async fn post_decision(ticket: &Ticket, connection: &HaloPSAConnection, api:
         None => String::new(),
     };
     if expired {
-        METRICS.approvals.get_or_create(&ApprovalLabels { outcome: "expired" }).inc();
+        METRICS
+            .approvals
+            .get_or_create(&ApprovalLabels { outcome: "expired" })
+            .inc();
     }
-    let listed: Vec<note::Listed> =
-        status.steps.iter().filter(|s| request.steps.contains(&s.number)).map(|s| writes::listed(ticket.spec.ticket_id, s)).collect();
-    let html = |marker: &str| note::decision_html(if expired { Decided::Expired } else { Decided::Denied }, &by, &listed, marker);
-    write(ticket, connection, api, &halo, ctx, IntentKind::DecisionNote, &state::decision_tag(request), html).await
+    let listed: Vec<note::Listed> = status
+        .steps
+        .iter()
+        .filter(|s| request.steps.contains(&s.number))
+        .map(|s| writes::listed(ticket.spec.ticket_id, s))
+        .collect();
+    let html = |marker: &str| {
+        note::decision_html(
+            if expired {
+                Decided::Expired
+            } else {
+                Decided::Denied
+            },
+            &by,
+            &listed,
+            marker,
+        )
+    };
+    write(
+        ticket,
+        connection,
+        api,
+        &halo,
+        ctx,
+        IntentKind::DecisionNote,
+        &state::decision_tag(request),
+        html,
+    )
+    .await
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -211,7 +369,11 @@ async fn write(
         marker: &marker,
         html: &html,
         outcome: &connection.spec.notes,
-        api_agent: connection.status.as_ref().and_then(|s| s.api_agent.as_ref()).map(|a| a.id),
+        api_agent: connection
+            .status
+            .as_ref()
+            .and_then(|s| s.api_agent.as_ref())
+            .map(|a| a.id),
         by: "controller",
         settle: ctx.options.settle,
         patience: Duration::ZERO,

@@ -10,7 +10,10 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, ResourceExt};
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
 use serde_json::json;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -90,12 +93,21 @@ async fn refresh(ctx: &Context) -> bool {
 /// Sees to CA and certificate; the CA's certificate.
 async fn ensure(kube: &Client, namespace: &str, service: &str) -> Result<String, Error> {
     let secrets: Api<Secret> = Api::namespaced(kube.clone(), namespace);
-    let text = |secret: &Secret, key: &str| secret.data.as_ref()?.get(key).and_then(|b| String::from_utf8(b.0.clone()).ok());
+    let text = |secret: &Secret, key: &str| {
+        secret
+            .data
+            .as_ref()?
+            .get(key)
+            .and_then(|b| String::from_utf8(b.0.clone()).ok())
+    };
     let ca_name = ca_secret(service);
     let (ca_pem, ca_key) = match secrets.get_opt(&ca_name).await? {
         Some(secret) => {
             let damaged = || Error::Damaged(ca_name.clone());
-            (text(&secret, "ca.crt").ok_or_else(damaged)?, text(&secret, "ca.key").ok_or_else(damaged)?)
+            (
+                text(&secret, "ca.crt").ok_or_else(damaged)?,
+                text(&secret, "ca.key").ok_or_else(damaged)?,
+            )
         }
         None => {
             let key = KeyPair::generate()?;
@@ -109,15 +121,20 @@ async fn ensure(kube: &Client, namespace: &str, service: &str) -> Result<String,
     let name = server_secret(service);
     let current = secrets.get_opt(&name).await?;
     let renew = current.as_ref().is_none_or(|secret| {
-        let after = secret.annotations().get(RENEW_ANNOTATION).and_then(|t| t.parse::<Timestamp>().ok());
-        after.is_none_or(|t| t <= Timestamp::now()) || text(secret, "ca.crt").as_ref() != Some(&ca_pem)
+        let after = secret
+            .annotations()
+            .get(RENEW_ANNOTATION)
+            .and_then(|t| t.parse::<Timestamp>().ok());
+        after.is_none_or(|t| t <= Timestamp::now())
+            || text(secret, "ca.crt").as_ref() != Some(&ca_pem)
     });
     if renew {
         // The CA's parameters are fixed, so its key alone makes the issuer.
         let issuer = Issuer::new(ca_params()?, KeyPair::from_pem(&ca_key)?);
         let key = KeyPair::generate()?;
         let certificate = server_params(service, namespace)?.signed_by(&key, &issuer)?;
-        let data = json!({"tls.crt": certificate.pem(), "tls.key": key.serialize_pem(), "ca.crt": ca_pem});
+        let data =
+            json!({"tls.crt": certificate.pem(), "tls.key": key.serialize_pem(), "ca.crt": ca_pem});
         let after = Timestamp::now() + SignedDuration::from_hours(24 * RENEW_AT);
         put(&secrets, &name, "kubernetes.io/tls", data, Some(after)).await?;
         tracing::info!("issued the gateway's certificate");
@@ -127,9 +144,14 @@ async fn ensure(kube: &Client, namespace: &str, service: &str) -> Result<String,
 
 fn ca_params() -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::new(Vec::new())?;
-    params.distinguished_name.push(DnType::CommonName, "halopsa-operator CA");
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "halopsa-operator CA");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    params.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::DigitalSignature,
+    ];
     (params.not_before, params.not_after) = life(CA_DAYS);
     Ok(params)
 }
@@ -153,10 +175,19 @@ fn server_params(service: &str, namespace: &str) -> Result<CertificateParams, rc
 /// From yesterday, for clocks that differ.
 fn life(days: i64) -> (time::OffsetDateTime, time::OffsetDateTime) {
     let now = time::OffsetDateTime::now_utc();
-    (now - time::Duration::days(1), now + time::Duration::days(days))
+    (
+        now - time::Duration::days(1),
+        now + time::Duration::days(days),
+    )
 }
 
-async fn put(secrets: &Api<Secret>, name: &str, type_: &str, data: serde_json::Value, renew_after: Option<Timestamp>) -> Result<(), kube::Error> {
+async fn put(
+    secrets: &Api<Secret>,
+    name: &str,
+    type_: &str,
+    data: serde_json::Value,
+    renew_after: Option<Timestamp>,
+) -> Result<(), kube::Error> {
     let mut secret = json!({
         "apiVersion": "v1", "kind": "Secret", "type": type_, "stringData": data,
         "metadata": {"name": name, "labels": {names::MANAGED_BY: names::OPERATOR}},
@@ -164,26 +195,45 @@ async fn put(secrets: &Api<Secret>, name: &str, type_: &str, data: serde_json::V
     if let Some(after) = renew_after {
         secret["metadata"]["annotations"] = json!({RENEW_ANNOTATION: after.to_string()});
     }
-    secrets.patch(name, &PatchParams::apply(names::CONTROLLER).force(), &Patch::Apply(&secret)).await?;
+    secrets
+        .patch(
+            name,
+            &PatchParams::apply(names::CONTROLLER).force(),
+            &Patch::Apply(&secret),
+        )
+        .await?;
     Ok(())
 }
 
 /// Sees to it that a namespace's agents have the CA. Reads now and then, writes when it differs.
 pub async fn publish_ca(ctx: &Context, namespace: &str) -> Result<(), kube::Error> {
     let mut namespaces = ctx.published.namespaces.lock().await;
-    if namespaces.get(namespace).is_some_and(|at| at.elapsed() < PUBLISHED_FOR) {
+    if namespaces
+        .get(namespace)
+        .is_some_and(|at| at.elapsed() < PUBLISHED_FOR)
+    {
         return Ok(());
     }
     // Not issued yet: the Pods wait for the ConfigMap, and the next pass brings it.
-    let Some(ca) = ctx.published.ca.read().await.clone() else { return Ok(()) };
+    let Some(ca) = ctx.published.ca.read().await.clone() else {
+        return Ok(());
+    };
     let maps: Api<ConfigMap> = Api::namespaced(ctx.kube.clone(), namespace);
-    let current = maps.get_opt(names::GATEWAY_CA).await?.and_then(|m| m.data?.remove(names::CA_KEY));
+    let current = maps
+        .get_opt(names::GATEWAY_CA)
+        .await?
+        .and_then(|m| m.data?.remove(names::CA_KEY));
     if current.as_ref() != Some(&ca) {
         let map = json!({
             "apiVersion": "v1", "kind": "ConfigMap", "data": {names::CA_KEY: ca},
             "metadata": {"name": names::GATEWAY_CA, "labels": {names::MANAGED_BY: names::OPERATOR}},
         });
-        maps.patch(names::GATEWAY_CA, &PatchParams::apply(names::CONTROLLER).force(), &Patch::Apply(&map)).await?;
+        maps.patch(
+            names::GATEWAY_CA,
+            &PatchParams::apply(names::CONTROLLER).force(),
+            &Patch::Apply(&map),
+        )
+        .await?;
     }
     namespaces.insert(namespace.to_string(), Instant::now());
     Ok(())

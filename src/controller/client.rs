@@ -30,18 +30,37 @@ pub enum Error {
 }
 
 /// The clients of a connection, when something about it changed that matters to them.
-pub fn of_connection(context: Arc<Context>) -> impl Fn(Arc<HaloPSAConnection>) -> Vec<ObjectRef<ImportedClient>> {
+pub fn of_connection(
+    context: Arc<Context>,
+) -> impl Fn(Arc<HaloPSAConnection>) -> Vec<ObjectRef<ImportedClient>> {
     let seen: Mutex<HashMap<(String, String), (Option<i64>, Option<String>)>> = Mutex::default();
     move |connection| {
-        let key = (connection.namespace().unwrap_or_default(), connection.name_any());
-        let ready = connection.status.as_ref().and_then(|s| condition::get(&s.conditions, condition::READY)).map(|c| c.reason.clone());
+        let key = (
+            connection.namespace().unwrap_or_default(),
+            connection.name_any(),
+        );
+        let ready = connection
+            .status
+            .as_ref()
+            .and_then(|s| condition::get(&s.conditions, condition::READY))
+            .map(|c| c.reason.clone());
         let now = (connection.metadata.generation, ready);
-        let mut seen = seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut seen = seen
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if seen.insert(key.clone(), now.clone()) == Some(now) {
             return Vec::new();
         }
-        let of_it = |c: &ImportedClient| c.namespace().as_deref() == Some(&key.0) && c.spec.connection_ref.name == key.1;
-        context.stores.clients.state_filter(of_it).iter().map(|c| ObjectRef::from_obj(&**c)).collect()
+        let of_it = |c: &ImportedClient| {
+            c.namespace().as_deref() == Some(&key.0) && c.spec.connection_ref.name == key.1
+        };
+        context
+            .stores
+            .clients
+            .state_filter(of_it)
+            .iter()
+            .map(|c| ObjectRef::from_obj(&**c))
+            .collect()
     }
 }
 
@@ -60,7 +79,11 @@ pub async fn reconcile(client: Arc<ImportedClient>, ctx: Arc<Context>) -> Result
     status.open_tickets = Some(load.open() as i64);
     status.observed_generation = client.metadata.generation;
 
-    let connection = reflect::get(&ctx.stores.connections, &namespace, &client.spec.connection_ref.name);
+    let connection = reflect::get(
+        &ctx.stores.connections,
+        &namespace,
+        &client.spec.connection_ref.name,
+    );
     let found = find(&client, connection.as_deref(), &ctx);
     let mut next_look = RESYNC;
     let (found, available, phase) = match (found, &connection) {
@@ -68,54 +91,137 @@ pub async fn reconcile(client: Arc<ImportedClient>, ctx: Arc<Context>) -> Result
             status.halo_client_id = Some(halo.id);
             status.halo_client_name = Some(halo.name.clone());
             status.mode = Some(client.spec.mode.unwrap_or(connection.spec.agent.mode));
-            let deployment = reflect::get(&ctx.stores.deployments, &namespace, &names::agent(&name));
-            let current = deployment.as_ref().and_then(|d| d.spec.as_ref()?.replicas).unwrap_or_default();
-            let idle = workload::setting(&client, connection, |s| s.idle_time).map_or(workload::DEFAULT_IDLE, Duration::from);
-            let max = workload::setting(&client, connection, |s| s.max_replicas).unwrap_or(workload::DEFAULT_MAX_REPLICAS);
+            let deployment =
+                reflect::get(&ctx.stores.deployments, &namespace, &names::agent(&name));
+            let current = deployment
+                .as_ref()
+                .and_then(|d| d.spec.as_ref()?.replicas)
+                .unwrap_or_default();
+            let idle = workload::setting(&client, connection, |s| s.idle_time)
+                .map_or(workload::DEFAULT_IDLE, Duration::from);
+            let max = workload::setting(&client, connection, |s| s.max_replicas)
+                .unwrap_or(workload::DEFAULT_MAX_REPLICAS);
             let now = Timestamp::now();
             let scale = scale::wanted(&load, current, max, idle, now);
             if let Some(at) = scale.look_again_at {
                 // A moment later, so that the time has certainly come.
-                next_look = Duration::try_from(at.duration_since(now)).unwrap_or_default() + Duration::from_millis(500);
+                next_look = Duration::try_from(at.duration_since(now)).unwrap_or_default()
+                    + Duration::from_millis(500);
             }
             status.replicas = Some(scale.replicas);
-            match keep_agent(&client, connection, deployment.as_deref(), scale.replicas, &ctx).await {
+            match keep_agent(
+                &client,
+                connection,
+                deployment.as_deref(),
+                scale.replicas,
+                &ctx,
+            )
+            .await
+            {
                 Ok(()) => {
                     let (available, phase) = agent_verdict(deployment.as_deref(), scale.replicas);
-                    (Verdict::yes("Found", format!("HaloPSA client {} \"{}\"", halo.id, halo.name)), available, phase)
+                    (
+                        Verdict::yes(
+                            "Found",
+                            format!("HaloPSA client {} \"{}\"", halo.id, halo.name),
+                        ),
+                        available,
+                        phase,
+                    )
                 }
                 // An object the apiserver refuses is the user's to mend; anything else is tried again.
-                Err(kube::Error::Api(refusal)) if (400..500).contains(&refusal.code) && !matches!(refusal.code, 404 | 409 | 429) => (
-                    Verdict::yes("Found", format!("HaloPSA client {} \"{}\"", halo.id, halo.name)),
-                    Verdict::no("AgentRefused", format!("the apiserver does not take the agent's objects: {}; check spec.agent", refusal.message)),
-                    AgentPhase::Error,
-                ),
+                Err(kube::Error::Api(refusal))
+                    if (400..500).contains(&refusal.code)
+                        && !matches!(refusal.code, 404 | 409 | 429) =>
+                {
+                    (
+                        Verdict::yes(
+                            "Found",
+                            format!("HaloPSA client {} \"{}\"", halo.id, halo.name),
+                        ),
+                        Verdict::no(
+                            "AgentRefused",
+                            format!(
+                                "the apiserver does not take the agent's objects: {}; check spec.agent",
+                                refusal.message
+                            ),
+                        ),
+                        AgentPhase::Error,
+                    )
+                }
                 Err(error) => return Err(error.into()),
             }
         }
         (Ok(_), None) => return Ok(Action::requeue(Duration::from_secs(5))),
         (Err(verdict), _) => {
-            let phase = if verdict.status == condition::Status::Unknown { AgentPhase::Pending } else { AgentPhase::Error };
-            (verdict, Verdict::unknown("Pending", "waits for ClientFound"), phase)
+            let phase = if verdict.status == condition::Status::Unknown {
+                AgentPhase::Pending
+            } else {
+                AgentPhase::Error
+            };
+            (
+                verdict,
+                Verdict::unknown("Pending", "waits for ClientFound"),
+                phase,
+            )
         }
     };
     status.agent = Some(phase);
     let now = Timestamp::now();
     let generation = client.metadata.generation;
-    condition::set(&mut status.conditions, condition::CLIENT_FOUND, &found, generation, now);
-    condition::set(&mut status.conditions, condition::AGENT_AVAILABLE, &available, generation, now);
+    condition::set(
+        &mut status.conditions,
+        condition::CLIENT_FOUND,
+        &found,
+        generation,
+        now,
+    );
+    condition::set(
+        &mut status.conditions,
+        condition::AGENT_AVAILABLE,
+        &available,
+        generation,
+        now,
+    );
     let ready = match [&found, &available].into_iter().find(|v| !v.is_true()) {
-        None if client.spec.suspend => Verdict::yes("Suspended", "takes no new tickets: spec.suspend is true"),
+        None if client.spec.suspend => {
+            Verdict::yes("Suspended", "takes no new tickets: spec.suspend is true")
+        }
         None => Verdict::yes("Ready", available.message.clone()),
-        Some(bad) if bad.status == condition::Status::Unknown => Verdict::unknown(bad.reason, bad.message.clone()),
+        Some(bad) if bad.status == condition::Status::Unknown => {
+            Verdict::unknown(bad.reason, bad.message.clone())
+        }
         Some(bad) => Verdict::no(bad.reason, bad.message.clone()),
     };
-    condition::set(&mut status.conditions, condition::READY, &ready, generation, now);
-    if k8s::apply_status(&api, &*client, client.status.as_ref(), &status, names::CONTROLLER).await? {
-        ctx.turned(&client.object_ref(&()), &before.conditions, &status.conditions).await;
+    condition::set(
+        &mut status.conditions,
+        condition::READY,
+        &ready,
+        generation,
+        now,
+    );
+    if k8s::apply_status(
+        &api,
+        &*client,
+        client.status.as_ref(),
+        &status,
+        names::CONTROLLER,
+    )
+    .await?
+    {
+        ctx.turned(
+            &client.object_ref(&()),
+            &before.conditions,
+            &status.conditions,
+        )
+        .await;
     }
     ctx.backoff.reset(&(namespace, name, "client"));
-    Ok(Action::requeue(if next_look == RESYNC { jitter(RESYNC) } else { next_look }))
+    Ok(Action::requeue(if next_look == RESYNC {
+        jitter(RESYNC)
+    } else {
+        next_look
+    }))
 }
 
 pub fn error_policy(client: Arc<ImportedClient>, error: &Error, ctx: Arc<Context>) -> Action {
@@ -125,27 +231,43 @@ pub fn error_policy(client: Arc<ImportedClient>, error: &Error, ctx: Arc<Context
 }
 
 /// The HaloPSA client that is meant, or why there is none.
-fn find(client: &ImportedClient, connection: Option<&HaloPSAConnection>, ctx: &Context) -> Result<crate::halopsa::types::HaloClient, Verdict> {
+fn find(
+    client: &ImportedClient,
+    connection: Option<&HaloPSAConnection>,
+    ctx: &Context,
+) -> Result<crate::halopsa::types::HaloClient, Verdict> {
     let namespace = client.namespace().unwrap_or_default();
     let reference = &client.spec.connection_ref.name;
     let Some(connection) = connection else {
         return Err(Verdict::no(
             "ConnectionNotFound",
-            format!("there is no HaloPSAConnection {reference} in namespace {namespace}; apply it, or correct spec.connectionRef"),
+            format!(
+                "there is no HaloPSAConnection {reference} in namespace {namespace}; apply it, or correct spec.connectionRef"
+            ),
         ));
     };
     let Some(listing) = ctx.directory.get(&namespace, reference) else {
         return Err(Verdict::unknown(
             "ConnectionNotReady",
-            format!("HaloPSAConnection {reference} has not listed its clients yet; see kubectl describe halo {}", connection.name_any()),
+            format!(
+                "HaloPSAConnection {reference} has not listed its clients yet; see kubectl describe halo {}",
+                connection.name_any()
+            ),
         ));
     };
-    let found = import::resolve(&listing, client.spec.halo_client_id, client.spec.halo_client_name.as_deref())
-        .map_err(|unresolved| Verdict::no("ClientNotFound", unresolved.to_string()))?;
+    let found = import::resolve(
+        &listing,
+        client.spec.halo_client_id,
+        client.spec.halo_client_name.as_deref(),
+    )
+    .map_err(|unresolved| Verdict::no("ClientNotFound", unresolved.to_string()))?;
     if found.inactive {
         return Err(Verdict::no(
             "ClientInactive",
-            format!("HaloPSA client {} \"{}\" is inactive; reactivate it in HaloPSA or delete this ImportedClient", found.id, found.name),
+            format!(
+                "HaloPSA client {} \"{}\" is inactive; reactivate it in HaloPSA or delete this ImportedClient",
+                found.id, found.name
+            ),
         ));
     }
     let same = |other: &ImportedClient| {
@@ -153,14 +275,32 @@ fn find(client: &ImportedClient, connection: Option<&HaloPSAConnection>, ctx: &C
             && other.spec.connection_ref == client.spec.connection_ref
             && other.name_any() != client.name_any()
             && (other.spec.halo_client_id == Some(found.id)
-                || (other.spec.halo_client_id.is_none() && other.status.as_ref().is_some_and(|s| s.halo_client_id == Some(found.id))))
+                || (other.spec.halo_client_id.is_none()
+                    && other
+                        .status
+                        .as_ref()
+                        .is_some_and(|s| s.halo_client_id == Some(found.id))))
     };
-    let age = |c: &ImportedClient| (c.metadata.creation_timestamp.as_ref().map(|t| t.0), c.name_any());
-    let clash = ctx.stores.clients.state_filter(same).into_iter().find(|other| age(other) < age(client));
+    let age = |c: &ImportedClient| {
+        (
+            c.metadata.creation_timestamp.as_ref().map(|t| t.0),
+            c.name_any(),
+        )
+    };
+    let clash = ctx
+        .stores
+        .clients
+        .state_filter(same)
+        .into_iter()
+        .find(|other| age(other) < age(client));
     if let Some(older) = clash {
         return Err(Verdict::no(
             "Duplicate",
-            format!("ImportedClient {} is for HaloPSA client {} already and is older; delete one of the two", older.name_any(), found.id),
+            format!(
+                "ImportedClient {} is for HaloPSA client {} already and is older; delete one of the two",
+                older.name_any(),
+                found.id
+            ),
         ));
     }
     Ok(found.clone())
@@ -176,22 +316,68 @@ async fn keep_agent(
 ) -> Result<(), kube::Error> {
     let namespace = client.namespace().unwrap_or_default();
     let name = names::agent(&client.name_any());
-    let image = workload::setting(client, connection, |s| s.image.as_deref()).unwrap_or(&ctx.options.agent_image);
-    let agent = Agent { connection, client, image, gateway_url: &ctx.options.gateway_url, gateway_namespace: &ctx.options.own_namespace, replicas };
+    let image = workload::setting(client, connection, |s| s.image.as_deref())
+        .unwrap_or(&ctx.options.agent_image);
+    let agent = Agent {
+        connection,
+        client,
+        image,
+        gateway_url: &ctx.options.gateway_url,
+        gateway_namespace: &ctx.options.own_namespace,
+        replicas,
+    };
     super::certificates::publish_ca(ctx, &namespace).await?;
-    apply_metadata::<ServiceAccount>(ctx, &namespace, &name, "ServiceAccount", &agent.service_account()).await?;
-    apply_metadata::<NetworkPolicy>(ctx, &namespace, &name, "NetworkPolicy", &agent.network_policy()).await?;
+    apply_metadata::<ServiceAccount>(
+        ctx,
+        &namespace,
+        &name,
+        "ServiceAccount",
+        &agent.service_account(),
+    )
+    .await?;
+    apply_metadata::<NetworkPolicy>(
+        ctx,
+        &namespace,
+        &name,
+        "NetworkPolicy",
+        &agent.network_policy(),
+    )
+    .await?;
     let wanted = agent.deployment();
     let observed = deployment.map(workload::version_of_deployment);
-    if !ctx.applied.is_current(&namespace, &name, "Deployment", &wanted, observed.as_deref()) {
+    if !ctx.applied.is_current(
+        &namespace,
+        &name,
+        "Deployment",
+        &wanted,
+        observed.as_deref(),
+    ) {
         let api: Api<Deployment> = Api::namespaced(ctx.kube.clone(), &namespace);
-        let stored = api.patch(&name, &PatchParams::apply(names::CONTROLLER).force(), &Patch::Apply(&wanted)).await?;
-        ctx.applied.remember(&namespace, &name, "Deployment", &wanted, workload::version_of_deployment(&stored));
+        let stored = api
+            .patch(
+                &name,
+                &PatchParams::apply(names::CONTROLLER).force(),
+                &Patch::Apply(&wanted),
+            )
+            .await?;
+        ctx.applied.remember(
+            &namespace,
+            &name,
+            "Deployment",
+            &wanted,
+            workload::version_of_deployment(&stored),
+        );
     }
     Ok(())
 }
 
-async fn apply_metadata<K>(ctx: &Context, namespace: &str, name: &str, kind: &'static str, wanted: &Value) -> Result<(), kube::Error>
+async fn apply_metadata<K>(
+    ctx: &Context,
+    namespace: &str,
+    name: &str,
+    kind: &'static str,
+    wanted: &Value,
+) -> Result<(), kube::Error>
 where
     K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
         + Clone
@@ -201,27 +387,64 @@ where
 {
     let api: Api<K> = Api::namespaced(ctx.kube.clone(), namespace);
     let observed: Option<PartialObjectMeta<K>> = api.get_metadata_opt(name).await?;
-    if ctx.applied.is_current(namespace, name, kind, wanted, observed.as_ref().map(workload::version_of_metadata).as_deref()) {
+    if ctx.applied.is_current(
+        namespace,
+        name,
+        kind,
+        wanted,
+        observed
+            .as_ref()
+            .map(workload::version_of_metadata)
+            .as_deref(),
+    ) {
         return Ok(());
     }
-    let stored = api.patch(name, &PatchParams::apply(names::CONTROLLER).force(), &Patch::Apply(wanted)).await?;
-    ctx.applied.remember(namespace, name, kind, wanted, stored.meta().resource_version.clone().unwrap_or_default());
+    let stored = api
+        .patch(
+            name,
+            &PatchParams::apply(names::CONTROLLER).force(),
+            &Patch::Apply(wanted),
+        )
+        .await?;
+    ctx.applied.remember(
+        namespace,
+        name,
+        kind,
+        wanted,
+        stored.meta().resource_version.clone().unwrap_or_default(),
+    );
     Ok(())
 }
 
 /// What the Deployment says of the agent.
 fn agent_verdict(deployment: Option<&Deployment>, replicas: i32) -> (Verdict, AgentPhase) {
     let status = deployment.and_then(|d| d.status.as_ref());
-    let available = status.and_then(|s| s.available_replicas).unwrap_or_default();
+    let available = status
+        .and_then(|s| s.available_replicas)
+        .unwrap_or_default();
     if replicas == 0 {
-        return (Verdict::yes("Idle", "no ticket waits; the agent starts with the next one"), AgentPhase::Idle);
+        return (
+            Verdict::yes(
+                "Idle",
+                "no ticket waits; the agent starts with the next one",
+            ),
+            AgentPhase::Idle,
+        );
     }
     if available > 0 {
-        return (Verdict::yes("Running", format!("{available} of {replicas} agents run")), AgentPhase::Active);
+        return (
+            Verdict::yes("Running", format!("{available} of {replicas} agents run")),
+            AgentPhase::Active,
+        );
     }
-    let stuck = status.and_then(|s| s.conditions.as_ref()).and_then(|conditions| {
-        conditions.iter().find(|c| (c.type_ == "Progressing" && c.status == "False") || (c.type_ == "ReplicaFailure" && c.status == "True"))
-    });
+    let stuck = status
+        .and_then(|s| s.conditions.as_ref())
+        .and_then(|conditions| {
+            conditions.iter().find(|c| {
+                (c.type_ == "Progressing" && c.status == "False")
+                    || (c.type_ == "ReplicaFailure" && c.status == "True")
+            })
+        });
     match stuck {
         Some(condition) => (
             Verdict::no(
@@ -234,6 +457,9 @@ fn agent_verdict(deployment: Option<&Deployment>, replicas: i32) -> (Verdict, Ag
             ),
             AgentPhase::Error,
         ),
-        None => (Verdict::unknown("Provisioning", "the agent is starting"), AgentPhase::Provisioning),
+        None => (
+            Verdict::unknown("Provisioning", "the agent is starting"),
+            AgentPhase::Provisioning,
+        ),
     }
 }

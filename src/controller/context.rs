@@ -59,7 +59,13 @@ impl Stores {
     /// that is merely not known yet would be taken for gone.
     pub async fn filled(&self) {
         // Only the end of the controller drops the sender, and then nothing is decided any more.
-        if self.filled.clone().wait_for(|filled| *filled).await.is_err() {
+        if self
+            .filled
+            .clone()
+            .wait_for(|filled| *filled)
+            .await
+            .is_err()
+        {
             std::future::pending::<()>().await;
         }
     }
@@ -84,7 +90,10 @@ pub struct Context {
 
 impl Context {
     pub fn new(kube: Client, options: Options, stores: Stores) -> Self {
-        let reporter = Reporter { controller: names::OPERATOR.into(), instance: std::env::var("POD_NAME").ok() };
+        let reporter = Reporter {
+            controller: names::OPERATOR.into(),
+            instance: std::env::var("POD_NAME").ok(),
+        };
         Self {
             recorder: Recorder::new(kube.clone(), reporter),
             tenants: Tenants::new(kube.clone(), options.rate_share, options.timeout),
@@ -107,41 +116,113 @@ impl Context {
     pub async fn turned(&self, about: &ObjectReference, before: &[Condition], after: &[Condition]) {
         for condition in after {
             let old = condition::get(before, &condition.type_);
-            if condition.type_ == condition::READY || old.is_some_and(|o| o.status == condition.status && o.reason == condition.reason) {
+            if condition.type_ == condition::READY
+                || old.is_some_and(|o| o.status == condition.status && o.reason == condition.reason)
+            {
                 continue;
             }
-            let wanted = condition.status == "True" || matches!(condition.reason.as_str(), "Provisioning" | "Suspended" | "NoProvider");
-            let type_ = if wanted { EventType::Normal } else { EventType::Warning };
+            let wanted = condition.status == "True"
+                || matches!(
+                    condition.reason.as_str(),
+                    "Provisioning" | "Suspended" | "NoProvider"
+                );
+            let type_ = if wanted {
+                EventType::Normal
+            } else {
+                EventType::Warning
+            };
             // What has not been looked at yet is no news.
             if condition.reason != "NotChecked" && condition.reason != "Pending" {
-                let (kind, namespace, name) = (about.kind.as_deref(), about.namespace.as_deref(), about.name.as_deref());
+                let (kind, namespace, name) = (
+                    about.kind.as_deref(),
+                    about.namespace.as_deref(),
+                    about.name.as_deref(),
+                );
                 match type_ {
                     EventType::Normal => {
-                        tracing::info!(kind, namespace, name, condition = condition.type_, reason = condition.reason, "{}", condition.message)
+                        tracing::info!(
+                            kind,
+                            namespace,
+                            name,
+                            condition = condition.type_,
+                            reason = condition.reason,
+                            "{}",
+                            condition.message
+                        )
                     }
                     EventType::Warning => {
-                        tracing::warn!(kind, namespace, name, condition = condition.type_, reason = condition.reason, "{}", condition.message)
+                        tracing::warn!(
+                            kind,
+                            namespace,
+                            name,
+                            condition = condition.type_,
+                            reason = condition.reason,
+                            "{}",
+                            condition.message
+                        )
                     }
                 }
-                self.event(about, type_, &condition.reason, &condition.type_, &condition.message).await;
+                self.event(
+                    about,
+                    type_,
+                    &condition.reason,
+                    &condition.type_,
+                    &condition.message,
+                )
+                .await;
             }
         }
     }
 
     /// An Event for a kind with one condition, when that has changed.
-    pub async fn told(&self, about: &ObjectReference, before: Option<&Condition>, verdict: &condition::Verdict) {
-        if before.is_some_and(|b| b.status == verdict.status.as_str() && b.reason == verdict.reason) {
+    pub async fn told(
+        &self,
+        about: &ObjectReference,
+        before: Option<&Condition>,
+        verdict: &condition::Verdict,
+    ) {
+        if before.is_some_and(|b| b.status == verdict.status.as_str() && b.reason == verdict.reason)
+        {
             return;
         }
-        let (kind, namespace, name) = (about.kind.as_deref(), about.namespace.as_deref(), about.name.as_deref());
-        tracing::info!(kind, namespace, name, reason = verdict.reason, "{}", verdict.message);
-        let type_ = if verdict.is_true() { EventType::Normal } else { EventType::Warning };
-        self.event(about, type_, verdict.reason, "Reconcile", &verdict.message).await;
+        let (kind, namespace, name) = (
+            about.kind.as_deref(),
+            about.namespace.as_deref(),
+            about.name.as_deref(),
+        );
+        tracing::info!(
+            kind,
+            namespace,
+            name,
+            reason = verdict.reason,
+            "{}",
+            verdict.message
+        );
+        let type_ = if verdict.is_true() {
+            EventType::Normal
+        } else {
+            EventType::Warning
+        };
+        self.event(about, type_, verdict.reason, "Reconcile", &verdict.message)
+            .await;
     }
 
     /// Publishes an Event. Events are a courtesy: that one could not be written fails nothing.
-    pub async fn event(&self, about: &ObjectReference, type_: EventType, reason: &str, action: &str, note: &str) {
-        let event = Event { type_, reason: reason.into(), note: Some(note.chars().take(1000).collect()), action: action.into(), secondary: None };
+    pub async fn event(
+        &self,
+        about: &ObjectReference,
+        type_: EventType,
+        reason: &str,
+        action: &str,
+        note: &str,
+    ) {
+        let event = Event {
+            type_,
+            reason: reason.into(),
+            note: Some(note.chars().take(1000).collect()),
+            action: action.into(),
+            secondary: None,
+        };
         if let Err(error) = self.recorder.publish(&event, about).await {
             tracing::debug!(%error, reason, "an Event was not written");
         }
@@ -164,11 +245,16 @@ impl<K: Hash + Eq> Backoff<K> {
         let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = failures.entry(key).or_default();
         *count += 1;
-        Duration::from_secs(1 << (*count - 1).min(6)).min(Duration::from_secs(60)).mul_f64(rand::random_range(0.75..1.25))
+        Duration::from_secs(1 << (*count - 1).min(6))
+            .min(Duration::from_secs(60))
+            .mul_f64(rand::random_range(0.75..1.25))
     }
 
     pub fn reset(&self, key: &K) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(key);
     }
 }
 

@@ -25,7 +25,10 @@ pub mod verification;
 pub mod workflow;
 pub mod workload;
 
-use crate::api::{CLIENT_LABEL, CONNECTION_LABEL, HaloPSAConnection, ImportedClient, Ticket, ToolPolicy, ToolServer, VerificationProvider, Workflow};
+use crate::api::{
+    CLIENT_LABEL, CONNECTION_LABEL, HaloPSAConnection, ImportedClient, Ticket, ToolPolicy,
+    ToolServer, VerificationProvider, Workflow,
+};
 use crate::k8s::reflect::Reflector;
 use crate::k8s::{names, scoped};
 use context::{Context, Options, Stores};
@@ -50,7 +53,11 @@ const GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 const DELETIONS: usize = 4096;
 
 /// Runs every reconciler until `stop` resolves. Call it as the leader only.
-pub async fn run(kube: Client, options: Options, stop: impl Future<Output = ()> + Clone + Send + Sync + 'static) {
+pub async fn run(
+    kube: Client,
+    options: Options,
+    stop: impl Future<Output = ()> + Clone + Send + Sync + 'static,
+) {
     let scope = options.namespace.clone();
     let connections = Reflector::<HaloPSAConnection>::default();
     let clients = Reflector::<ImportedClient>::default();
@@ -70,7 +77,14 @@ pub async fn run(kube: Client, options: Options, stop: impl Future<Output = ()> 
         providers: providers.store.clone(),
         filled,
     };
-    let mut to_fill = [connections.filled(), clients.filled(), tickets.filled(), deployments.filled(), servers.filled(), providers.filled()];
+    let mut to_fill = [
+        connections.filled(),
+        clients.filled(),
+        tickets.filled(),
+        deployments.filled(),
+        servers.filled(),
+        providers.filled(),
+    ];
     let context = Arc::new(Context::new(kube.clone(), options, stores));
     let config = || Config::default().concurrency(CONCURRENCY);
 
@@ -85,17 +99,33 @@ pub async fn run(kube: Client, options: Options, stop: impl Future<Output = ()> 
             watcher::Config::default(),
             connection::of_secret(context.clone()),
         )
-        .watches_shared_stream(subscribe(&clients), |client: Arc<ImportedClient>| connection_of(&*client, &client.spec.connection_ref.name))
-        .watches_shared_stream(subscribe(&providers), connection::of_provider(context.clone()))
+        .watches_shared_stream(subscribe(&clients), |client: Arc<ImportedClient>| {
+            connection_of(&*client, &client.spec.connection_ref.name)
+        })
+        .watches_shared_stream(
+            subscribe(&providers),
+            connection::of_provider(context.clone()),
+        )
         .reconcile_on(conn_deletions)
         .graceful_shutdown_on(stop.clone())
-        .run(connection::reconcile, connection::error_policy, context.clone());
+        .run(
+            connection::reconcile,
+            connection::error_policy,
+            context.clone(),
+        );
 
     let client_controller = shared(&clients)
         .with_config(config())
-        .watches_shared_stream(subscribe(&tickets), |ticket: Arc<Ticket>| client_of_ticket(&ticket))
-        .watches_shared_stream(subscribe(&deployments), |deployment: Arc<Deployment>| client_of_label(&*deployment))
-        .watches_shared_stream(subscribe(&connections), client::of_connection(context.clone()))
+        .watches_shared_stream(subscribe(&tickets), |ticket: Arc<Ticket>| {
+            client_of_ticket(&ticket)
+        })
+        .watches_shared_stream(subscribe(&deployments), |deployment: Arc<Deployment>| {
+            client_of_label(&*deployment)
+        })
+        .watches_shared_stream(
+            subscribe(&connections),
+            client::of_connection(context.clone()),
+        )
         .owns_stream(owned_metadata::<ServiceAccount>(&kube, scope.as_deref()))
         .owns_stream(owned_metadata::<NetworkPolicy>(&kube, scope.as_deref()))
         .reconcile_on(client_deletions)
@@ -106,49 +136,78 @@ pub async fn run(kube: Client, options: Options, stop: impl Future<Output = ()> 
     let ticket_controller = shared(&tickets)
         .with_config(config())
         .watches_shared_stream(subscribe(&clients), ticket::of_client(context.clone()))
-        .watches_shared_stream(subscribe(&connections), ticket::of_connection(context.clone()))
+        .watches_shared_stream(
+            subscribe(&connections),
+            ticket::of_connection(context.clone()),
+        )
         .graceful_shutdown_on(stop.clone())
         .run(ticket::reconcile, ticket::error_policy, context.clone());
 
     let policy_controller = shared(&policies)
         .with_config(config())
-        .watches_shared_stream(subscribe(&connections), policy::of_connection(policies.store.clone()))
-        .watches_shared_stream(subscribe(&clients), policy::of_client(policies.store.clone()))
-        .watches_shared_stream(subscribe(&servers), policy::of_server(policies.store.clone()))
+        .watches_shared_stream(
+            subscribe(&connections),
+            policy::of_connection(policies.store.clone()),
+        )
+        .watches_shared_stream(
+            subscribe(&clients),
+            policy::of_client(policies.store.clone()),
+        )
+        .watches_shared_stream(
+            subscribe(&servers),
+            policy::of_server(policies.store.clone()),
+        )
         .graceful_shutdown_on(stop.clone())
         .run(policy::reconcile, policy::error_policy, context.clone());
 
-    let server_controller = shared(&servers).with_config(config()).graceful_shutdown_on(stop.clone()).run(
-        tool_server::reconcile,
-        tool_server::error_policy,
-        context.clone(),
-    );
+    let server_controller = shared(&servers)
+        .with_config(config())
+        .graceful_shutdown_on(stop.clone())
+        .run(
+            tool_server::reconcile,
+            tool_server::error_policy,
+            context.clone(),
+        );
 
     let workflow_controller = shared(&workflows)
         .with_config(config())
-        .watches_shared_stream(subscribe(&connections), workflow::of_connection(workflows.store.clone()))
+        .watches_shared_stream(
+            subscribe(&connections),
+            workflow::of_connection(workflows.store.clone()),
+        )
         .graceful_shutdown_on(stop.clone())
         .run(workflow::reconcile, workflow::error_policy, context.clone());
 
-    let provider_controller =
-        shared(&providers).with_config(config()).graceful_shutdown_on(stop.clone()).run(provider::reconcile, provider::error_policy, context.clone());
+    let provider_controller = shared(&providers)
+        .with_config(config())
+        .graceful_shutdown_on(stop.clone())
+        .run(provider::reconcile, provider::error_policy, context.clone());
 
     let index = context.clone();
     let by_id = context.clone();
     let tickets_gone = std::sync::Mutex::new(client_deleted.clone());
     let deployments_gone = std::sync::Mutex::new(client_deleted);
     let clients_gone = std::sync::Mutex::new(conn_deleted);
-    let agents = watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY, names::OPERATOR));
+    let agents =
+        watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY, names::OPERATOR));
     // A task each: they run on several threads, and none sits on another's stack.
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(connections.run(scoped(&kube, scope.as_deref()), watcher::Config::default(), |_| (), || ()));
+    tasks.spawn(connections.run(
+        scoped(&kube, scope.as_deref()),
+        watcher::Config::default(),
+        |_| (),
+        || (),
+    ));
     tasks.spawn(clients.run(
         scoped(&kube, scope.as_deref()),
         watcher::Config::default(),
         move |event| {
             by_id.clients.observe(event);
             if let watcher::Event::Delete(client) = event {
-                send_all(&clients_gone, connection_of(client, &client.spec.connection_ref.name));
+                send_all(
+                    &clients_gone,
+                    connection_of(client, &client.spec.connection_ref.name),
+                );
             }
         },
         || (),
@@ -164,7 +223,12 @@ pub async fn run(kube: Client, options: Options, stop: impl Future<Output = ()> 
         },
         || (),
     ));
-    tasks.spawn(policies.run(scoped(&kube, scope.as_deref()), watcher::Config::default(), |_| (), || ()));
+    tasks.spawn(policies.run(
+        scoped(&kube, scope.as_deref()),
+        watcher::Config::default(),
+        |_| (),
+        || (),
+    ));
     tasks.spawn(deployments.run(
         scoped(&kube, scope.as_deref()),
         agents,
@@ -175,9 +239,24 @@ pub async fn run(kube: Client, options: Options, stop: impl Future<Output = ()> 
         },
         || (),
     ));
-    tasks.spawn(servers.run(scoped(&kube, scope.as_deref()), watcher::Config::default(), |_| (), || ()));
-    tasks.spawn(workflows.run(scoped(&kube, scope.as_deref()), watcher::Config::default(), |_| (), || ()));
-    tasks.spawn(providers.run(scoped(&kube, scope.as_deref()), watcher::Config::default(), |_| (), || ()));
+    tasks.spawn(servers.run(
+        scoped(&kube, scope.as_deref()),
+        watcher::Config::default(),
+        |_| (),
+        || (),
+    ));
+    tasks.spawn(workflows.run(
+        scoped(&kube, scope.as_deref()),
+        watcher::Config::default(),
+        |_| (),
+        || (),
+    ));
+    tasks.spawn(providers.run(
+        scoped(&kube, scope.as_deref()),
+        watcher::Config::default(),
+        |_| (),
+        || (),
+    ));
     // One task waits for each store: their own wake-ups are for one.
     tasks.spawn(async move {
         for store in &mut to_fill {
@@ -222,14 +301,26 @@ pub async fn run(kube: Client, options: Options, stop: impl Future<Output = ()> 
 
 fn shared<K>(reflector: &Reflector<K>) -> Controller<K>
 where
-    K: Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
+    K: Resource<DynamicType = ()>
+        + Clone
+        + serde::de::DeserializeOwned
+        + std::fmt::Debug
+        + Send
+        + Sync
+        + 'static,
 {
     Controller::for_shared_stream(subscribe(reflector), reflector.store.clone())
 }
 
 fn subscribe<K>(reflector: &Reflector<K>) -> impl futures::Stream<Item = Arc<K>> + Send + 'static
 where
-    K: Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
+    K: Resource<DynamicType = ()>
+        + Clone
+        + serde::de::DeserializeOwned
+        + std::fmt::Debug
+        + Send
+        + Sync
+        + 'static,
 {
     // A shared store always has subscribers; without one the stream is empty.
     futures::stream::iter(reflector.subscribe()).flatten()
@@ -250,12 +341,17 @@ where
         + 'static,
 {
     use kube::runtime::WatchStreamExt;
-    let config = watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY, names::OPERATOR));
-    watcher(scoped::<PartialObjectMeta<K>>(kube, namespace), config).default_backoff().touched_objects()
+    let config =
+        watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY, names::OPERATOR));
+    watcher(scoped::<PartialObjectMeta<K>>(kube, namespace), config)
+        .default_backoff()
+        .touched_objects()
 }
 
 fn send_all<T>(channel: &std::sync::Mutex<mpsc::Sender<T>>, items: impl IntoIterator<Item = T>) {
-    let mut channel = channel.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut channel = channel
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     for item in items {
         if channel.try_send(item).is_err() {
             tracing::warn!("too many deletions at once; one is seen at the next resync only");

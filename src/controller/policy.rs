@@ -22,19 +22,41 @@ pub enum Error {
     Kube(#[from] kube::Error),
 }
 
-pub fn of_connection(policies: Store<ToolPolicy>) -> impl Fn(Arc<HaloPSAConnection>) -> Vec<ObjectRef<ToolPolicy>> {
+pub fn of_connection(
+    policies: Store<ToolPolicy>,
+) -> impl Fn(Arc<HaloPSAConnection>) -> Vec<ObjectRef<ToolPolicy>> {
     move |connection| about(&policies, connection.namespace(), &connection.name_any())
 }
 
-pub fn of_client(policies: Store<ToolPolicy>) -> impl Fn(Arc<ImportedClient>) -> Vec<ObjectRef<ToolPolicy>> {
-    move |client| about(&policies, client.namespace(), &client.spec.connection_ref.name)
+pub fn of_client(
+    policies: Store<ToolPolicy>,
+) -> impl Fn(Arc<ImportedClient>) -> Vec<ObjectRef<ToolPolicy>> {
+    move |client| {
+        about(
+            &policies,
+            client.namespace(),
+            &client.spec.connection_ref.name,
+        )
+    }
 }
 
-pub fn of_server(policies: Store<ToolPolicy>) -> impl Fn(Arc<ToolServer>) -> Vec<ObjectRef<ToolPolicy>> {
-    move |server| about(&policies, server.namespace(), &server.spec.connection_ref.name)
+pub fn of_server(
+    policies: Store<ToolPolicy>,
+) -> impl Fn(Arc<ToolServer>) -> Vec<ObjectRef<ToolPolicy>> {
+    move |server| {
+        about(
+            &policies,
+            server.namespace(),
+            &server.spec.connection_ref.name,
+        )
+    }
 }
 
-fn about(policies: &Store<ToolPolicy>, namespace: Option<String>, connection: &str) -> Vec<ObjectRef<ToolPolicy>> {
+fn about(
+    policies: &Store<ToolPolicy>,
+    namespace: Option<String>,
+    connection: &str,
+) -> Vec<ObjectRef<ToolPolicy>> {
     policies
         .state_filter(|p| p.namespace() == namespace && p.spec.connection_ref.name == connection)
         .iter()
@@ -46,35 +68,84 @@ pub async fn reconcile(policy: Arc<ToolPolicy>, ctx: Arc<Context>) -> Result<Act
     ctx.stores.filled().await;
     let namespace = policy.namespace().unwrap_or_default();
     let connection = &policy.spec.connection_ref.name;
-    let unknown: Vec<&String> = policy.spec.clients.iter().flatten().filter(|c| reflect::get(&ctx.stores.clients, &namespace, c).is_none()).collect();
+    let unknown: Vec<&String> = policy
+        .spec
+        .clients
+        .iter()
+        .flatten()
+        .filter(|c| reflect::get(&ctx.stores.clients, &namespace, c).is_none())
+        .collect();
     let rules = rule_status(&policy, &tool_names(&ctx, &namespace, connection));
     let verdict = if reflect::get(&ctx.stores.connections, &namespace, connection).is_none() {
         Verdict::no(
             "ConnectionNotFound",
-            format!("there is no HaloPSAConnection {connection} in namespace {namespace}; apply it, or correct spec.connectionRef"),
+            format!(
+                "there is no HaloPSAConnection {connection} in namespace {namespace}; apply it, or correct spec.connectionRef"
+            ),
         )
     } else if let Some(why) = broken(&policy) {
-        Verdict::no("Invalid", format!("{why}; until it is mended the policy permits nothing by that rule, and forbids what it forbids"))
+        Verdict::no(
+            "Invalid",
+            format!(
+                "{why}; until it is mended the policy permits nothing by that rule, and forbids what it forbids"
+            ),
+        )
     } else if !unknown.is_empty() {
         let names: Vec<&str> = unknown.iter().take(10).map(|s| s.as_str()).collect();
-        Verdict::no("ClientNotFound", format!("there is no ImportedClient {}; the policy is in force for the others", names.join(", ")))
+        Verdict::no(
+            "ClientNotFound",
+            format!(
+                "there is no ImportedClient {}; the policy is in force for the others",
+                names.join(", ")
+            ),
+        )
     } else {
-        let idle: Vec<String> = rules.iter().enumerate().filter(|(_, r)| r.decides == 0).map(|(i, _)| (i + 1).to_string()).collect();
+        let idle: Vec<String> = rules
+            .iter()
+            .enumerate()
+            .filter(|(_, r)| r.decides == 0)
+            .map(|(i, _)| (i + 1).to_string())
+            .collect();
         let matches = match idle.as_slice() {
             [] => String::new(),
-            rules => format!("; rule {} decides about no tool there is now", rules.join(", ")),
+            rules => format!(
+                "; rule {} decides about no tool there is now",
+                rules.join(", ")
+            ),
         };
-        Verdict::yes("Accepted", format!("in force from the next call on{matches}"))
+        Verdict::yes(
+            "Accepted",
+            format!("in force from the next call on{matches}"),
+        )
     };
     let before = policy.status.clone().unwrap_or_default();
     let mut status = before.clone();
     status.observed_generation = policy.metadata.generation;
     status.rule_count = Some(rules.len() as i64);
     status.rules = rules;
-    condition::set(&mut status.conditions, condition::ACCEPTED, &verdict, policy.metadata.generation, Timestamp::now());
+    condition::set(
+        &mut status.conditions,
+        condition::ACCEPTED,
+        &verdict,
+        policy.metadata.generation,
+        Timestamp::now(),
+    );
     let api: Api<ToolPolicy> = Api::namespaced(ctx.kube.clone(), &namespace);
-    if k8s::apply_status(&api, &*policy, policy.status.as_ref(), &status, names::CONTROLLER).await? {
-        ctx.turned(&policy.object_ref(&()), &before.conditions, &status.conditions).await;
+    if k8s::apply_status(
+        &api,
+        &*policy,
+        policy.status.as_ref(),
+        &status,
+        names::CONTROLLER,
+    )
+    .await?
+    {
+        ctx.turned(
+            &policy.object_ref(&()),
+            &before.conditions,
+            &status.conditions,
+        )
+        .await;
     }
     Ok(Action::await_change())
 }
@@ -96,10 +167,20 @@ fn broken(policy: &ToolPolicy) -> Option<String> {
 fn tool_names(ctx: &Context, namespace: &str, connection: &str) -> Vec<String> {
     let mut names: Vec<String> = tools::TOOLS.iter().map(|t| t.name.to_string()).collect();
     names.extend(writes::TOOLS.iter().map(|t| t.name.to_string()));
-    let servers = ctx.stores.servers.state_filter(|s| s.namespace().as_deref() == Some(namespace) && s.spec.connection_ref.name == connection);
+    let servers = ctx.stores.servers.state_filter(|s| {
+        s.namespace().as_deref() == Some(namespace) && s.spec.connection_ref.name == connection
+    });
     for server in servers {
-        let pinned = server.status.as_ref().map(|s| s.tools.clone()).unwrap_or_default();
-        names.extend(pinned.iter().map(|p| format!("{}{SEPARATOR}{}", server.name_any(), p.name)));
+        let pinned = server
+            .status
+            .as_ref()
+            .map(|s| s.tools.clone())
+            .unwrap_or_default();
+        names.extend(
+            pinned
+                .iter()
+                .map(|p| format!("{}{SEPARATOR}{}", server.name_any(), p.name)),
+        );
     }
     names
 }
@@ -112,8 +193,15 @@ fn rule_status(policy: &ToolPolicy, tools: &[String]) -> Vec<RuleStatus> {
         .enumerate()
         .map(|(i, rule)| {
             let named: Vec<&String> = tools.iter().filter(|t| policy::names(rule, t)).collect();
-            let taken = |tool: &str| rules[..i].iter().any(|r| r.when.is_none() && policy::names(r, tool));
-            RuleStatus { tools: named.len() as i64, decides: named.iter().filter(|t| !taken(t)).count() as i64 }
+            let taken = |tool: &str| {
+                rules[..i]
+                    .iter()
+                    .any(|r| r.when.is_none() && policy::names(r, tool))
+            };
+            RuleStatus {
+                tools: named.len() as i64,
+                decides: named.iter().filter(|t| !taken(t)).count() as i64,
+            }
         })
         .collect()
 }

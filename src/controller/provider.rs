@@ -16,32 +16,69 @@ pub enum Error {
     Kube(#[from] kube::Error),
 }
 
-pub async fn reconcile(provider: Arc<VerificationProvider>, ctx: Arc<Context>) -> Result<Action, Error> {
+pub async fn reconcile(
+    provider: Arc<VerificationProvider>,
+    ctx: Arc<Context>,
+) -> Result<Action, Error> {
     ctx.stores.filled().await;
-    let (namespace, name) = (provider.namespace().unwrap_or_default(), provider.name_any());
+    let (namespace, name) = (
+        provider.namespace().unwrap_or_default(),
+        provider.name_any(),
+    );
     let checked = async { Provider::of(&ctx.kube, &provider).await?.check().await }.await;
     let verdict = match checked {
-        Ok(()) => Verdict::yes("Connected", format!("requesters are asked by {}", provider.spec.method())),
+        Ok(()) => Verdict::yes(
+            "Connected",
+            format!("requesters are asked by {}", provider.spec.method()),
+        ),
         Err(error) => Verdict::no(error.reason(), error.to_string()),
     };
     let before = provider.status.clone().unwrap_or_default();
     let mut status = before.clone();
     status.observed_generation = provider.metadata.generation;
-    condition::set(&mut status.conditions, condition::READY, &verdict, provider.metadata.generation, Timestamp::now());
+    condition::set(
+        &mut status.conditions,
+        condition::READY,
+        &verdict,
+        provider.metadata.generation,
+        Timestamp::now(),
+    );
     let api: Api<VerificationProvider> = Api::namespaced(ctx.kube.clone(), &namespace);
-    if k8s::apply_status(&api, &*provider, provider.status.as_ref(), &status, names::CONTROLLER).await? {
-        ctx.told(&provider.object_ref(&()), condition::get(&before.conditions, condition::READY), &verdict).await;
+    if k8s::apply_status(
+        &api,
+        &*provider,
+        provider.status.as_ref(),
+        &status,
+        names::CONTROLLER,
+    )
+    .await?
+    {
+        ctx.told(
+            &provider.object_ref(&()),
+            condition::get(&before.conditions, condition::READY),
+            &verdict,
+        )
+        .await;
     }
     let key = (namespace, name, "provider");
     if verdict.is_true() {
         ctx.backoff.reset(&key);
         return Ok(Action::requeue(jitter(ctx.options.resync)));
     }
-    Ok(Action::requeue(ctx.backoff.next(key).min(ctx.options.resync)))
+    Ok(Action::requeue(
+        ctx.backoff.next(key).min(ctx.options.resync),
+    ))
 }
 
-pub fn error_policy(provider: Arc<VerificationProvider>, error: &Error, ctx: Arc<Context>) -> Action {
-    let (namespace, name) = (provider.namespace().unwrap_or_default(), provider.name_any());
+pub fn error_policy(
+    provider: Arc<VerificationProvider>,
+    error: &Error,
+    ctx: Arc<Context>,
+) -> Action {
+    let (namespace, name) = (
+        provider.namespace().unwrap_or_default(),
+        provider.name_any(),
+    );
     tracing::warn!(kind = "VerificationProvider", %namespace, %name, %error, "reconciling failed, it is tried again");
     Action::requeue(ctx.backoff.next((namespace, name, "provider")))
 }

@@ -14,15 +14,29 @@ pub enum Drift {
 
 /// How the webhook differs from the specification. The password cannot be read
 /// back; `password_known` tells whether HaloPSA was given the present one.
-pub fn drift(found: Option<&Webhook>, spec: &WebhookSpec<'_>, password_known: bool) -> Option<Drift> {
-    let Some(found) = found else { return Some(Drift::Missing) };
-    let active = found.active.as_ref().and_then(lenient::boolean).unwrap_or(true) && !found.disabled;
+pub fn drift(
+    found: Option<&Webhook>,
+    spec: &WebhookSpec<'_>,
+    password_known: bool,
+) -> Option<Drift> {
+    let Some(found) = found else {
+        return Some(Drift::Missing);
+    };
+    let active = found
+        .active
+        .as_ref()
+        .and_then(lenient::boolean)
+        .unwrap_or(true)
+        && !found.disabled;
     let differs: Vec<&'static str> = [
         (found.name != spec.name, "name"),
         (found.url != spec.url, "URL"),
         (found.type_.is_some_and(|t| t != 0), "type"),
         (found.method.is_some_and(|m| m != 0), "method"),
-        (!found.content_type.is_empty() && !found.content_type.starts_with("application/json"), "content type"),
+        (
+            !found.content_type.is_empty() && !found.content_type.starts_with("application/json"),
+            "content type",
+        ),
         (found.authentication_type != Some(1), "authentication"),
         (found.basic_username != spec.username, "user name"),
         (!password_known, "password"),
@@ -36,12 +50,17 @@ pub fn drift(found: Option<&Webhook>, spec: &WebhookSpec<'_>, password_known: bo
 
 /// The events to subscribe to, and the subscriptions to end.
 pub fn subscriptions(found: &[Notification]) -> (Vec<EventType>, Vec<i64>) {
-    let missing = EVENTS.into_iter().filter(|e| !found.iter().any(|n| n.eventno == Some(e.number))).collect();
+    let missing = EVENTS
+        .into_iter()
+        .filter(|e| !found.iter().any(|n| n.eventno == Some(e.number)))
+        .collect();
     let mut kept = Vec::new();
     let surplus = found
         .iter()
         .filter(|n| {
-            let wanted = n.eventno.filter(|no| EVENTS.iter().any(|e| e.number == *no) && !kept.contains(no));
+            let wanted = n
+                .eventno
+                .filter(|no| EVENTS.iter().any(|e| e.number == *no) && !kept.contains(no));
             kept.extend(wanted);
             wanted.is_none()
         })
@@ -52,7 +71,11 @@ pub fn subscriptions(found: &[Notification]) -> (Vec<EventType>, Vec<i64>) {
 
 /// Our webhook among all: by the id we know, else by URL, else by name, so that
 /// one whose creation we did not see the end of is found and not made twice.
-pub fn ours<'a>(all: &'a [Webhook], id: Option<&str>, spec: &WebhookSpec<'_>) -> Option<&'a Webhook> {
+pub fn ours<'a>(
+    all: &'a [Webhook],
+    id: Option<&str>,
+    spec: &WebhookSpec<'_>,
+) -> Option<&'a Webhook> {
     all.iter()
         .find(|w| id.is_some_and(|id| w.id.eq_ignore_ascii_case(id)))
         .or_else(|| all.iter().find(|w| w.url == spec.url))
@@ -68,7 +91,12 @@ pub struct Registered {
 }
 
 /// Makes the webhook what it has to be, and reads it back.
-pub async fn ensure(halo: &Client, known_id: Option<&str>, spec: &WebhookSpec<'_>, password_known: bool) -> Result<Registered, Error> {
+pub async fn ensure(
+    halo: &Client,
+    known_id: Option<&str>,
+    spec: &WebhookSpec<'_>,
+    password_known: bool,
+) -> Result<Registered, Error> {
     let all = halo.webhooks().await?;
     let found = ours(&all, known_id, spec);
     let mut repaired = Vec::new();
@@ -96,7 +124,11 @@ pub async fn ensure(halo: &Client, known_id: Option<&str>, spec: &WebhookSpec<'_
     if !repaired.is_empty() {
         // Some fields are accepted and not kept: say so now, not when no webhook comes.
         let all = halo.webhooks().await?;
-        let again = drift(all.iter().find(|w| w.id.eq_ignore_ascii_case(&id)), spec, true);
+        let again = drift(
+            all.iter().find(|w| w.id.eq_ignore_ascii_case(&id)),
+            spec,
+            true,
+        );
         let (missing, _) = subscriptions(&halo.notifications(&id).await?);
         if again.is_some() || !missing.is_empty() {
             let what = match again {
@@ -107,7 +139,9 @@ pub async fn ensure(halo: &Client, known_id: Option<&str>, spec: &WebhookSpec<'_
             return Err(Error::Rejected {
                 call: "POST /Webhook".into(),
                 status: 200,
-                detail: format!("it did not keep {what}; set the webhook up by hand under Configuration > Integrations > Webhooks"),
+                detail: format!(
+                    "it did not keep {what}; set the webhook up by hand under Configuration > Integrations > Webhooks"
+                ),
             });
         }
     }
@@ -115,7 +149,11 @@ pub async fn ensure(halo: &Client, known_id: Option<&str>, spec: &WebhookSpec<'_
 }
 
 /// Removes our webhook; that there is none is fine.
-pub async fn remove(halo: &Client, known_id: Option<&str>, spec: &WebhookSpec<'_>) -> Result<(), Error> {
+pub async fn remove(
+    halo: &Client,
+    known_id: Option<&str>,
+    spec: &WebhookSpec<'_>,
+) -> Result<(), Error> {
     let all = halo.webhooks().await?;
     match ours(&all, known_id, spec) {
         Some(webhook) => halo.delete_webhook(&webhook.id).await,
@@ -128,12 +166,19 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    const SPEC: WebhookSpec<'static> = WebhookSpec { name: "Rallied (msp/acme)", url: "https://x/webhooks/msp/acme", username: "u", password: "p" };
+    const SPEC: WebhookSpec<'static> = WebhookSpec {
+        name: "Rallied (msp/acme)",
+        url: "https://x/webhooks/msp/acme",
+        username: "u",
+        password: "p",
+    };
 
     fn webhook(change: serde_json::Value) -> Webhook {
         let mut all = json!({"id": "a", "name": SPEC.name, "url": SPEC.url, "type": 0, "method": "0", "content_type": "application/json",
             "authentication_type": 1.0, "basic_username": "u", "active": true});
-        all.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        all.as_object_mut()
+            .unwrap()
+            .extend(change.as_object().unwrap().clone());
         serde_json::from_value(all).unwrap()
     }
 
@@ -151,16 +196,29 @@ mod tests {
             (json!({"disabled": true}), "activity"),
             (json!({"content_type": "text/xml"}), "content type"),
         ] {
-            assert_eq!(drift(Some(&webhook(change)), &SPEC, true), Some(Drift::Changed(vec![what])));
+            assert_eq!(
+                drift(Some(&webhook(change)), &SPEC, true),
+                Some(Drift::Changed(vec![what]))
+            );
         }
-        assert_eq!(drift(Some(&webhook(json!({}))), &SPEC, false), Some(Drift::Changed(vec!["password"])));
+        assert_eq!(
+            drift(Some(&webhook(json!({}))), &SPEC, false),
+            Some(Drift::Changed(vec!["password"]))
+        );
     }
 
     #[test]
     fn subscriptions_are_completed_and_cleaned() {
-        let row = |id, eventno| Notification { id, eventno: Some(eventno), webhook_id: "a".into() };
+        let row = |id, eventno| Notification {
+            id,
+            eventno: Some(eventno),
+            webhook_id: "a".into(),
+        };
         let (missing, surplus) = subscriptions(&[row(1, 3), row(2, 3), row(3, 42), row(4, 76)]);
-        assert_eq!(missing.iter().map(|e| e.number).collect::<Vec<_>>(), [19, 39, 1072]);
+        assert_eq!(
+            missing.iter().map(|e| e.number).collect::<Vec<_>>(),
+            [19, 39, 1072]
+        );
         assert_eq!(surplus, [2, 3]);
     }
 
@@ -171,8 +229,17 @@ mod tests {
             webhook(json!({"id": "u", "name": "other"})),
             webhook(json!({"id": "i", "name": "o", "url": "o"})),
         ];
-        assert_eq!(ours(&all, Some("I"), &SPEC).map(|w| w.id.as_str()), Some("i"));
-        assert_eq!(ours(&all, Some("gone"), &SPEC).map(|w| w.id.as_str()), Some("u"));
-        assert_eq!(ours(&all[..1], None, &SPEC).map(|w| w.id.as_str()), Some("n"));
+        assert_eq!(
+            ours(&all, Some("I"), &SPEC).map(|w| w.id.as_str()),
+            Some("i")
+        );
+        assert_eq!(
+            ours(&all, Some("gone"), &SPEC).map(|w| w.id.as_str()),
+            Some("u")
+        );
+        assert_eq!(
+            ours(&all[..1], None, &SPEC).map(|w| w.id.as_str()),
+            Some("n")
+        );
     }
 }

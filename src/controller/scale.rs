@@ -20,12 +20,21 @@ pub fn wanted(load: &Load, current: i32, max: i32, idle: Duration, now: Timestam
     let busy = load.waiting + load.working;
     if busy > 0 {
         let agents = busy.div_ceil(TICKETS_PER_AGENT) as i32;
-        return Scale { replicas: agents.max(current).clamp(1, max.max(1)), look_again_at: None };
+        return Scale {
+            replicas: agents.max(current).clamp(1, max.max(1)),
+            look_again_at: None,
+        };
     }
     let idle = SignedDuration::try_from(idle).unwrap_or(SignedDuration::ZERO);
     match load.last_change.map(|at| at + idle) {
-        Some(until) if current > 0 && now < until => Scale { replicas: current.min(max), look_again_at: Some(until) },
-        _ => Scale { replicas: 0, look_again_at: None },
+        Some(until) if current > 0 && now < until => Scale {
+            replicas: current.min(max),
+            look_again_at: Some(until),
+        },
+        _ => Scale {
+            replicas: 0,
+            look_again_at: None,
+        },
     }
 }
 
@@ -40,21 +49,66 @@ mod tests {
     #[test]
     fn table() {
         let idle = Duration::from_secs(600);
-        let load = |waiting, working, last| Load { waiting, working, paused: 0, last_change: last };
+        let load = |waiting, working, last| Load {
+            waiting,
+            working,
+            paused: 0,
+            last_change: last,
+        };
         for (load, current, replicas, again, why) in [
             (load(0, 0, None), 0, 0, None, "nothing ever"),
-            (load(1, 0, Some(at(0))), 0, 1, None, "a ticket wakes the agent"),
+            (
+                load(1, 0, Some(at(0))),
+                0,
+                1,
+                None,
+                "a ticket wakes the agent",
+            ),
             (load(9, 0, Some(at(0))), 0, 3, None, "many wake more"),
-            (load(100, 0, Some(at(0))), 1, 3, None, "but not more than allowed"),
-            (load(1, 1, Some(at(0))), 3, 3, None, "no one is sent home while there is work"),
-            (load(0, 0, Some(at(900))), 2, 2, Some(at(1500)), "stays warm"),
+            (
+                load(100, 0, Some(at(0))),
+                1,
+                3,
+                None,
+                "but not more than allowed",
+            ),
+            (
+                load(1, 1, Some(at(0))),
+                3,
+                3,
+                None,
+                "no one is sent home while there is work",
+            ),
+            (
+                load(0, 0, Some(at(900))),
+                2,
+                2,
+                Some(at(1500)),
+                "stays warm",
+            ),
             (load(0, 0, Some(at(400))), 2, 0, None, "goes to sleep"),
-            (load(0, 0, Some(at(900))), 0, 0, None, "is not woken by what is over"),
+            (
+                load(0, 0, Some(at(900))),
+                0,
+                0,
+                None,
+                "is not woken by what is over",
+            ),
         ] {
-            assert_eq!(wanted(&load, current, 3, idle, at(1000)), Scale { replicas, look_again_at: again }, "{why}");
+            assert_eq!(
+                wanted(&load, current, 3, idle, at(1000)),
+                Scale {
+                    replicas,
+                    look_again_at: again
+                },
+                "{why}"
+            );
         }
         // A ticket that waits for a human needs no agent.
-        let paused = Load { paused: 1, ..Load::default() };
+        let paused = Load {
+            paused: 1,
+            ..Load::default()
+        };
         assert_eq!(wanted(&paused, 0, 3, idle, at(1000)).replicas, 0);
     }
 }

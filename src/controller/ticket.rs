@@ -4,7 +4,9 @@ use super::approval;
 use super::context::{Context, jitter};
 use super::verification;
 use crate::api::condition;
-use crate::api::ticket::{ApprovalState, IntentKind, IntentState, Phase, REOPEN_ANNOTATION, StepState, Ticket};
+use crate::api::ticket::{
+    ApprovalState, IntentKind, IntentState, Phase, REOPEN_ANNOTATION, StepState, Ticket,
+};
 use crate::api::{HaloPSAConnection, ImportedClient, LocalRef};
 use crate::k8s::{self, names, reflect, tickets};
 use crate::outbox::{self, Note};
@@ -41,34 +43,66 @@ pub fn of_client(context: Arc<Context>) -> impl Fn(Arc<ImportedClient>) -> Vec<O
     move |client| {
         let key = (client.namespace().unwrap_or_default(), client.name_any());
         let now = client.status.as_ref().and_then(|s| s.halo_client_id);
-        if seen.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), now) == Some(now) {
+        if seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key.clone(), now)
+            == Some(now)
+        {
             return Vec::new();
         }
-        open_tickets(&context, &key.0, |t| t.spec.client_ref.as_ref().is_some_and(|c| c.name == key.1))
+        open_tickets(&context, &key.0, |t| {
+            t.spec.client_ref.as_ref().is_some_and(|c| c.name == key.1)
+        })
     }
 }
 
 /// The open tickets of a connection, when it changes.
-pub fn of_connection(context: Arc<Context>) -> impl Fn(Arc<HaloPSAConnection>) -> Vec<ObjectRef<Ticket>> {
+pub fn of_connection(
+    context: Arc<Context>,
+) -> impl Fn(Arc<HaloPSAConnection>) -> Vec<ObjectRef<Ticket>> {
     let seen: Mutex<HashMap<(String, String), (Option<i64>, bool)>> = Mutex::default();
     move |connection| {
-        let key = (connection.namespace().unwrap_or_default(), connection.name_any());
-        let ready = connection.status.as_ref().is_some_and(|s| condition::is_true(&s.conditions, condition::READY));
+        let key = (
+            connection.namespace().unwrap_or_default(),
+            connection.name_any(),
+        );
+        let ready = connection
+            .status
+            .as_ref()
+            .is_some_and(|s| condition::is_true(&s.conditions, condition::READY));
         let now = (connection.metadata.generation, ready);
-        if seen.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), now) == Some(now) {
+        if seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key.clone(), now)
+            == Some(now)
+        {
             return Vec::new();
         }
         open_tickets(&context, &key.0, |t| t.spec.connection_ref.name == key.1)
     }
 }
 
-fn open_tickets(context: &Context, namespace: &str, which: impl Fn(&Ticket) -> bool) -> Vec<ObjectRef<Ticket>> {
+fn open_tickets(
+    context: &Context,
+    namespace: &str,
+    which: impl Fn(&Ticket) -> bool,
+) -> Vec<ObjectRef<Ticket>> {
     let open = |t: &Ticket| {
         t.namespace().as_deref() == Some(namespace)
             && which(t)
-            && t.status.as_ref().is_none_or(|s| !s.phase.is_terminal() || state::owed(s).is_some())
+            && t.status
+                .as_ref()
+                .is_none_or(|s| !s.phase.is_terminal() || state::owed(s).is_some())
     };
-    context.stores.tickets.state_filter(open).iter().map(|t| ObjectRef::from_obj(&**t)).collect()
+    context
+        .stores
+        .tickets
+        .state_filter(open)
+        .iter()
+        .map(|t| ObjectRef::from_obj(&**t))
+        .collect()
 }
 
 /// What the cluster knows that matters to a ticket.
@@ -82,15 +116,21 @@ pub fn decide(ticket: &Ticket, facts: &Facts<'_>, now: Timestamp) -> Option<Even
     let status = ticket.status.clone().unwrap_or_default();
     if status.phase.is_terminal() {
         let request = ticket.annotations().get(REOPEN_ANNOTATION)?;
-        return (status.reopened.as_ref() != Some(request)).then(|| Event::Reopened { request: request.chars().take(100).collect() });
+        return (status.reopened.as_ref() != Some(request)).then(|| Event::Reopened {
+            request: request.chars().take(100).collect(),
+        });
     }
     if ticket.spec.closed {
-        return Some(Event::Ignored { reason: "Closed", message: "the ticket was closed or deleted in HaloPSA".into() });
+        return Some(Event::Ignored {
+            reason: "Closed",
+            message: "the ticket was closed or deleted in HaloPSA".into(),
+        });
     }
     let Some(client) = facts.client else {
         return Some(Event::Ignored {
             reason: "ClientNotImported",
-            message: "its ImportedClient is gone; import the client to have its tickets handled".into(),
+            message: "its ImportedClient is gone; import the client to have its tickets handled"
+                .into(),
         });
     };
     let resolved = client.status.as_ref().and_then(|s| s.halo_client_id);
@@ -99,7 +139,9 @@ pub fn decide(ticket: &Ticket, facts: &Facts<'_>, now: Timestamp) -> Option<Even
     {
         return Some(Event::Ignored {
             reason: "Moved",
-            message: format!("the ticket was moved to HaloPSA client {now}; its agent, if imported, takes it from there"),
+            message: format!(
+                "the ticket was moved to HaloPSA client {now}; its agent, if imported, takes it from there"
+            ),
         });
     }
     if facts.connection.spec.suspend {
@@ -119,7 +161,11 @@ pub async fn reconcile(ticket: Arc<Ticket>, ctx: Arc<Context>) -> Result<Action,
         return Ok(Action::await_change());
     }
     let api: Api<Ticket> = Api::namespaced(ctx.kube.clone(), &namespace);
-    let Some(connection) = reflect::get(&ctx.stores.connections, &namespace, &ticket.spec.connection_ref.name) else {
+    let Some(connection) = reflect::get(
+        &ctx.stores.connections,
+        &namespace,
+        &ticket.spec.connection_ref.name,
+    ) else {
         // Owned by its connection, it goes with it.
         return Ok(Action::requeue(jitter(Duration::from_secs(60))));
     };
@@ -127,36 +173,63 @@ pub async fn reconcile(ticket: Arc<Ticket>, ctx: Arc<Context>) -> Result<Action,
         return route_ticket(&ticket, &connection, &api, &ctx).await;
     };
     let client = reflect::get(&ctx.stores.clients, &namespace, &client_ref.name);
-    let facts = Facts { connection: &connection, client: client.as_deref() };
+    let facts = Facts {
+        connection: &connection,
+        client: client.as_deref(),
+    };
     let mut current = (*ticket).clone();
     let mut changed = false;
     // A few steps may follow each other, from stored to waiting for an agent.
     for _ in 0..4 {
-        let Some(mut event) = decide(&current, &facts, Timestamp::now()) else { break };
+        let Some(mut event) = decide(&current, &facts, Timestamp::now()) else {
+            break;
+        };
         if event == Event::Accepted
-            && let Some(first) = Box::pin(verification::started(&current, &connection, &ctx)).await?
+            && let Some(first) =
+                Box::pin(verification::started(&current, &connection, &ctx)).await?
         {
             event = first;
         }
-        current = match tickets::transition(&api, &current, std::slice::from_ref(&event), "controller").await {
-            // Somebody else moved it on; the watch brings the news.
-            Err(tickets::Error::Refused(_)) => return Ok(Action::requeue(Duration::from_secs(1))),
-            other => other?,
-        };
+        current =
+            match tickets::transition(&api, &current, std::slice::from_ref(&event), "controller")
+                .await
+            {
+                // Somebody else moved it on; the watch brings the news.
+                Err(tickets::Error::Refused(_)) => {
+                    return Ok(Action::requeue(Duration::from_secs(1)));
+                }
+                other => other?,
+            };
         changed = true;
     }
     let status = current.status.clone().unwrap_or_default();
     if changed && status.phase.is_terminal() {
-        let type_ = if status.phase == Phase::Failed { EventType::Warning } else { EventType::Normal };
-        let (reason, message) = (status.reason.as_deref().unwrap_or("Finished"), status.message.as_deref().unwrap_or_default());
-        ctx.event(&current.object_ref(&()), type_, reason, "Finish", message).await;
+        let type_ = if status.phase == Phase::Failed {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        };
+        let (reason, message) = (
+            status.reason.as_deref().unwrap_or("Finished"),
+            status.message.as_deref().unwrap_or_default(),
+        );
+        ctx.event(&current.object_ref(&()), type_, reason, "Finish", message)
+            .await;
     }
     let mut look_again = None;
     if !connection.spec.suspend {
         match state::owed(&status) {
-            Some(Owed::FailureNote) => current = Box::pin(post_failure_note(&current, &connection, &api, &ctx)).await?,
-            Some(Owed::DecisionNote) => current = Box::pin(approval::post_decision(&current, &connection, &api, &ctx)).await?,
-            Some(Owed::VerificationNote) => current = Box::pin(verification::post_note(&current, &connection, &api, &ctx)).await?,
+            Some(Owed::FailureNote) => {
+                current = Box::pin(post_failure_note(&current, &connection, &api, &ctx)).await?
+            }
+            Some(Owed::DecisionNote) => {
+                current =
+                    Box::pin(approval::post_decision(&current, &connection, &api, &ctx)).await?
+            }
+            Some(Owed::VerificationNote) => {
+                current =
+                    Box::pin(verification::post_note(&current, &connection, &api, &ctx)).await?
+            }
             None => {}
         }
         let phase = current.status.as_ref().map(|s| s.phase).unwrap_or_default();
@@ -167,13 +240,35 @@ pub async fn reconcile(ticket: Arc<Ticket>, ctx: Arc<Context>) -> Result<Action,
                 Error::Ticket(tickets::Error::Refused(_)) => Ok(()),
                 error => Err(error),
             };
-            match Box::pin(verification::listen(current.clone(), &connection, &api, &ctx)).await {
+            match Box::pin(verification::listen(
+                current.clone(),
+                &connection,
+                &api,
+                &ctx,
+            ))
+            .await
+            {
                 Ok((heard, again)) => (current, look_again) = (heard, again),
                 Err(error) => moved(error)?,
             }
-            if current.status.as_ref().is_some_and(|s| s.phase == Phase::Verifying) {
-                match Box::pin(verification::look(current.clone(), &connection, client, &api, &ctx)).await {
-                    Ok((looked, again)) => (current, look_again) = (looked, Some(look_again.map_or(again, |l| l.min(again)))),
+            if current
+                .status
+                .as_ref()
+                .is_some_and(|s| s.phase == Phase::Verifying)
+            {
+                match Box::pin(verification::look(
+                    current.clone(),
+                    &connection,
+                    client,
+                    &api,
+                    &ctx,
+                ))
+                .await
+                {
+                    Ok((looked, again)) => {
+                        (current, look_again) =
+                            (looked, Some(look_again.map_or(again, |l| l.min(again))))
+                    }
                     // Somebody else moved it on; the watch brings the news.
                     Err(error) => {
                         moved(error)?;
@@ -187,16 +282,20 @@ pub async fn reconcile(ticket: Arc<Ticket>, ctx: Arc<Context>) -> Result<Action,
             && let Some(client) = client.as_deref()
         {
             current = Box::pin(approval::remind(current, &connection, &api, &ctx)).await?;
-            let (looked, again) = match Box::pin(approval::look(current, &connection, client, &api, &ctx)).await {
-                // Somebody else moved it on; the watch brings the news.
-                Err(Error::Ticket(tickets::Error::Refused(_))) => return Ok(Action::requeue(Duration::from_secs(1))),
-                other => other?,
-            };
+            let (looked, again) =
+                match Box::pin(approval::look(current, &connection, client, &api, &ctx)).await {
+                    // Somebody else moved it on; the watch brings the news.
+                    Err(Error::Ticket(tickets::Error::Refused(_))) => {
+                        return Ok(Action::requeue(Duration::from_secs(1)));
+                    }
+                    other => other?,
+                };
             current = looked;
             look_again = Some(again);
         }
     }
-    ctx.backoff.reset(&(namespace.clone(), name.clone(), "ticket"));
+    ctx.backoff
+        .reset(&(namespace.clone(), name.clone(), "ticket"));
     let status = current.status.unwrap_or_default();
     let now = Timestamp::now();
     if status.phase.is_terminal() {
@@ -206,14 +305,22 @@ pub async fn reconcile(ticket: Arc<Ticket>, ctx: Arc<Context>) -> Result<Action,
         }
         ctx.looks.forget(&namespace, &name);
         let keep = Duration::from(connection.spec.retention.finished);
-        let age = status.phase_since.as_ref().and_then(|s| Duration::try_from(now.duration_since(s.0)).ok()).unwrap_or_default();
+        let age = status
+            .phase_since
+            .as_ref()
+            .and_then(|s| Duration::try_from(now.duration_since(s.0)).ok())
+            .unwrap_or_default();
         if age >= keep && state::owed(&status_or_default(&ticket)).is_none() {
             delete(&api, &ticket).await?;
             return Ok(Action::await_change());
         }
-        return Ok(Action::requeue(jitter(keep.saturating_sub(age)) + Duration::from_secs(1)));
+        return Ok(Action::requeue(
+            jitter(keep.saturating_sub(age)) + Duration::from_secs(1),
+        ));
     }
-    let wait = state::wakes_at(&status).and_then(|at| Duration::try_from(at.duration_since(now)).ok()).unwrap_or_default();
+    let wait = state::wakes_at(&status)
+        .and_then(|at| Duration::try_from(at.duration_since(now)).ok())
+        .unwrap_or_default();
     let wait = wait + Duration::from_millis(500);
     // Owed, but not written while the connection is suspended: the connection's change wakes it.
     Ok(Action::requeue(
@@ -237,15 +344,29 @@ pub fn error_policy(ticket: Arc<Ticket>, error: &Error, ctx: Arc<Context>) -> Ac
 }
 
 /// Tells the technicians that nobody worked on the ticket.
-async fn post_failure_note(ticket: &Ticket, connection: &HaloPSAConnection, api: &Api<Ticket>, ctx: &Context) -> Result<Ticket, Error> {
+async fn post_failure_note(
+    ticket: &Ticket,
+    connection: &HaloPSAConnection,
+    api: &Api<Ticket>,
+    ctx: &Context,
+) -> Result<Ticket, Error> {
     let halo = ctx.tenants.client(connection).await?;
     let status = ticket.status.clone().unwrap_or_default();
-    let api_agent = connection.status.as_ref().and_then(|s| s.api_agent.as_ref()).map(|a| a.id);
+    let api_agent = connection
+        .status
+        .as_ref()
+        .and_then(|s| s.api_agent.as_ref())
+        .map(|a| a.id);
     // An agent that died may have posted its plan with its last breath: then that is the note.
-    for plan in status.intents.iter().filter(|i| i.turn == status.turn && i.kind == IntentKind::PlanNote && i.state == IntentState::Intended) {
+    for plan in status.intents.iter().filter(|i| {
+        i.turn == status.turn && i.kind == IntentKind::PlanNote && i.state == IntentState::Intended
+    }) {
         let actions = halo.actions(ticket.spec.ticket_id, 100).await?;
         if let Some(action) = outbox::find(&actions, &plan.marker, api_agent) {
-            let event = Event::WritePosted { marker: plan.marker.clone(), action_id: Some(action.id) };
+            let event = Event::WritePosted {
+                marker: plan.marker.clone(),
+                action_id: Some(action.id),
+            };
             return Ok(tickets::transition(api, ticket, &[event], "controller").await?);
         }
     }
@@ -254,10 +375,20 @@ async fn post_failure_note(ticket: &Ticket, connection: &HaloPSAConnection, api:
     let done: Vec<note::Listed> = status
         .steps
         .iter()
-        .filter(|s| s.turn == status.turn && matches!(s.state, StepState::Done | StepState::Failed | StepState::Unknown))
+        .filter(|s| {
+            s.turn == status.turn
+                && matches!(
+                    s.state,
+                    StepState::Done | StepState::Failed | StepState::Unknown
+                )
+        })
         .map(|s| writes::listed(ticket.spec.ticket_id, s))
         .collect();
-    let html = note::failure_html(status.message.as_deref().unwrap_or("unknown"), &done, &marker);
+    let html = note::failure_html(
+        status.message.as_deref().unwrap_or("unknown"),
+        &done,
+        &marker,
+    );
     let note = Note {
         kind: IntentKind::FailureNote,
         marker: &marker,
@@ -273,7 +404,12 @@ async fn post_failure_note(ticket: &Ticket, connection: &HaloPSAConnection, api:
 
 /// A webhook without a client: HaloPSA is asked whose ticket it is, and the
 /// Ticket is stored anew under that client.
-async fn route_ticket(ticket: &Ticket, connection: &HaloPSAConnection, api: &Api<Ticket>, ctx: &Context) -> Result<Action, Error> {
+async fn route_ticket(
+    ticket: &Ticket,
+    connection: &HaloPSAConnection,
+    api: &Api<Ticket>,
+    ctx: &Context,
+) -> Result<Action, Error> {
     if connection.spec.suspend {
         return Ok(Action::requeue(jitter(Duration::from_secs(60))));
     }
@@ -285,7 +421,9 @@ async fn route_ticket(ticket: &Ticket, connection: &HaloPSAConnection, api: &Api
     };
     let open = found.filter(|t| !t.hasbeenclosed);
     let namespace = ticket.namespace().unwrap_or_default();
-    let client = open.as_ref().and_then(|t| client_for(ctx, &namespace, &connection.name_any(), t.client_id?));
+    let client = open
+        .as_ref()
+        .and_then(|t| client_for(ctx, &namespace, &connection.name_any(), t.client_id?));
     if let (Some(halo_ticket), Some(client)) = (open, client) {
         store(api, connection, &client, &halo_ticket, ticket.spec.source).await?;
     }
@@ -294,8 +432,16 @@ async fn route_ticket(ticket: &Ticket, connection: &HaloPSAConnection, api: &Api
 }
 
 /// The imported client for a HaloPSA client, if it takes tickets.
-pub fn client_for(ctx: &Context, namespace: &str, connection: &str, halo_client_id: i64) -> Option<Arc<ImportedClient>> {
-    let entry = ctx.clients.find(namespace, connection, halo_client_id).filter(|c| !c.suspended)?;
+pub fn client_for(
+    ctx: &Context,
+    namespace: &str,
+    connection: &str,
+    halo_client_id: i64,
+) -> Option<Arc<ImportedClient>> {
+    let entry = ctx
+        .clients
+        .find(namespace, connection, halo_client_id)
+        .filter(|c| !c.suspended)?;
     reflect::get(&ctx.stores.clients, namespace, &entry.name)
 }
 
@@ -308,22 +454,35 @@ pub async fn store(
     source: crate::api::ticket::Source,
 ) -> Result<(), kube::Error> {
     let spec = crate::api::TicketSpec {
-        connection_ref: LocalRef { name: connection.name_any() },
-        client_ref: Some(LocalRef { name: client.name_any() }),
+        connection_ref: LocalRef {
+            name: connection.name_any(),
+        },
+        client_ref: Some(LocalRef {
+            name: client.name_any(),
+        }),
         ticket_id: halo_ticket.id,
         halo_client_id: halo_ticket.client_id,
-        subject: (!connection.spec.privacy.hide_subjects).then(|| crate::ticket::text::one_line(&halo_ticket.summary, 200)),
+        subject: (!connection.spec.privacy.hide_subjects)
+            .then(|| crate::ticket::text::one_line(&halo_ticket.summary, 200)),
         closed: false,
         source,
     };
     let name = route::ticket_name(&client.slug(), halo_ticket.id);
     let object = tickets::object(&name, connection, spec);
-    api.patch(&name, &PatchParams::apply(names::RECEIVER).force(), &Patch::Apply(&object)).await?;
+    api.patch(
+        &name,
+        &PatchParams::apply(names::RECEIVER).force(),
+        &Patch::Apply(&object),
+    )
+    .await?;
     Ok(())
 }
 
 async fn delete(api: &Api<Ticket>, ticket: &Ticket) -> Result<(), kube::Error> {
-    match api.delete(&ticket.name_any(), &DeleteParams::background()).await {
+    match api
+        .delete(&ticket.name_any(), &DeleteParams::background())
+        .await
+    {
         Err(error) if !k8s::is_not_found(&error) => Err(error),
         _ => Ok(()),
     }
@@ -340,16 +499,39 @@ mod tests {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
         let mut connection = HaloPSAConnection::new("halo", Default::default());
         let mut client = ImportedClient::new("acme", Default::default());
-        client.status = Some(ImportedClientStatus { halo_client_id: Some(12), ..Default::default() });
-        let mut ticket = Ticket::new("acme-1", TicketSpec { ticket_id: 1, halo_client_id: Some(12), ..TicketSpec::default() });
+        client.status = Some(ImportedClientStatus {
+            halo_client_id: Some(12),
+            ..Default::default()
+        });
+        let mut ticket = Ticket::new(
+            "acme-1",
+            TicketSpec {
+                ticket_id: 1,
+                halo_client_id: Some(12),
+                ..TicketSpec::default()
+            },
+        );
         ticket.status = Some(state::received(now));
         let reason = |event: Option<Event>| match event {
             Some(Event::Ignored { reason, .. }) => reason,
             _ => "",
         };
-        let facts = Facts { connection: &connection, client: Some(&client) };
+        let facts = Facts {
+            connection: &connection,
+            client: Some(&client),
+        };
         assert_eq!(decide(&ticket, &facts, now), Some(Event::Accepted));
-        assert_eq!(reason(decide(&ticket, &Facts { connection: &connection, client: None }, now)), "ClientNotImported");
+        assert_eq!(
+            reason(decide(
+                &ticket,
+                &Facts {
+                    connection: &connection,
+                    client: None
+                },
+                now
+            )),
+            "ClientNotImported"
+        );
         let mut moved = ticket.clone();
         moved.spec.halo_client_id = Some(13);
         assert_eq!(reason(decide(&moved, &facts, now)), "Moved");
@@ -360,14 +542,31 @@ mod tests {
         let mut done = ticket.clone();
         done.status.as_mut().unwrap().phase = Phase::Done;
         assert_eq!(decide(&done, &facts, now), None);
-        done.annotations_mut().insert(REOPEN_ANNOTATION.into(), "1".into());
-        assert_eq!(decide(&done, &facts, now), Some(Event::Reopened { request: "1".into() }));
+        done.annotations_mut()
+            .insert(REOPEN_ANNOTATION.into(), "1".into());
+        assert_eq!(
+            decide(&done, &facts, now),
+            Some(Event::Reopened {
+                request: "1".into()
+            })
+        );
         done.status.as_mut().unwrap().reopened = Some("1".into());
         assert_eq!(decide(&done, &facts, now), None);
 
         connection.spec.suspend = true;
-        let facts = Facts { connection: &connection, client: Some(&client) };
-        assert_eq!(decide(&ticket, &facts, now), None, "suspended: nothing starts");
-        assert_eq!(reason(decide(&moved, &facts, now)), "Moved", "but what is over is over");
+        let facts = Facts {
+            connection: &connection,
+            client: Some(&client),
+        };
+        assert_eq!(
+            decide(&ticket, &facts, now),
+            None,
+            "suspended: nothing starts"
+        );
+        assert_eq!(
+            reason(decide(&moved, &facts, now)),
+            "Moved",
+            "but what is over is over"
+        );
     }
 }

@@ -29,22 +29,51 @@ pub async fn reconcile(server: Arc<ToolServer>, ctx: Arc<Context>) -> Result<Act
     let verdict = if reflect::get(&ctx.stores.connections, &namespace, connection).is_none() {
         Verdict::no(
             "ConnectionNotFound",
-            format!("there is no HaloPSAConnection {connection} in namespace {namespace}; apply it, or correct spec.connectionRef"),
+            format!(
+                "there is no HaloPSAConnection {connection} in namespace {namespace}; apply it, or correct spec.connectionRef"
+            ),
         )
     } else {
-        let listed = async { tool_server::connect(&ctx.kube, &server).await?.tools(&server).await }.await;
+        let listed = async {
+            tool_server::connect(&ctx.kube, &server)
+                .await?
+                .tools(&server)
+                .await
+        }
+        .await;
         match listed {
-            Err(error) => Verdict::no("Unreachable", format!("{error}; its tools are not offered until it answers")),
+            Err(error) => Verdict::no(
+                "Unreachable",
+                format!("{error}; its tools are not offered until it answers"),
+            ),
             Ok(tools) => {
-                let offered: Vec<(String, String)> = tools.iter().map(|t| (t.name.to_string(), tool_server::hash(t))).collect();
-                let accepted = server.annotations().get(ACCEPT_ANNOTATION).map(String::as_str);
+                let offered: Vec<(String, String)> = tools
+                    .iter()
+                    .map(|t| (t.name.to_string(), tool_server::hash(t)))
+                    .collect();
+                let accepted = server
+                    .annotations()
+                    .get(ACCEPT_ANNOTATION)
+                    .map(String::as_str);
                 let (pinned, revision) = tool_server::pin(&status.tools, &offered, accepted);
                 // One that its resource does not list any more is forgotten with it.
-                status.tools = pinned.into_iter().filter(|p| tool_server::nature(&server.spec.tools, &p.name).is_some()).collect();
+                status.tools = pinned
+                    .into_iter()
+                    .filter(|p| tool_server::nature(&server.spec.tools, &p.name).is_some())
+                    .collect();
                 status.offered_revision = revision;
-                let usable = status.tools.iter().filter(|p| p.offered.is_none() && offered.iter().any(|(n, _)| *n == p.name)).count();
+                let usable = status
+                    .tools
+                    .iter()
+                    .filter(|p| p.offered.is_none() && offered.iter().any(|(n, _)| *n == p.name))
+                    .count();
                 status.tool_count = Some(usable as i64);
-                let changed: Vec<&str> = status.tools.iter().filter(|p| p.offered.is_some()).map(|p| p.name.as_str()).collect();
+                let changed: Vec<&str> = status
+                    .tools
+                    .iter()
+                    .filter(|p| p.offered.is_some())
+                    .map(|p| p.name.as_str())
+                    .collect();
                 match (&status.offered_revision, offered.is_empty()) {
                     (Some(revision), _) => Verdict::no(
                         "ToolsChanged",
@@ -53,17 +82,42 @@ pub async fn reconcile(server: Arc<ToolServer>, ctx: Arc<Context>) -> Result<Act
                             changed.join(", ")
                         ),
                     ),
-                    (None, true) => Verdict::no("NoTools", "the server offers none of the tools in spec.tools; compare the names with the server's"),
-                    (None, false) => Verdict::yes("Connected", format!("{usable} tools may be called under the ToolPolicies")),
+                    (None, true) => Verdict::no(
+                        "NoTools",
+                        "the server offers none of the tools in spec.tools; compare the names with the server's",
+                    ),
+                    (None, false) => Verdict::yes(
+                        "Connected",
+                        format!("{usable} tools may be called under the ToolPolicies"),
+                    ),
                 }
             }
         }
     };
     status.observed_generation = server.metadata.generation;
-    condition::set(&mut status.conditions, condition::READY, &verdict, server.metadata.generation, Timestamp::now());
+    condition::set(
+        &mut status.conditions,
+        condition::READY,
+        &verdict,
+        server.metadata.generation,
+        Timestamp::now(),
+    );
     let api: Api<ToolServer> = Api::namespaced(ctx.kube.clone(), &namespace);
-    if k8s::apply_status(&api, &*server, server.status.as_ref(), &status, names::CONTROLLER).await? {
-        ctx.told(&server.object_ref(&()), condition::get(&before.conditions, condition::READY), &verdict).await;
+    if k8s::apply_status(
+        &api,
+        &*server,
+        server.status.as_ref(),
+        &status,
+        names::CONTROLLER,
+    )
+    .await?
+    {
+        ctx.told(
+            &server.object_ref(&()),
+            condition::get(&before.conditions, condition::READY),
+            &verdict,
+        )
+        .await;
     }
     ctx.backoff.reset(&(namespace, name, "toolserver"));
     Ok(Action::requeue(jitter(ctx.options.resync)))

@@ -20,10 +20,19 @@ pub enum Error {
     Kube(#[from] kube::Error),
 }
 
-pub fn of_connection(workflows: Store<Workflow>) -> impl Fn(Arc<HaloPSAConnection>) -> Vec<ObjectRef<Workflow>> {
+pub fn of_connection(
+    workflows: Store<Workflow>,
+) -> impl Fn(Arc<HaloPSAConnection>) -> Vec<ObjectRef<Workflow>> {
     move |connection| {
-        let of = |w: &Workflow| w.namespace() == connection.namespace() && w.spec.connection_ref.name == connection.name_any();
-        workflows.state_filter(of).iter().map(|w| ObjectRef::from_obj(&**w)).collect()
+        let of = |w: &Workflow| {
+            w.namespace() == connection.namespace()
+                && w.spec.connection_ref.name == connection.name_any()
+        };
+        workflows
+            .state_filter(of)
+            .iter()
+            .map(|w| ObjectRef::from_obj(&**w))
+            .collect()
     }
 }
 
@@ -34,24 +43,49 @@ pub async fn reconcile(workflow: Arc<Workflow>, ctx: Arc<Context>) -> Result<Act
     let verdict = if reflect::get(&ctx.stores.connections, &namespace, connection).is_none() {
         Verdict::no(
             "ConnectionNotFound",
-            format!("there is no HaloPSAConnection {connection} in namespace {namespace}; apply it, or correct spec.connectionRef"),
+            format!(
+                "there is no HaloPSAConnection {connection} in namespace {namespace}; apply it, or correct spec.connectionRef"
+            ),
         )
     } else if let Some(why) = bad_step(&workflow) {
         Verdict::no("InvalidStep", why)
     } else {
         match workflow.spec.state {
-            WorkflowState::Active => Verdict::yes("Active", "used for tickets its trigger describes"),
-            WorkflowState::Draft => Verdict::yes("Draft", "not used yet; set spec.state to Active to use it"),
+            WorkflowState::Active => {
+                Verdict::yes("Active", "used for tickets its trigger describes")
+            }
+            WorkflowState::Draft => {
+                Verdict::yes("Draft", "not used yet; set spec.state to Active to use it")
+            }
             WorkflowState::Archived => Verdict::yes("Archived", "not used any more"),
         }
     };
     let before = workflow.status.clone().unwrap_or_default();
     let mut status = before.clone();
     status.observed_generation = workflow.metadata.generation;
-    condition::set(&mut status.conditions, condition::ACCEPTED, &verdict, workflow.metadata.generation, Timestamp::now());
+    condition::set(
+        &mut status.conditions,
+        condition::ACCEPTED,
+        &verdict,
+        workflow.metadata.generation,
+        Timestamp::now(),
+    );
     let api: Api<Workflow> = Api::namespaced(ctx.kube.clone(), &namespace);
-    if k8s::apply_status(&api, &*workflow, workflow.status.as_ref(), &status, names::CONTROLLER).await? {
-        ctx.told(&workflow.object_ref(&()), condition::get(&before.conditions, condition::ACCEPTED), &verdict).await;
+    if k8s::apply_status(
+        &api,
+        &*workflow,
+        workflow.status.as_ref(),
+        &status,
+        names::CONTROLLER,
+    )
+    .await?
+    {
+        ctx.told(
+            &workflow.object_ref(&()),
+            condition::get(&before.conditions, condition::ACCEPTED),
+            &verdict,
+        )
+        .await;
     }
     Ok(Action::await_change())
 }
@@ -69,7 +103,10 @@ fn bad_step(workflow: &Workflow) -> Option<String> {
 }
 
 pub fn error_policy(workflow: Arc<Workflow>, error: &Error, ctx: Arc<Context>) -> Action {
-    let (namespace, name) = (workflow.namespace().unwrap_or_default(), workflow.name_any());
+    let (namespace, name) = (
+        workflow.namespace().unwrap_or_default(),
+        workflow.name_any(),
+    );
     tracing::warn!(kind = "Workflow", %namespace, %name, %error, "reconciling failed, it is tried again");
     Action::requeue(ctx.backoff.next((namespace, name, "workflow")))
 }

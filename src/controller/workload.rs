@@ -26,8 +26,17 @@ pub struct Agent<'a> {
 }
 
 /// A setting of the client, else of the connection.
-pub fn setting<'a, T>(client: &'a ImportedClient, connection: &'a HaloPSAConnection, pick: impl Fn(&'a AgentSettings) -> Option<T>) -> Option<T> {
-    client.spec.agent.as_ref().and_then(&pick).or_else(|| pick(&connection.spec.agent.settings))
+pub fn setting<'a, T>(
+    client: &'a ImportedClient,
+    connection: &'a HaloPSAConnection,
+    pick: impl Fn(&'a AgentSettings) -> Option<T>,
+) -> Option<T> {
+    client
+        .spec
+        .agent
+        .as_ref()
+        .and_then(&pick)
+        .or_else(|| pick(&connection.spec.agent.settings))
 }
 
 pub const DEFAULT_IDLE: std::time::Duration = std::time::Duration::from_secs(600);
@@ -134,18 +143,44 @@ impl Agent<'_> {
 pub struct Applied(Mutex<HashMap<(String, String, &'static str), ([u8; 32], String)>>);
 
 impl Applied {
-    pub fn is_current(&self, namespace: &str, name: &str, kind: &'static str, wanted: &Value, observed: Option<&str>) -> bool {
+    pub fn is_current(
+        &self,
+        namespace: &str,
+        name: &str,
+        kind: &'static str,
+        wanted: &Value,
+        observed: Option<&str>,
+    ) -> bool {
         let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(observed) = observed else { return false };
-        map.get(&(namespace.into(), name.into(), kind)).is_some_and(|(hash, version)| *hash == digest(wanted) && version == observed)
+        let Some(observed) = observed else {
+            return false;
+        };
+        map.get(&(namespace.into(), name.into(), kind))
+            .is_some_and(|(hash, version)| *hash == digest(wanted) && version == observed)
     }
 
-    pub fn remember(&self, namespace: &str, name: &str, kind: &'static str, wanted: &Value, version: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((namespace.into(), name.into(), kind), (digest(wanted), version));
+    pub fn remember(
+        &self,
+        namespace: &str,
+        name: &str,
+        kind: &'static str,
+        wanted: &Value,
+        version: String,
+    ) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(
+                (namespace.into(), name.into(), kind),
+                (digest(wanted), version),
+            );
     }
 
     pub fn forget(&self, namespace: &str, name: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|(ns, n, _), _| ns != namespace || n != name);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|(ns, n, _), _| ns != namespace || n != name);
     }
 }
 
@@ -155,8 +190,16 @@ fn digest(value: &Value) -> [u8; 32] {
 
 /// What changes when somebody changes a Deployment's specification, and not with its status.
 pub fn version_of_deployment(deployment: &Deployment) -> String {
-    let replicas = deployment.spec.as_ref().and_then(|s| s.replicas).unwrap_or_default();
-    format!("{}/{}/{replicas}", deployment.metadata.uid.as_deref().unwrap_or_default(), deployment.metadata.generation.unwrap_or_default())
+    let replicas = deployment
+        .spec
+        .as_ref()
+        .and_then(|s| s.replicas)
+        .unwrap_or_default();
+    format!(
+        "{}/{}/{replicas}",
+        deployment.metadata.uid.as_deref().unwrap_or_default(),
+        deployment.metadata.generation.unwrap_or_default()
+    )
 }
 
 pub fn version_of_metadata<K>(object: &PartialObjectMeta<K>) -> String {
@@ -169,16 +212,35 @@ mod tests {
 
     #[test]
     fn the_agent_is_restricted_and_holds_no_api_token() {
-        let (connection, client) = (HaloPSAConnection::new("halo", Default::default()), ImportedClient::new("acme", Default::default()));
-        let agent = Agent { connection: &connection, client: &client, image: "i", gateway_url: "https://g", gateway_namespace: "ns", replicas: 0 };
+        let (connection, client) = (
+            HaloPSAConnection::new("halo", Default::default()),
+            ImportedClient::new("acme", Default::default()),
+        );
+        let agent = Agent {
+            connection: &connection,
+            client: &client,
+            image: "i",
+            gateway_url: "https://g",
+            gateway_namespace: "ns",
+            replicas: 0,
+        };
         let deployment = agent.deployment();
         let pod = &deployment["spec"]["template"]["spec"];
         assert_eq!(pod["automountServiceAccountToken"], false);
-        assert_eq!(pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"], true);
+        assert_eq!(
+            pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"],
+            true
+        );
         assert_eq!(pod["volumes"].as_array().unwrap().len(), 1);
-        assert_eq!(pod["volumes"][0]["projected"]["sources"][0]["serviceAccountToken"]["audience"], "halopsa-gateway");
+        assert_eq!(
+            pod["volumes"][0]["projected"]["sources"][0]["serviceAccountToken"]["audience"],
+            "halopsa-gateway"
+        );
         let text = deployment.to_string();
-        assert!(!text.contains("secretKeyRef") && !text.contains("\"secret\""), "no Secret reaches an agent");
+        assert!(
+            !text.contains("secretKeyRef") && !text.contains("\"secret\""),
+            "no Secret reaches an agent"
+        );
         // The same input gives the same object: no write without a change.
         assert_eq!(deployment, agent.deployment());
     }
@@ -190,8 +252,14 @@ mod tests {
         assert!(!applied.is_current("ns", "n", "Deployment", &wanted, Some("1")));
         applied.remember("ns", "n", "Deployment", &wanted, "1".into());
         assert!(applied.is_current("ns", "n", "Deployment", &wanted, Some("1")));
-        assert!(!applied.is_current("ns", "n", "Deployment", &wanted, Some("2")), "somebody changed it");
-        assert!(!applied.is_current("ns", "n", "Deployment", &wanted, None), "somebody deleted it");
+        assert!(
+            !applied.is_current("ns", "n", "Deployment", &wanted, Some("2")),
+            "somebody changed it"
+        );
+        assert!(
+            !applied.is_current("ns", "n", "Deployment", &wanted, None),
+            "somebody deleted it"
+        );
         assert!(!applied.is_current("ns", "n", "Deployment", &json!({"a": 2}), Some("1")));
     }
 }

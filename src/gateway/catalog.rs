@@ -21,7 +21,12 @@ const LISTED_FOR: Duration = Duration::from_secs(60);
 pub enum Found {
     Read(&'static tools::Tool),
     Write(&'static writes::WriteTool),
-    Server { server: Arc<ToolServer>, tool: String, nature: Nature, pin: String },
+    Server {
+        server: Arc<ToolServer>,
+        tool: String,
+        nature: Nature,
+        pin: String,
+    },
 }
 
 impl Found {
@@ -50,7 +55,9 @@ pub struct Listings(Mutex<HashMap<String, (Instant, Arc<Vec<Tool>>)>>);
 impl Listings {
     fn get(&self, key: &str) -> Option<Arc<Vec<Tool>>> {
         let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        map.get(key).filter(|(at, _)| at.elapsed() < LISTED_FOR).map(|(_, tools)| tools.clone())
+        map.get(key)
+            .filter(|(at, _)| at.elapsed() < LISTED_FOR)
+            .map(|(_, tools)| tools.clone())
     }
 
     fn put(&self, key: String, tools: Arc<Vec<Tool>>) {
@@ -69,23 +76,42 @@ pub fn find(gateway: &Gateway, identity: &Identity, bound: &Bound, name: &str) -
         return Some(Found::Write(tool));
     }
     let (server, tool) = name.split_once(SEPARATOR)?;
-    let server = servers(gateway, identity, bound).into_iter().find(|s| s.name_any() == server)?;
+    let server = servers(gateway, identity, bound)
+        .into_iter()
+        .find(|s| s.name_any() == server)?;
     let nature = tool_server::nature(&server.spec.tools, tool)?;
-    let pinned = server.status.as_ref()?.tools.iter().find(|p| p.name == tool)?;
+    let pinned = server
+        .status
+        .as_ref()?
+        .tools
+        .iter()
+        .find(|p| p.name == tool)?;
     let pin = pinned.offered.is_none().then(|| pinned.hash.clone())?;
-    Some(Found::Server { tool: tool.to_string(), nature, pin, server })
+    Some(Found::Server {
+        tool: tool.to_string(),
+        nature,
+        pin,
+        server,
+    })
 }
 
 /// The ToolServers whose tools this client's agent may use.
 pub fn servers(gateway: &Gateway, identity: &Identity, bound: &Bound) -> Vec<Arc<ToolServer>> {
     let connection = bound.connection.name_any();
     let labels = bound.client.metadata.labels.clone().unwrap_or_default();
-    let client = policy::Client { name: &identity.client, labels: &labels };
+    let client = policy::Client {
+        name: &identity.client,
+        labels: &labels,
+    };
     gateway.servers.state_filter(|s| {
         s.namespace().as_deref() == Some(&identity.namespace)
             && s.spec.connection_ref.name == connection
             && s.metadata.deletion_timestamp.is_none()
-            && policy::selects(s.spec.clients.as_ref(), s.spec.client_selector.as_ref(), client)
+            && policy::selects(
+                s.spec.clients.as_ref(),
+                s.spec.client_selector.as_ref(),
+                client,
+            )
     })
 }
 
@@ -100,47 +126,104 @@ pub fn decide(
     ticket: &TicketFacts,
 ) -> Decision {
     with_policies(gateway, identity, bound, |client, policies| {
-        policy::decide(bound.mode, client, &policy::Call { tool, nature, arguments, ticket }, policies)
+        policy::decide(
+            bound.mode,
+            client,
+            &policy::Call {
+                tool,
+                nature,
+                arguments,
+                ticket,
+            },
+            policies,
+        )
     })
 }
 
 /// Whether a rule that may speak about this tool asks for more than its name.
 pub fn has_conditions(gateway: &Gateway, identity: &Identity, bound: &Bound, tool: &str) -> bool {
     with_policies(gateway, identity, bound, |_, policies| {
-        policies.iter().flat_map(|p| &p.spec.rules).any(|r| r.when.is_some() && policy::names(r, tool))
+        policies
+            .iter()
+            .flat_map(|p| &p.spec.rules)
+            .any(|r| r.when.is_some() && policy::names(r, tool))
     })
 }
 
-fn with_policies<T>(gateway: &Gateway, identity: &Identity, bound: &Bound, then: impl Fn(policy::Client<'_>, &[Named<'_>]) -> T) -> T {
+fn with_policies<T>(
+    gateway: &Gateway,
+    identity: &Identity,
+    bound: &Bound,
+    then: impl Fn(policy::Client<'_>, &[Named<'_>]) -> T,
+) -> T {
     let connection = bound.connection.name_any();
-    let policies =
-        gateway.policies.state_filter(|p| p.namespace().as_deref() == Some(&identity.namespace) && p.spec.connection_ref.name == connection);
+    let policies = gateway.policies.state_filter(|p| {
+        p.namespace().as_deref() == Some(&identity.namespace)
+            && p.spec.connection_ref.name == connection
+    });
     let names: Vec<String> = policies.iter().map(|p| p.name_any()).collect();
-    let named: Vec<Named<'_>> = names.iter().zip(&policies).map(|(name, p)| Named { name, spec: &p.spec }).collect();
+    let named: Vec<Named<'_>> = names
+        .iter()
+        .zip(&policies)
+        .map(|(name, p)| Named {
+            name,
+            spec: &p.spec,
+        })
+        .collect();
     let labels = bound.client.metadata.labels.clone().unwrap_or_default();
-    then(policy::Client { name: &identity.client, labels: &labels }, &named)
+    then(
+        policy::Client {
+            name: &identity.client,
+            labels: &labels,
+        },
+        &named,
+    )
 }
 
 /// The tools an agent is shown: those of which any call might be allowed.
 pub async fn list(gateway: &Gateway, identity: &Identity, bound: &Bound) -> Vec<Tool> {
-    let visible =
-        |name: &str, nature: Nature| with_policies(gateway, identity, bound, |client, p| policy::visible(bound.mode, client, name, nature, p));
-    let annotations = |nature: Nature| ToolAnnotations::new().read_only(nature == Nature::Read).destructive(nature == Nature::Destructive);
+    let visible = |name: &str, nature: Nature| {
+        with_policies(gateway, identity, bound, |client, p| {
+            policy::visible(bound.mode, client, name, nature, p)
+        })
+    };
+    let annotations = |nature: Nature| {
+        ToolAnnotations::new()
+            .read_only(nature == Nature::Read)
+            .destructive(nature == Nature::Destructive)
+    };
     let mut listed: Vec<Tool> = Vec::new();
     for tool in tools::TOOLS.iter().filter(|t| visible(t.name, t.nature)) {
-        let shown = Tool::new(tool.name, tool.description, Arc::new(tool.schema())).with_title(tool.title);
+        let shown =
+            Tool::new(tool.name, tool.description, Arc::new(tool.schema())).with_title(tool.title);
         listed.push(shown.with_annotations(annotations(tool.nature).open_world(false)));
     }
-    for tool in writes::TOOLS.iter().filter(|t| visible(t.name, Nature::Write)) {
-        let shown = Tool::new(tool.name, tool.description, Arc::new(tool.schema())).with_title(tool.title);
-        listed.push(shown.with_annotations(annotations(Nature::Write).open_world(tool.name == writes::REPLY)));
+    for tool in writes::TOOLS
+        .iter()
+        .filter(|t| visible(t.name, Nature::Write))
+    {
+        let shown =
+            Tool::new(tool.name, tool.description, Arc::new(tool.schema())).with_title(tool.title);
+        listed.push(
+            shown.with_annotations(
+                annotations(Nature::Write).open_world(tool.name == writes::REPLY),
+            ),
+        );
     }
     for server in servers(gateway, identity, bound) {
-        let pinned = server.status.as_ref().map(|s| s.tools.clone()).unwrap_or_default();
+        let pinned = server
+            .status
+            .as_ref()
+            .map(|s| s.tools.clone())
+            .unwrap_or_default();
         for tool in offered(gateway, &server).await.iter() {
             let name = format!("{}{SEPARATOR}{}", server.name_any(), tool.name);
-            let Some(nature) = tool_server::nature(&server.spec.tools, &tool.name) else { continue };
-            let as_pinned = pinned.iter().any(|p| p.name == tool.name && p.offered.is_none() && p.hash == tool_server::hash(tool));
+            let Some(nature) = tool_server::nature(&server.spec.tools, &tool.name) else {
+                continue;
+            };
+            let as_pinned = pinned.iter().any(|p| {
+                p.name == tool.name && p.offered.is_none() && p.hash == tool_server::hash(tool)
+            });
             if as_pinned && visible(&name, nature) {
                 let mut shown = tool.clone();
                 shown.name = name.into();
@@ -155,11 +238,21 @@ pub async fn list(gateway: &Gateway, identity: &Identity, bound: &Bound) -> Vec<
 
 /// What a server offers; nothing when it cannot be asked.
 async fn offered(gateway: &Gateway, server: &ToolServer) -> Arc<Vec<Tool>> {
-    let key = format!("{}/{}", server.metadata.uid.as_deref().unwrap_or_default(), server.metadata.generation.unwrap_or_default());
+    let key = format!(
+        "{}/{}",
+        server.metadata.uid.as_deref().unwrap_or_default(),
+        server.metadata.generation.unwrap_or_default()
+    );
     if let Some(tools) = gateway.listings.get(&key) {
         return tools;
     }
-    let tools = async { tool_server::connect(&gateway.kube, server).await?.tools(server).await }.await;
+    let tools = async {
+        tool_server::connect(&gateway.kube, server)
+            .await?
+            .tools(server)
+            .await
+    }
+    .await;
     let tools = match tools {
         Ok(tools) => Arc::new(tools),
         Err(error) => {

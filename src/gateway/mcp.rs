@@ -19,8 +19,8 @@ use crate::ticket::{approval, mask};
 use crate::{tool_server, writes};
 use k8s_openapi::jiff::Timestamp;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation, ListToolsResult, PaginatedRequestParams,
-    ServerCapabilities, ServerConfig,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation,
+    ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig,
 };
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
@@ -50,7 +50,12 @@ struct Answer {
 
 impl Answer {
     fn refused(outcome: &'static str, text: impl Into<String>) -> Self {
-        Self { result: CallToolResult::error(vec![ContentBlock::text(text.into())]), outcome, decision: None, step: None }
+        Self {
+            result: CallToolResult::error(vec![ContentBlock::text(text.into())]),
+            outcome,
+            decision: None,
+            step: None,
+        }
     }
 
     fn by(mut self, decision: &Decision) -> Self {
@@ -80,7 +85,12 @@ impl Tools {
             .ok_or_else(|| ErrorData::internal_error("the request has no identity", None))
     }
 
-    async fn run(&self, identity: &Identity, name: &str, arguments: Map<String, Value>) -> (Answer, &'static str) {
+    async fn run(
+        &self,
+        identity: &Identity,
+        name: &str,
+        arguments: Map<String, Value>,
+    ) -> (Answer, &'static str) {
         let bound = match self.gateway.bound(identity) {
             Ok(bound) => bound,
             Err(why) => return (Answer::refused("failed", why), "unknown"),
@@ -94,7 +104,13 @@ impl Tools {
         }
         let size = serde_json::to_string(&arguments).map_or(usize::MAX, |s| s.len());
         if size > MAX_ARGUMENTS {
-            return (Answer::refused("bad arguments", format!("the arguments are longer than {MAX_ARGUMENTS} bytes")), label);
+            return (
+                Answer::refused(
+                    "bad arguments",
+                    format!("the arguments are longer than {MAX_ARGUMENTS} bytes"),
+                ),
+                label,
+            );
         }
         let halo = match self.gateway.tenants.client(&bound.connection).await {
             Ok(halo) => halo,
@@ -102,21 +118,43 @@ impl Tools {
         };
         let answer = match found {
             Found::Read(tool) => self.read(identity, &bound, &halo, tool, arguments).await,
-            found => self.write(identity, &bound, &halo, name, &found, arguments).await,
+            found => {
+                self.write(identity, &bound, &halo, name, &found, arguments)
+                    .await
+            }
         };
         (answer, label)
     }
 
-    async fn read(&self, identity: &Identity, bound: &Bound, halo: &halopsa::Client, tool: &tools::Tool, arguments: Map<String, Value>) -> Answer {
+    async fn read(
+        &self,
+        identity: &Identity,
+        bound: &Bound,
+        halo: &halopsa::Client,
+        tool: &tools::Tool,
+        arguments: Map<String, Value>,
+    ) -> Answer {
         // A rule may ask for the ticket; one that does not need not cost a request.
         let facts = match catalog::has_conditions(&self.gateway, identity, bound, tool.name) {
             true => match work::holding(&self.gateway, identity).await {
-                Some(ticket) => halo.ticket(ticket.spec.ticket_id).await.map(|t| facts(&t)).unwrap_or_default(),
+                Some(ticket) => halo
+                    .ticket(ticket.spec.ticket_id)
+                    .await
+                    .map(|t| facts(&t))
+                    .unwrap_or_default(),
                 None => TicketFacts::default(),
             },
             false => TicketFacts::default(),
         };
-        let decision = catalog::decide(&self.gateway, identity, bound, tool.name, tool.nature, &arguments, &facts);
+        let decision = catalog::decide(
+            &self.gateway,
+            identity,
+            bound,
+            tool.name,
+            tool.nature,
+            &arguments,
+            &facts,
+        );
         match decision.effect {
             Effect::Auto => {}
             Effect::Disabled => return Answer::refused("disabled", NO_SUCH_TOOL).by(&decision),
@@ -126,7 +164,12 @@ impl Tools {
             }
         }
         match tools::call(tool, arguments, bound, halo).await {
-            Ok(value) => Answer { result: CallToolResult::structured(value), outcome: "ok", decision: Some(decision), step: None },
+            Ok(value) => Answer {
+                result: CallToolResult::structured(value),
+                outcome: "ok",
+                decision: Some(decision),
+                step: None,
+            },
             Err(error) => {
                 let outcome = match error {
                     tools::Error::NotYours(_) => "refused",
@@ -151,31 +194,60 @@ impl Tools {
         // The watch may be behind with the step this agent has just made, so the Ticket is read anew.
         let ticket = match work::holding(&self.gateway, identity).await {
             None => return Answer::refused("refused", "you hold no ticket: claim one first"),
-            Some(held) => match work::api(&self.gateway, identity).get(&kube::ResourceExt::name_any(&held)).await {
+            Some(held) => match work::api(&self.gateway, identity)
+                .get(&kube::ResourceExt::name_any(&held))
+                .await
+            {
                 Ok(ticket) => ticket,
                 Err(error) => return Answer::refused("failed", crate::k8s::explain(&error)),
             },
         };
         let status = ticket.status.clone().unwrap_or_default();
-        let Some(lease) = status.lease.as_ref().filter(|l| l.holder == identity.pod).map(|l| l.id.clone()) else {
+        let Some(lease) = status
+            .lease
+            .as_ref()
+            .filter(|l| l.holder == identity.pod)
+            .map(|l| l.id.clone())
+        else {
             return Answer::refused("refused", "you hold no ticket: claim one first");
         };
         let (pin, why) = match found {
             Found::Server { pin, .. } => (pin.clone(), None),
-            _ => (String::new(), arguments.remove(writes::WHY).and_then(|v| v.as_str().map(|w| one_line(w, 300)))),
+            _ => (
+                String::new(),
+                arguments
+                    .remove(writes::WHY)
+                    .and_then(|v| v.as_str().map(|w| one_line(w, 300))),
+            ),
         };
         // Checked before anything is decided: nonsense is not put before a technician.
         if let Found::Write(_) = found
             && let Err(error) = writes::parse(name, &arguments)
         {
-            return Answer::refused("bad arguments", format!("the arguments do not fit: {error}"));
+            return Answer::refused(
+                "bad arguments",
+                format!("the arguments do not fit: {error}"),
+            );
         }
         let halo_ticket = match halo.ticket(ticket.spec.ticket_id).await {
             Ok(halo_ticket) if halo_ticket.client_id == Some(bound.halo_client_id) => halo_ticket,
-            Ok(_) | Err(halopsa::Error::NotFound { .. }) => return Answer::refused("refused", "the ticket is not your client's any more: drop it"),
+            Ok(_) | Err(halopsa::Error::NotFound { .. }) => {
+                return Answer::refused(
+                    "refused",
+                    "the ticket is not your client's any more: drop it",
+                );
+            }
             Err(error) => return Answer::refused("failed", error.to_string()),
         };
-        let decision = catalog::decide(&self.gateway, identity, bound, name, found.nature(), &arguments, &facts(&halo_ticket));
+        let decision = catalog::decide(
+            &self.gateway,
+            identity,
+            bound,
+            name,
+            found.nature(),
+            &arguments,
+            &facts(&halo_ticket),
+        );
         if decision.effect == Effect::Disabled {
             return Answer::refused("disabled", NO_SUCH_TOOL).by(&decision);
         }
@@ -184,18 +256,37 @@ impl Tools {
             let reasons = vec![format!("policy: '{name}' asks for it")];
             let refused = |text: &str| Answer::refused("not verified", text).by(&decision);
             let Some(timeout) = bound.verification_timeout(&self.gateway) else {
-                return refused("the requester has to be verified for this, and no verification provider is connected; leave it to a technician");
+                return refused(
+                    "the requester has to be verified for this, and no verification provider is connected; leave it to a technician",
+                );
             };
-            let event = verification::start(&status, &bound.connection, &ticket, &reasons, timeout, Some(lease));
-            return match tickets::transition(&work::api(&self.gateway, identity), &ticket, &[event], &identity.pod).await {
-                Ok(_) => {
-                    refused("the requester has to be verified for this and is being asked; drop the ticket, you get it again when they have answered")
-                }
+            let event = verification::start(
+                &status,
+                &bound.connection,
+                &ticket,
+                &reasons,
+                timeout,
+                Some(lease),
+            );
+            return match tickets::transition(
+                &work::api(&self.gateway, identity),
+                &ticket,
+                &[event],
+                &identity.pod,
+            )
+            .await
+            {
+                Ok(_) => refused(
+                    "the requester has to be verified for this and is being asked; drop the ticket, you get it again when they have answered",
+                ),
                 Err(error) => Answer::refused("failed", error.to_string()).by(&decision),
             };
         }
         // A server's tool that only reads changes nothing that would have to be kept track of.
-        if let Found::Server { nature: crate::policy::Nature::Read, .. } = found
+        if let Found::Server {
+            nature: crate::policy::Nature::Read,
+            ..
+        } = found
             && decision.effect == Effect::Auto
         {
             return self.read_server(found, arguments).await.by(&decision);
@@ -203,7 +294,11 @@ impl Tools {
         if bound.mode == Mode::Plan || status.mode == Some(Mode::Plan) {
             return Answer::refused("disabled", NO_SUCH_TOOL).by(&decision);
         }
-        let planned = status.intents.iter().any(|i| i.turn == status.turn && i.kind == IntentKind::PlanNote && i.state == IntentState::Posted);
+        let planned = status.intents.iter().any(|i| {
+            i.turn == status.turn
+                && i.kind == IntentKind::PlanNote
+                && i.state == IntentState::Posted
+        });
         if !planned {
             let text = "hand in your diagnosis and plan first (POST /v1/work/{ticket}/plan): technicians read it before anything changes";
             return Answer::refused("no plan yet", text).by(&decision);
@@ -220,36 +315,64 @@ impl Tools {
             patience: PATIENCE,
         };
         // The same call again in the same turn is the same step.
-        if let Some(known) = status.steps.iter().rev().find(|s| s.turn == status.turn && s.hash == step.hash) {
+        if let Some(known) = status
+            .steps
+            .iter()
+            .rev()
+            .find(|s| s.turn == status.turn && s.hash == step.hash)
+        {
             match known.state {
                 StepState::Done => {
-                    return said(known, "done already in this turn", known.result.as_deref().unwrap_or_default()).by(&decision).step(known.number);
+                    return said(
+                        known,
+                        "done already in this turn",
+                        known.result.as_deref().unwrap_or_default(),
+                    )
+                    .by(&decision)
+                    .step(known.number);
                 }
-                StepState::Proposed | StepState::Waiting => return queued(known.number).by(&decision),
+                StepState::Proposed | StepState::Waiting => {
+                    return queued(known.number).by(&decision);
+                }
                 StepState::Denied | StepState::Expired => {
-                    return Answer::refused("denied", "a technician was asked about exactly this call, and it was not approved").by(&decision);
+                    return Answer::refused(
+                        "denied",
+                        "a technician was asked about exactly this call, and it was not approved",
+                    )
+                    .by(&decision);
                 }
                 StepState::Unknown => {
                     return Answer::refused("unknown", "whether exactly this call was carried out is not known; a technician has to look")
                         .by(&decision);
                 }
-                StepState::Running => return ended(desk.run(&ticket, known.number, false).await, known.number).by(&decision),
+                StepState::Running => {
+                    return ended(desk.run(&ticket, known.number, false).await, known.number)
+                        .by(&decision);
+                }
                 StepState::Failed | StepState::Void => {}
             }
         }
         let number = step.number;
         match decision.effect {
             Effect::ApprovalNeeded => {
-                let event = Event::StepProposed { lease: lease.clone(), step: Box::new(step) };
+                let event = Event::StepProposed {
+                    lease: lease.clone(),
+                    step: Box::new(step),
+                };
                 match tickets::transition(&desk.api, &ticket, &[event], &identity.pod).await {
                     Ok(_) => queued(number).by(&decision),
                     Err(error) => Answer::refused("failed", error.to_string()).by(&decision),
                 }
             }
             _ => {
-                let event = Event::StepStarted { lease: lease.clone(), step: Box::new(step) };
+                let event = Event::StepStarted {
+                    lease: lease.clone(),
+                    step: Box::new(step),
+                };
                 match tickets::transition(&desk.api, &ticket, &[event], &identity.pod).await {
-                    Ok(stored) => ended(desk.run(&stored, number, true).await, number).by(&decision),
+                    Ok(stored) => {
+                        ended(desk.run(&stored, number, true).await, number).by(&decision)
+                    }
                     Err(error) => Answer::refused("failed", error.to_string()).by(&decision),
                 }
             }
@@ -257,20 +380,35 @@ impl Tools {
     }
 
     async fn read_server(&self, found: &Found, arguments: Map<String, Value>) -> Answer {
-        let Found::Server { server, tool, pin, .. } = found else { return Answer::refused("unknown", NO_SUCH_TOOL) };
+        let Found::Server {
+            server, tool, pin, ..
+        } = found
+        else {
+            return Answer::refused("unknown", NO_SUCH_TOOL);
+        };
         let called = async {
             let session = tool_server::connect(&self.gateway.kube, server).await?;
             let offered = session.tools(server).await?;
-            if !offered.iter().any(|t| t.name == *tool && tool_server::hash(t) == *pin) {
+            if !offered
+                .iter()
+                .any(|t| t.name == *tool && tool_server::hash(t) == *pin)
+            {
                 return Err(tool_server::Error::Refused("the server has changed the tool, or does not offer it any more; nothing was called".into()));
             }
             session.call(tool, arguments).await
         };
         match called.await {
-            Ok(result) if result.is_error == Some(true) => Answer::refused("failed", steps::result_text(&result)),
+            Ok(result) if result.is_error == Some(true) => {
+                Answer::refused("failed", steps::result_text(&result))
+            }
             Ok(result) => {
                 let text = steps::result_text(&result);
-                Answer { result: CallToolResult::structured(json!({"result": text})), outcome: "ok", decision: None, step: None }
+                Answer {
+                    result: CallToolResult::structured(json!({"result": text})),
+                    outcome: "ok",
+                    decision: None,
+                    step: None,
+                }
             }
             Err(error) => Answer::refused("failed", error.to_string()),
         }
@@ -290,24 +428,49 @@ pub fn facts(ticket: &halopsa::types::Ticket) -> TicketFacts {
 
 fn queued(number: i32) -> Answer {
     let value = json!({"status": "queued", "step": number, "message": "Not run: a technician has to approve it. At the end of your turn the assigned agent is asked about all queued steps."});
-    Answer { result: CallToolResult::structured(value), outcome: "queued", decision: None, step: Some(number) }
+    Answer {
+        result: CallToolResult::structured(value),
+        outcome: "queued",
+        decision: None,
+        step: Some(number),
+    }
 }
 
 fn said(step: &Step, message: &str, result: &str) -> Answer {
-    let value = json!({"status": "done", "step": step.number, "message": message, "result": result});
-    Answer { result: CallToolResult::structured(value), outcome: "repeated", decision: None, step: Some(step.number) }
+    let value =
+        json!({"status": "done", "step": step.number, "message": message, "result": result});
+    Answer {
+        result: CallToolResult::structured(value),
+        outcome: "repeated",
+        decision: None,
+        step: Some(step.number),
+    }
 }
 
 fn ended(run: Result<(Ticket, Ended), steps::Error>, number: i32) -> Answer {
     match run {
-        Ok((_, Ended { state: StepState::Done, full, .. })) => {
+        Ok((
+            _,
+            Ended {
+                state: StepState::Done,
+                full,
+                ..
+            },
+        )) => {
             let value = json!({"status": "done", "step": number, "result": full});
-            Answer { result: CallToolResult::structured(value), outcome: "ok", decision: None, step: Some(number) }
+            Answer {
+                result: CallToolResult::structured(value),
+                outcome: "ok",
+                decision: None,
+                step: Some(number),
+            }
         }
         Ok((_, Ended { full, .. })) => Answer::refused("failed", full).step(number),
-        Err(error @ steps::Error::Unsettled { .. }) => {
-            Answer::refused("unsettled", format!("{error}. Make exactly the same call again then")).step(number)
-        }
+        Err(error @ steps::Error::Unsettled { .. }) => Answer::refused(
+            "unsettled",
+            format!("{error}. Make exactly the same call again then"),
+        )
+        .step(number),
         Err(error) => Answer::refused("failed", error.to_string()).step(number),
     }
 }
@@ -319,25 +482,45 @@ impl ServerHandler for Tools {
         info
     }
 
-    async fn list_tools(&self, _: Option<PaginatedRequestParams>, context: RequestContext<RoleServer>) -> Result<ListToolsResult, ErrorData> {
+    async fn list_tools(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
         let identity = Self::identity(&context)?;
-        let bound = self.gateway.bound(&identity).map_err(|why| ErrorData::internal_error(why, None))?;
-        Ok(ListToolsResult::with_all_items(catalog::list(&self.gateway, &identity, &bound).await))
+        let bound = self
+            .gateway
+            .bound(&identity)
+            .map_err(|why| ErrorData::internal_error(why, None))?;
+        Ok(ListToolsResult::with_all_items(
+            catalog::list(&self.gateway, &identity, &bound).await,
+        ))
     }
 
-    async fn call_tool(&self, request: CallToolRequestParams, context: RequestContext<RoleServer>) -> Result<CallToolResponse, ErrorData> {
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
         let identity = Self::identity(&context)?;
         let started = Instant::now();
         // Names come from outside: bounded where shown, and not a label unless known.
         let shown = one_line(&request.name, 100);
         let arguments = request.arguments.unwrap_or_default();
-        let mut call = ToolCall { tool: shown.clone(), arguments: mask::shown(&arguments), ..ToolCall::default() };
+        let mut call = ToolCall {
+            tool: shown.clone(),
+            arguments: mask::shown(&arguments),
+            ..ToolCall::default()
+        };
         let span = tracing::info_span!(
             target: "audit", "tool_call", otel.name = %format!("tool {shown}"), tool = %shown, namespace = %identity.namespace, client = %identity.client,
             pod = %identity.pod, arguments = %call.arguments, ticket = tracing::field::Empty, decision = tracing::field::Empty,
             rule = tracing::field::Empty, step = tracing::field::Empty, outcome = tracing::field::Empty,
         );
-        let (answer, label) = self.run(&identity, &request.name, arguments).instrument(span.clone()).await;
+        let (answer, label) = self
+            .run(&identity, &request.name, arguments)
+            .instrument(span.clone())
+            .await;
         let ticket = work::held_by(&self.gateway, &identity);
         call.outcome = answer.outcome.into();
         call.step = answer.step;
@@ -351,12 +534,24 @@ impl ServerHandler for Tools {
         span.record("rule", &call.rule);
         span.record("step", call.step);
         span.record("outcome", &call.outcome);
-        METRICS.tool_calls.get_or_create(&ToolLabels { tool: label, outcome: answer.outcome }).inc();
-        let subject =
-            Subject { namespace: &identity.namespace, client: &identity.client, ticket: ticket.as_deref().unwrap_or_default(), by: &identity.pod };
+        METRICS
+            .tool_calls
+            .get_or_create(&ToolLabels {
+                tool: label,
+                outcome: answer.outcome,
+            })
+            .inc();
+        let subject = Subject {
+            namespace: &identity.namespace,
+            client: &identity.client,
+            ticket: ticket.as_deref().unwrap_or_default(),
+            by: &identity.pod,
+        };
         audit::call(subject, &call);
         if let Some(ticket) = ticket {
-            self.gateway.journal.add(&identity.namespace, &ticket, &identity.pod, call);
+            self.gateway
+                .journal
+                .add(&identity.namespace, &ticket, &identity.pod, call);
         }
         Ok(answer.result.into())
     }
@@ -365,6 +560,14 @@ impl ServerHandler for Tools {
 /// What an approval is bound to, from what is stored now.
 pub fn request_hash(uid: &str, ticket: &Ticket, numbers: &[i32]) -> Option<String> {
     let status = ticket.status.as_ref()?;
-    let steps: Option<Vec<&Step>> = numbers.iter().map(|n| status.steps.iter().find(|s| s.number == *n)).collect();
-    Some(approval::hash(uid, ticket.spec.ticket_id, status.turn, steps?))
+    let steps: Option<Vec<&Step>> = numbers
+        .iter()
+        .map(|n| status.steps.iter().find(|s| s.number == *n))
+        .collect();
+    Some(approval::hash(
+        uid,
+        ticket.spec.ticket_id,
+        status.turn,
+        steps?,
+    ))
 }

@@ -23,7 +23,10 @@ pub mod wire;
 pub mod work;
 
 use crate::api::connection::ModelSpec;
-use crate::api::{HaloPSAConnection, ImportedClient, Mode, Ticket, ToolPolicy, ToolServer, VerificationProvider, Workflow};
+use crate::api::{
+    HaloPSAConnection, ImportedClient, Mode, Ticket, ToolPolicy, ToolServer, VerificationProvider,
+    Workflow,
+};
 use crate::audit;
 use crate::k8s::index::TicketIndex;
 use crate::k8s::reflect;
@@ -83,12 +86,17 @@ pub struct Bound {
 }
 
 /// Why nothing goes out for a suspended connection.
-pub const SUSPENDED: &str = "the connection is suspended; this goes on when spec.suspend is false again";
+pub const SUSPENDED: &str =
+    "the connection is suspended; this goes on when spec.suspend is false again";
 
 impl Bound {
     /// The HaloPSA agent we act as.
     pub fn api_agent(&self) -> Option<i64> {
-        self.connection.status.as_ref().and_then(|s| s.api_agent.as_ref()).map(|a| a.id)
+        self.connection
+            .status
+            .as_ref()
+            .and_then(|s| s.api_agent.as_ref())
+            .map(|a| a.id)
     }
 
     /// How long a requester has, where there is somebody to ask them.
@@ -102,19 +110,37 @@ impl Bound {
 
     /// The client's language model, else the connection's.
     pub fn model(&self) -> Option<&ModelSpec> {
-        self.client.spec.agent.as_ref().and_then(|a| a.model.as_ref()).or(self.connection.spec.agent.settings.model.as_ref())
+        self.client
+            .spec
+            .agent
+            .as_ref()
+            .and_then(|a| a.model.as_ref())
+            .or(self.connection.spec.agent.settings.model.as_ref())
     }
 }
 
 impl Gateway {
     /// What the agent's identity binds it to.
     pub fn bound(&self, identity: &Identity) -> Result<Bound, &'static str> {
-        let client = reflect::get(&self.clients, &identity.namespace, &identity.client).ok_or("your ImportedClient is gone")?;
-        let connection = reflect::get(&self.connections, &identity.namespace, &client.spec.connection_ref.name).ok_or("your connection is gone")?;
+        let client = reflect::get(&self.clients, &identity.namespace, &identity.client)
+            .ok_or("your ImportedClient is gone")?;
+        let connection = reflect::get(
+            &self.connections,
+            &identity.namespace,
+            &client.spec.connection_ref.name,
+        )
+        .ok_or("your connection is gone")?;
         let status = client.status.as_ref();
-        let halo_client_id = status.and_then(|s| s.halo_client_id).ok_or("your client is not resolved in HaloPSA yet")?;
+        let halo_client_id = status
+            .and_then(|s| s.halo_client_id)
+            .ok_or("your client is not resolved in HaloPSA yet")?;
         let mode = client.spec.mode.unwrap_or(connection.spec.agent.mode);
-        Ok(Bound { client, connection, halo_client_id, mode })
+        Ok(Bound {
+            client,
+            connection,
+            halo_client_id,
+            mode,
+        })
     }
 }
 
@@ -127,7 +153,11 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .with_max_request_body_bytes(MAX_BODY)
         // Names are checked by TLS; agents are no browsers.
         .disable_allowed_hosts();
-    let mcp = StreamableHttpService::new(move || Ok(mcp::Tools::new(tools.clone())), Arc::new(NeverSessionManager::default()), config);
+    let mcp = StreamableHttpService::new(
+        move || Ok(mcp::Tools::new(tools.clone())),
+        Arc::new(NeverSessionManager::default()),
+        config,
+    );
     Router::new()
         .route("/v1/work/claim", post(work::claim))
         .route("/v1/work/{ticket}/heartbeat", post(work::heartbeat))
@@ -137,14 +167,24 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/v1/model/chat/completions", post(model::completions))
         .nest_service("/mcp", mcp)
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(middleware::from_fn_with_state(gateway.clone(), authenticate))
+        .layer(middleware::from_fn_with_state(
+            gateway.clone(),
+            authenticate,
+        ))
         .with_state(gateway)
 }
 
 /// Every request needs an agent's token; what it says of the agent goes along with the request.
-async fn authenticate(State(gateway): State<Arc<Gateway>>, mut request: Request, next: Next) -> Response {
+async fn authenticate(
+    State(gateway): State<Arc<Gateway>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     if !gateway.ready.is_ready() {
-        return problem(StatusCode::SERVICE_UNAVAILABLE, "the gateway is starting; try again in a moment");
+        return problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the gateway is starting; try again in a moment",
+        );
     }
     let token = request
         .headers()
@@ -163,12 +203,22 @@ async fn authenticate(State(gateway): State<Arc<Gateway>>, mut request: Request,
                 identity::Error::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
                 _ => StatusCode::UNAUTHORIZED,
             };
-            audit::event("Unauthenticated", audit::Subject::default(), &error.to_string());
+            audit::event(
+                "Unauthenticated",
+                audit::Subject::default(),
+                &error.to_string(),
+            );
             problem(status, error.to_string())
         }
     }
 }
 
 pub fn problem(status: StatusCode, error: impl Into<String>) -> Response {
-    (status, Json(wire::Problem { error: error.into() })).into_response()
+    (
+        status,
+        Json(wire::Problem {
+            error: error.into(),
+        }),
+    )
+        .into_response()
 }

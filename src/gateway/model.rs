@@ -47,21 +47,50 @@ const CHARACTERS_PER_TOKEN: usize = 4;
 
 /// Why a call is not made, or gave nothing. In OpenAI's form.
 fn refused(status: StatusCode, kind: &str, message: impl Into<String>) -> Response {
-    METRICS.model_calls.get_or_create(&StepLabels { outcome: if status.is_client_error() { "refused" } else { "failed" } }).inc();
-    (status, axum::Json(json!({"error": {"message": message.into(), "type": kind}}))).into_response()
+    METRICS
+        .model_calls
+        .get_or_create(&StepLabels {
+            outcome: if status.is_client_error() {
+                "refused"
+            } else {
+                "failed"
+            },
+        })
+        .inc();
+    (
+        status,
+        axum::Json(json!({"error": {"message": message.into(), "type": kind}})),
+    )
+        .into_response()
 }
 
 /// Whether the budget allows one more call: pure.
-pub fn within_budget(spec: &ModelSpec, used: &ModelUse, today: &str, used_today: i64, round: &str, estimate: i64) -> Result<(), String> {
+pub fn within_budget(
+    spec: &ModelSpec,
+    used: &ModelUse,
+    today: &str,
+    used_today: i64,
+    round: &str,
+    estimate: i64,
+) -> Result<(), String> {
     let limits = &spec.limits;
     if used.tokens + estimate > limits.tokens_per_ticket {
-        return Err(format!("this ticket's budget of {} tokens is used up ({} used)", limits.tokens_per_ticket, used.tokens));
+        return Err(format!(
+            "this ticket's budget of {} tokens is used up ({} used)",
+            limits.tokens_per_ticket, used.tokens
+        ));
     }
     if used_today + estimate > limits.tokens_per_day {
-        return Err(format!("the client's budget of {} tokens for {today} is used up ({used_today} used)", limits.tokens_per_day));
+        return Err(format!(
+            "the client's budget of {} tokens for {today} is used up ({used_today} used)",
+            limits.tokens_per_day
+        ));
     }
     if used.round == round && used.round_calls >= i64::from(limits.steps_per_turn) {
-        return Err(format!("the model was asked {} times in this turn, which is the limit", limits.steps_per_turn));
+        return Err(format!(
+            "the model was asked {} times in this turn, which is the limit",
+            limits.steps_per_turn
+        ));
     }
     Ok(())
 }
@@ -71,21 +100,34 @@ fn counted(used: &ModelUse, today: &str, round: &str, tokens: i64) -> ModelUse {
     let mut next = used.clone();
     next.tokens += tokens;
     next.calls += 1;
-    next.tokens_on_day = if next.day == today { next.tokens_on_day } else { 0 } + tokens;
+    next.tokens_on_day = if next.day == today {
+        next.tokens_on_day
+    } else {
+        0
+    } + tokens;
     next.day = today.to_string();
-    next.round_calls = if next.round == round { next.round_calls } else { 0 } + 1;
+    next.round_calls = if next.round == round {
+        next.round_calls
+    } else {
+        0
+    } + 1;
     next.round = round.to_string();
     next
 }
 
 /// The request as it goes out: only what may be set, our model, one answer.
 fn outgoing(given: Value, model: &str) -> Result<(Map<String, Value>, bool), &'static str> {
-    let Value::Object(mut given) = given else { return Err("the body is a JSON object, as OpenAI's chat completions take it") };
+    let Value::Object(mut given) = given else {
+        return Err("the body is a JSON object, as OpenAI's chat completions take it");
+    };
     if !given.get("messages").is_some_and(Value::is_array) {
         return Err("messages is missing");
     }
     given.retain(|key, _| PASSED.contains(&key.as_str()));
-    let stream = given.get("stream").and_then(Value::as_bool).unwrap_or_default();
+    let stream = given
+        .get("stream")
+        .and_then(Value::as_bool)
+        .unwrap_or_default();
     given.insert("model".into(), model.into());
     if stream {
         given.insert("stream_options".into(), json!({"include_usage": true}));
@@ -96,20 +138,32 @@ fn outgoing(given: Value, model: &str) -> Result<(Map<String, Value>, bool), &'s
 }
 
 /// `POST /v1/model/chat/completions`
-pub async fn completions(State(gateway): State<Arc<Gateway>>, Extension(identity): Extension<Identity>, body: Bytes) -> Response {
+pub async fn completions(
+    State(gateway): State<Arc<Gateway>>,
+    Extension(identity): Extension<Identity>,
+    body: Bytes,
+) -> Response {
     let bound = match gateway.bound(&identity) {
         Ok(bound) => bound,
         Err(why) => return refused(StatusCode::SERVICE_UNAVAILABLE, "unavailable", why),
     };
     let Some(spec) = bound.model().cloned() else {
-        return refused(StatusCode::NOT_FOUND, "no_model", "no language model is configured for this client (agent.model)");
+        return refused(
+            StatusCode::NOT_FOUND,
+            "no_model",
+            "no language model is configured for this client (agent.model)",
+        );
     };
     if bound.connection.spec.suspend {
         return refused(StatusCode::SERVICE_UNAVAILABLE, "unavailable", SUSPENDED);
     }
     // Models are for tickets: an agent without one has no use for them.
     let Some(ticket) = work::holding(&gateway, &identity).await else {
-        return refused(StatusCode::CONFLICT, "no_ticket", "you hold no ticket: claim one first");
+        return refused(
+            StatusCode::CONFLICT,
+            "no_ticket",
+            "you hold no ticket: claim one first",
+        );
     };
     let given = serde_json::from_slice(&body).unwrap_or_default();
     let (request, stream) = match outgoing(given, &spec.name) {
@@ -121,12 +175,26 @@ pub async fn completions(State(gateway): State<Arc<Gateway>>, Extension(identity
     let ticket = match api.get_opt(&ticket.name_any()).await {
         Ok(Some(ticket)) => ticket,
         Ok(None) => return refused(StatusCode::CONFLICT, "no_ticket", "the ticket is gone"),
-        Err(error) => return refused(StatusCode::SERVICE_UNAVAILABLE, "unavailable", crate::k8s::explain(&error)),
+        Err(error) => {
+            return refused(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                crate::k8s::explain(&error),
+            );
+        }
     };
     let status = ticket.status.clone().unwrap_or_default();
     let used = status.model.clone().unwrap_or_default();
-    let (today, round) = (Timestamp::now().strftime("%Y-%m-%d").to_string(), format!("{}/{}", status.turn, status.round));
-    let used_today = tokens_today(&gateway, &identity, &ticket.name_any(), &today) + if used.day == today { used.tokens_on_day } else { 0 };
+    let (today, round) = (
+        Timestamp::now().strftime("%Y-%m-%d").to_string(),
+        format!("{}/{}", status.turn, status.round),
+    );
+    let used_today = tokens_today(&gateway, &identity, &ticket.name_any(), &today)
+        + if used.day == today {
+            used.tokens_on_day
+        } else {
+            0
+        };
     let estimate = (body.len() / CHARACTERS_PER_TOKEN) as i64;
     if let Err(why) = within_budget(&spec, &used, &today, used_today, &round, estimate) {
         return refused(StatusCode::TOO_MANY_REQUESTS, "budget_exceeded", why);
@@ -136,60 +204,128 @@ pub async fn completions(State(gateway): State<Arc<Gateway>>, Extension(identity
         Err(why) => return refused(StatusCode::SERVICE_UNAVAILABLE, "unavailable", why),
     };
     let timeout = Duration::from(spec.limits.timeout);
-    let mut call = http.post(format!("{}/chat/completions", spec.base_url)).timeout(timeout).json(&request);
+    let mut call = http
+        .post(format!("{}/chat/completions", spec.base_url))
+        .timeout(timeout)
+        .json(&request);
     if let Some(key) = key {
         call = call.bearer_auth(key);
     }
     let answer = match call.send().await {
         Ok(answer) => answer,
         Err(error) if error.is_timeout() => {
-            return refused(StatusCode::GATEWAY_TIMEOUT, "timeout", format!("the model does not answer in {} s", timeout.as_secs()));
+            return refused(
+                StatusCode::GATEWAY_TIMEOUT,
+                "timeout",
+                format!("the model does not answer in {} s", timeout.as_secs()),
+            );
         }
-        Err(error) => return refused(StatusCode::BAD_GATEWAY, "unreachable", format!("cannot reach the model: {}", innermost(&error))),
+        Err(error) => {
+            return refused(
+                StatusCode::BAD_GATEWAY,
+                "unreachable",
+                format!("cannot reach the model: {}", innermost(&error)),
+            );
+        }
     };
     if !answer.status().is_success() {
         // What a provider says of a key is not for the agent, and may quote it.
         let status = answer.status();
         let retry = answer.headers().get(header::RETRY_AFTER).cloned();
         let passing = status.is_server_error() || status.as_u16() == 429;
-        let code = if passing { StatusCode::BAD_GATEWAY } else { StatusCode::FAILED_DEPENDENCY };
+        let code = if passing {
+            StatusCode::BAD_GATEWAY
+        } else {
+            StatusCode::FAILED_DEPENDENCY
+        };
         tracing::warn!(namespace = %identity.namespace, client = %identity.client, status = status.as_u16(), "the language model refused a call; check agent.model and its key");
-        let mut response = refused(code, "upstream_error", format!("the model's endpoint answered HTTP {}", status.as_u16()));
-        response.headers_mut().extend(retry.map(|r| (header::RETRY_AFTER, r)));
+        let mut response = refused(
+            code,
+            "upstream_error",
+            format!("the model's endpoint answered HTTP {}", status.as_u16()),
+        );
+        response
+            .headers_mut()
+            .extend(retry.map(|r| (header::RETRY_AFTER, r)));
         return response;
     }
-    let meter = Meter { api, ticket, today, round, by: identity.pod.clone(), estimate };
-    if stream { streamed(answer, meter) } else { whole(answer, meter).await }
+    let meter = Meter {
+        api,
+        ticket,
+        today,
+        round,
+        by: identity.pod.clone(),
+        estimate,
+    };
+    if stream {
+        streamed(answer, meter)
+    } else {
+        whole(answer, meter).await
+    }
 }
 
 /// Tokens of the client's other tickets on that day.
 fn tokens_today(gateway: &Gateway, identity: &Identity, except: &str, today: &str) -> i64 {
     let of_client = |t: &Ticket| {
         t.namespace().as_deref() == Some(&identity.namespace)
-            && t.spec.client_ref.as_ref().is_some_and(|c| c.name == identity.client)
+            && t.spec
+                .client_ref
+                .as_ref()
+                .is_some_and(|c| c.name == identity.client)
             && t.name_any() != except
     };
     let tickets = gateway.tickets.state_filter(of_client);
-    tickets.iter().filter_map(|t| t.status.as_ref()?.model.as_ref()).filter(|m| m.day == today).map(|m| m.tokens_on_day).sum()
+    tickets
+        .iter()
+        .filter_map(|t| t.status.as_ref()?.model.as_ref())
+        .filter(|m| m.day == today)
+        .map(|m| m.tokens_on_day)
+        .sum()
 }
 
-async fn client(gateway: &Gateway, namespace: &str, spec: &ModelSpec) -> Result<(reqwest::Client, Option<String>), String> {
+async fn client(
+    gateway: &Gateway,
+    namespace: &str,
+    spec: &ModelSpec,
+) -> Result<(reqwest::Client, Option<String>), String> {
     let key = match &spec.api_key_secret_ref {
         None => None,
         Some(reference) => {
-            let secret = Api::<Secret>::namespaced(gateway.kube.clone(), namespace).get_opt(&reference.name).await;
-            let data = secret.map_err(|e| crate::k8s::explain(&e))?.and_then(|s| s.data?.remove(&reference.key));
-            let bytes = data.ok_or_else(|| format!("the Secret {} with the model's key has no key {}", reference.name, reference.key))?;
+            let secret = Api::<Secret>::namespaced(gateway.kube.clone(), namespace)
+                .get_opt(&reference.name)
+                .await;
+            let data = secret
+                .map_err(|e| crate::k8s::explain(&e))?
+                .and_then(|s| s.data?.remove(&reference.key));
+            let bytes = data.ok_or_else(|| {
+                format!(
+                    "the Secret {} with the model's key has no key {}",
+                    reference.name, reference.key
+                )
+            })?;
             Some(String::from_utf8_lossy(&bytes.0).trim().to_string())
         }
     };
     // A redirect would carry the key to whoever the endpoint names.
-    let mut builder = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(reqwest::redirect::Policy::none());
+    let mut builder = reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none());
     if let Some(reference) = &spec.ca_config_map_ref {
-        let map = Api::<ConfigMap>::namespaced(gateway.kube.clone(), namespace).get_opt(&reference.name).await;
-        let pem = map.map_err(|e| crate::k8s::explain(&e))?.and_then(|m| m.data?.remove(&reference.key));
-        let pem = pem.ok_or_else(|| format!("the ConfigMap {} with the model's CA has no key {}", reference.name, reference.key))?;
-        builder = builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(|e| innermost(&e))?);
+        let map = Api::<ConfigMap>::namespaced(gateway.kube.clone(), namespace)
+            .get_opt(&reference.name)
+            .await;
+        let pem = map
+            .map_err(|e| crate::k8s::explain(&e))?
+            .and_then(|m| m.data?.remove(&reference.key));
+        let pem = pem.ok_or_else(|| {
+            format!(
+                "the ConfigMap {} with the model's CA has no key {}",
+                reference.name, reference.key
+            )
+        })?;
+        builder = builder.tls_certs_only(
+            reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(|e| innermost(&e))?,
+        );
     }
     Ok((builder.build().map_err(|e| innermost(&e))?, key))
 }
@@ -206,12 +342,22 @@ struct Meter {
 
 impl Meter {
     async fn record(self, reported: Option<i64>, answer_bytes: usize) {
-        let tokens = reported.filter(|t| *t > 0).unwrap_or(self.estimate + (answer_bytes / CHARACTERS_PER_TOKEN) as i64);
-        METRICS.model_calls.get_or_create(&StepLabels { outcome: "ok" }).inc();
+        let tokens = reported
+            .filter(|t| *t > 0)
+            .unwrap_or(self.estimate + (answer_bytes / CHARACTERS_PER_TOKEN) as i64);
+        METRICS
+            .model_calls
+            .get_or_create(&StepLabels { outcome: "ok" })
+            .inc();
         METRICS.model_tokens.inc_by(tokens.unsigned_abs());
         let change = |status: &TicketStatus, _| {
             let mut next = status.clone();
-            next.model = Some(counted(&status.model.clone().unwrap_or_default(), &self.today, &self.round, tokens));
+            next.model = Some(counted(
+                &status.model.clone().unwrap_or_default(),
+                &self.today,
+                &self.round,
+                tokens,
+            ));
             Ok(next)
         };
         if let Err(error) = tickets::update(&self.api, &self.ticket, &self.by, change).await {
@@ -226,21 +372,35 @@ async fn whole(mut answer: reqwest::Response, meter: Meter) -> Response {
         match answer.chunk().await {
             Ok(Some(chunk)) if bytes.len() + chunk.len() > MAX_ANSWER => {
                 meter.record(None, bytes.len()).await;
-                return refused(StatusCode::BAD_GATEWAY, "too_long", format!("the model's answer is longer than {} MiB", MAX_ANSWER >> 20));
+                return refused(
+                    StatusCode::BAD_GATEWAY,
+                    "too_long",
+                    format!("the model's answer is longer than {} MiB", MAX_ANSWER >> 20),
+                );
             }
             Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
             Ok(None) => break,
             Err(error) => {
                 meter.record(None, bytes.len()).await;
-                return refused(StatusCode::BAD_GATEWAY, "unreachable", format!("the model's answer broke off: {}", innermost(&error)));
+                return refused(
+                    StatusCode::BAD_GATEWAY,
+                    "unreachable",
+                    format!("the model's answer broke off: {}", innermost(&error)),
+                );
             }
         }
     }
     let value: Option<Value> = serde_json::from_slice(&bytes).ok();
-    meter.record(value.as_ref().and_then(usage), bytes.len()).await;
+    meter
+        .record(value.as_ref().and_then(usage), bytes.len())
+        .await;
     match value {
         Some(value) if value.is_object() => axum::Json(value).into_response(),
-        _ => refused(StatusCode::BAD_GATEWAY, "not_understood", "the model's answer is not JSON"),
+        _ => refused(
+            StatusCode::BAD_GATEWAY,
+            "not_understood",
+            "the model's answer is not JSON",
+        ),
     }
 }
 
@@ -254,7 +414,9 @@ fn streamed(answer: reqwest::Response, meter: Meter) -> Response {
             total += chunk.len();
             for byte in &chunk {
                 if *byte == b'\n' {
-                    let data = line.strip_prefix(b"data:").and_then(|d| serde_json::from_slice::<Value>(d).ok());
+                    let data = line
+                        .strip_prefix(b"data:")
+                        .and_then(|d| serde_json::from_slice::<Value>(d).ok());
                     reported = data.as_ref().and_then(usage).or(reported);
                     line.clear();
                 } else if line.len() < 64 * 1024 {
@@ -267,7 +429,9 @@ fn streamed(answer: reqwest::Response, meter: Meter) -> Response {
         }
         meter.record(reported, total).await;
     });
-    let body = Body::from_stream(futures::stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|item| (item, receiver)) }));
+    let body = Body::from_stream(futures::stream::unfold(receiver, |mut receiver| async {
+        receiver.recv().await.map(|item| (item, receiver))
+    }));
     ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response()
 }
 
@@ -287,15 +451,38 @@ mod tests {
         spec.limits.steps_per_turn = 2;
         let mut used = ModelUse::default();
         assert!(within_budget(&spec, &used, "d", 0, "0/0", 500).is_ok());
-        assert!(within_budget(&spec, &used, "d", 0, "0/0", 1001).unwrap_err().contains("ticket's budget"));
-        assert!(within_budget(&spec, &used, "d", 1400, "0/0", 200).unwrap_err().contains("client's budget"));
+        assert!(
+            within_budget(&spec, &used, "d", 0, "0/0", 1001)
+                .unwrap_err()
+                .contains("ticket's budget")
+        );
+        assert!(
+            within_budget(&spec, &used, "d", 1400, "0/0", 200)
+                .unwrap_err()
+                .contains("client's budget")
+        );
         used = counted(&counted(&used, "d", "0/0", 100), "d", "0/0", 100);
-        assert_eq!((used.tokens, used.tokens_on_day, used.calls, used.round_calls), (200, 200, 2, 2));
-        assert!(within_budget(&spec, &used, "d", 200, "0/0", 1).unwrap_err().contains("in this turn"));
+        assert_eq!(
+            (
+                used.tokens,
+                used.tokens_on_day,
+                used.calls,
+                used.round_calls
+            ),
+            (200, 200, 2, 2)
+        );
+        assert!(
+            within_budget(&spec, &used, "d", 200, "0/0", 1)
+                .unwrap_err()
+                .contains("in this turn")
+        );
         // The next round and the next day count anew; the ticket does not.
         assert!(within_budget(&spec, &used, "d", 200, "0/1", 1).is_ok());
         let next = counted(&used, "e", "0/1", 50);
-        assert_eq!((next.tokens, next.tokens_on_day, next.round_calls), (250, 50, 1));
+        assert_eq!(
+            (next.tokens, next.tokens_on_day, next.round_calls),
+            (250, 50, 1)
+        );
     }
 
     #[test]
@@ -303,7 +490,10 @@ mod tests {
         let given = json!({"messages": [], "model": "gpt-expensive", "n": 50, "user": "x", "stream": true, "store": true});
         let (out, stream) = outgoing(given, "ours").unwrap();
         assert!(stream);
-        assert_eq!(Value::Object(out), json!({"messages": [], "model": "ours", "stream": true, "stream_options": {"include_usage": true}}));
+        assert_eq!(
+            Value::Object(out),
+            json!({"messages": [], "model": "ours", "stream": true, "stream_options": {"include_usage": true}})
+        );
         assert!(outgoing(json!([]), "ours").is_err() && outgoing(json!({}), "ours").is_err());
     }
 }

@@ -60,9 +60,18 @@ pub async fn run(gateway: Arc<Gateway>) {
             continue;
         }
         for key in gateway.index.awaiting() {
-            let Some(ticket) = reflect::get(&gateway.tickets, &key.0, &key.1) else { continue };
-            let approved = ticket.status.as_ref().is_some_and(|s| s.phase == Phase::AwaitingApproval && s.approval_is(ApprovalState::Approved));
-            if !approved || !busy.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone()) {
+            let Some(ticket) = reflect::get(&gateway.tickets, &key.0, &key.1) else {
+                continue;
+            };
+            let approved = ticket.status.as_ref().is_some_and(|s| {
+                s.phase == Phase::AwaitingApproval && s.approval_is(ApprovalState::Approved)
+            });
+            if !approved
+                || !busy
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(key.clone())
+            {
                 continue;
             }
             let (gateway, busy, places) = (gateway.clone(), busy.clone(), places.clone());
@@ -87,8 +96,14 @@ pub async fn run(gateway: Arc<Gateway>) {
 /// Takes one ticket's approved steps and runs them.
 async fn run_one(gateway: &Gateway, ticket: &Ticket) -> Result<(), Error> {
     let namespace = ticket.namespace().unwrap_or_default();
-    let Some(client) = ticket.spec.client_ref.as_ref().map(|c| c.name.clone()) else { return Ok(()) };
-    let identity = Identity { namespace: namespace.clone(), client, pod: holder() };
+    let Some(client) = ticket.spec.client_ref.as_ref().map(|c| c.name.clone()) else {
+        return Ok(());
+    };
+    let identity = Identity {
+        namespace: namespace.clone(),
+        client,
+        pod: holder(),
+    };
     let bound = gateway.bound(&identity).map_err(Error::Wait)?;
     if bound.connection.spec.suspend {
         return Err(Error::Wait(SUSPENDED));
@@ -96,14 +111,25 @@ async fn run_one(gateway: &Gateway, ticket: &Ticket) -> Result<(), Error> {
     let halo = gateway.tenants.client(&bound.connection).await?;
     let api: Api<Ticket> = Api::namespaced(gateway.kube.clone(), &namespace);
     let lease = uuid::Uuid::new_v4().to_string();
-    let taken = Event::StepsTaken { lease: lease.clone(), holder: identity.pod.clone(), expires_at: Timestamp::now() + gateway.lease };
+    let taken = Event::StepsTaken {
+        lease: lease.clone(),
+        holder: identity.pod.clone(),
+        expires_at: Timestamp::now() + gateway.lease,
+    };
     let ticket = match tickets::transition(&api, ticket, &[taken], "gateway").await {
         // Another replica was faster, or it is over.
         Err(tickets::Error::Refused(_) | tickets::Error::Contended(_)) => return Ok(()),
         other => other?,
     };
     crash::point(&namespace, "steps.taken").await;
-    let job = Job { gateway, identity: &identity, bound: &bound, halo: &halo, api: &api, lease: &lease };
+    let job = Job {
+        gateway,
+        identity: &identity,
+        bound: &bound,
+        halo: &halo,
+        api: &api,
+        lease: &lease,
+    };
     tokio::select! {
         outcome = job.run(ticket) => outcome,
         error = heartbeats(&api, &job) => Err(error),
@@ -122,9 +148,16 @@ async fn heartbeats(api: &Api<Ticket>, job: &Job<'_>) -> Error {
         tokio::time::sleep(every).await;
         let key = name.get_or_insert_with(|| job.held_name());
         let Some(key) = key else { continue };
-        let Ok(Some(ticket)) = api.get_opt(key).await else { continue };
-        let event = Event::Heartbeat { lease: job.lease.to_string(), expires_at: Timestamp::now() + job.gateway.lease };
-        if let Err(error @ tickets::Error::Refused(_)) = tickets::transition(api, &ticket, &[event], "gateway").await {
+        let Ok(Some(ticket)) = api.get_opt(key).await else {
+            continue;
+        };
+        let event = Event::Heartbeat {
+            lease: job.lease.to_string(),
+            expires_at: Timestamp::now() + job.gateway.lease,
+        };
+        if let Err(error @ tickets::Error::Refused(_)) =
+            tickets::transition(api, &ticket, &[event], "gateway").await
+        {
             return error.into();
         }
     }
@@ -141,19 +174,43 @@ struct Job<'a> {
 
 impl Job<'_> {
     fn held_name(&self) -> Option<String> {
-        self.gateway.index.in_phase(&self.identity.namespace, &self.identity.client, Phase::Working).into_iter().find(|name| {
-            reflect::get(&self.gateway.tickets, &self.identity.namespace, name)
-                .is_some_and(|t| t.status.as_ref().and_then(|s| s.lease.as_ref()).is_some_and(|l| l.id == self.lease))
-        })
+        self.gateway
+            .index
+            .in_phase(
+                &self.identity.namespace,
+                &self.identity.client,
+                Phase::Working,
+            )
+            .into_iter()
+            .find(|name| {
+                reflect::get(&self.gateway.tickets, &self.identity.namespace, name).is_some_and(
+                    |t| {
+                        t.status
+                            .as_ref()
+                            .and_then(|s| s.lease.as_ref())
+                            .is_some_and(|l| l.id == self.lease)
+                    },
+                )
+            })
     }
 
     async fn run(&self, mut ticket: Ticket) -> Result<(), Error> {
         let status = ticket.status.clone().unwrap_or_default();
-        let Some(request) = status.approval.clone() else { return Ok(()) };
+        let Some(request) = status.approval.clone() else {
+            return Ok(());
+        };
         if let Err(why) = self.bound_to_what_was_asked(&ticket).await? {
-            let subject = Subject { namespace: &self.identity.namespace, client: &self.identity.client, ticket: &ticket.name_any(), by: "gateway" };
+            let subject = Subject {
+                namespace: &self.identity.namespace,
+                client: &self.identity.client,
+                ticket: &ticket.name_any(),
+                by: "gateway",
+            };
             audit::event("ApprovalMismatch", subject, why);
-            let event = Event::Failed { reason: "ApprovalMismatch", message: format!("{why}; nothing was run") };
+            let event = Event::Failed {
+                reason: "ApprovalMismatch",
+                message: format!("{why}; nothing was run"),
+            };
             tickets::transition(self.api, &ticket, &[event], "gateway").await?;
             return Ok(());
         }
@@ -163,15 +220,25 @@ impl Job<'_> {
             Err(error) => return Err(error.into()),
         };
         for number in &request.steps {
-            let Some(step) = steps::step_of(&ticket, *number) else { continue };
+            let Some(step) = steps::step_of(&ticket, *number) else {
+                continue;
+            };
             let started = Instant::now();
             let fresh = match step.state {
                 StepState::Waiting => {
-                    let sent = Event::StepSent { lease: self.lease.into(), number: *number };
+                    let sent = Event::StepSent {
+                        lease: self.lease.into(),
+                        number: *number,
+                    };
                     if let Some(rule) = self.forbidden(&step, &facts) {
                         let text = format!("forbidden by {rule} since it was asked for; not run");
-                        let ended = Event::StepEnded { number: *number, state: StepState::Failed, result: text };
-                        ticket = tickets::transition(self.api, &ticket, &[sent, ended], "gateway").await?;
+                        let ended = Event::StepEnded {
+                            number: *number,
+                            state: StepState::Failed,
+                            result: text,
+                        };
+                        ticket = tickets::transition(self.api, &ticket, &[sent, ended], "gateway")
+                            .await?;
                         break;
                     }
                     ticket = tickets::transition(self.api, &ticket, &[sent], "gateway").await?;
@@ -198,19 +265,36 @@ impl Job<'_> {
                 StepState::Unknown => "unknown",
                 _ => "failed",
             };
-            METRICS.approved_steps.get_or_create(&StepLabels { outcome }).inc();
+            METRICS
+                .approved_steps
+                .get_or_create(&StepLabels { outcome })
+                .inc();
             let call = ToolCall {
                 tool: step.tool.clone(),
                 arguments: mask::arguments(&step.arguments),
                 decision: "Approved".into(),
-                rule: format!("agent {}, reply {}", request.decided_by.unwrap_or_default(), request.decided_action.unwrap_or_default()),
+                rule: format!(
+                    "agent {}, reply {}",
+                    request.decided_by.unwrap_or_default(),
+                    request.decided_action.unwrap_or_default()
+                ),
                 step: Some(*number),
                 outcome: outcome.into(),
                 ms: started.elapsed().as_millis() as i64,
             };
             let name = ticket.name_any();
-            audit::call(Subject { namespace: &self.identity.namespace, client: &self.identity.client, ticket: &name, by: "gateway" }, &call);
-            self.gateway.journal.add(&self.identity.namespace, &name, "gateway", call);
+            audit::call(
+                Subject {
+                    namespace: &self.identity.namespace,
+                    client: &self.identity.client,
+                    ticket: &name,
+                    by: "gateway",
+                },
+                &call,
+            );
+            self.gateway
+                .journal
+                .add(&self.identity.namespace, &name, "gateway", call);
             // Stops at the first that fails: what follows may depend on it.
             if ended.state != StepState::Done {
                 break;
@@ -219,7 +303,10 @@ impl Job<'_> {
         crash::point(&self.identity.namespace, "steps.run").await;
         let status = ticket.status.clone().unwrap_or_default();
         let agents = approval::agents(self.halo).await;
-        let by = request.decided_by.map(|id| approval::agent_name(id, &agents)).unwrap_or_default();
+        let by = request
+            .decided_by
+            .map(|id| approval::agent_name(id, &agents))
+            .unwrap_or_default();
         let listed: Vec<note::Listed> = request
             .steps
             .iter()
@@ -233,7 +320,13 @@ impl Job<'_> {
             })
             .collect();
         let tag = state::decision_tag(&request);
-        let uid = self.bound.connection.metadata.uid.as_deref().unwrap_or_default();
+        let uid = self
+            .bound
+            .connection
+            .metadata
+            .uid
+            .as_deref()
+            .unwrap_or_default();
         let marker = note::marker(uid, ticket.spec.ticket_id, status.turn, &tag);
         let html = note::decision_html(Decided::Ran, &by, &listed, &marker);
         let note = Note {
@@ -247,30 +340,58 @@ impl Job<'_> {
             patience: PATIENCE,
         };
         let ticket = self.gateway.with_journal(&self.identity.namespace, ticket);
-        let finished = Event::StepsFinished { lease: self.lease.to_string() };
+        let finished = Event::StepsFinished {
+            lease: self.lease.to_string(),
+        };
         outbox::post_once(self.api, self.halo, &ticket, &note, &[finished]).await?;
         Ok(())
     }
 
     /// Whether the steps stored now are those the technician was asked about: the
     /// request's hash in the cluster and on the ticket have to be theirs.
-    async fn bound_to_what_was_asked(&self, ticket: &Ticket) -> Result<Result<(), &'static str>, Error> {
+    async fn bound_to_what_was_asked(
+        &self,
+        ticket: &Ticket,
+    ) -> Result<Result<(), &'static str>, Error> {
         let status = ticket.status.clone().unwrap_or_default();
-        let Some(request) = &status.approval else { return Ok(Err("there is no request")) };
-        let open = |n: &i32| status.steps.iter().find(|s| s.number == *n).is_some_and(|s| !s.state.is_final());
+        let Some(request) = &status.approval else {
+            return Ok(Err("there is no request"));
+        };
+        let open = |n: &i32| {
+            status
+                .steps
+                .iter()
+                .find(|s| s.number == *n)
+                .is_some_and(|s| !s.state.is_final())
+        };
         // Steps that are over were cut; a run that goes on after a crash was checked when it began.
         if !request.steps.iter().all(open) {
             return Ok(Ok(()));
         }
-        let uid = self.bound.connection.metadata.uid.as_deref().unwrap_or_default();
+        let uid = self
+            .bound
+            .connection
+            .metadata
+            .uid
+            .as_deref()
+            .unwrap_or_default();
         let hash = super::mcp::request_hash(uid, ticket, &request.steps);
         if hash.as_deref() != Some(request.hash.as_str()) {
             return Ok(Err("the steps are not those that were approved"));
         }
-        let marker = note::marker(uid, ticket.spec.ticket_id, status.turn, &note::request_tag(&request.hash));
+        let marker = note::marker(
+            uid,
+            ticket.spec.ticket_id,
+            status.turn,
+            &note::request_tag(&request.hash),
+        );
         let actions = self.halo.actions(ticket.spec.ticket_id, 200).await?;
         let asked = outbox::find(&actions, &marker, self.bound.api_agent());
-        Ok(if asked.is_some_and(|a| Some(a.id) == request.action_id) { Ok(()) } else { Err("the request on the ticket is not for these steps") })
+        Ok(if asked.is_some_and(|a| Some(a.id) == request.action_id) {
+            Ok(())
+        } else {
+            Err("the request on the ticket is not for these steps")
+        })
     }
 
     /// The rule that forbids a step now, although it was approved.
@@ -279,7 +400,15 @@ impl Job<'_> {
             return Some("the list of tools (it is not there any more)".into());
         };
         let arguments = serde_json::from_str(&step.arguments).unwrap_or_default();
-        let decision = catalog::decide(self.gateway, self.identity, self.bound, &step.tool, found.nature(), &arguments, facts);
+        let decision = catalog::decide(
+            self.gateway,
+            self.identity,
+            self.bound,
+            &step.tool,
+            found.nature(),
+            &arguments,
+            facts,
+        );
         (decision.effect == Effect::Disabled).then_some(decision.rule)
     }
 }

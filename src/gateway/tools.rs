@@ -129,18 +129,26 @@ impl SearchArguments {
     fn checked(self) -> Result<(String, usize), Error> {
         let limit = self.limit.unwrap_or(10);
         if self.query.chars().count() > MAX_SEARCH || !(1..=MAX_ROWS).contains(&limit) {
-            return Err(Error::Arguments(format!("query has at most {MAX_SEARCH} characters, limit is 1 to {MAX_ROWS}")));
+            return Err(Error::Arguments(format!(
+                "query has at most {MAX_SEARCH} characters, limit is 1 to {MAX_ROWS}"
+            )));
         }
         Ok((text::one_line(&self.query, MAX_SEARCH), limit))
     }
 }
 
 fn arguments<T: DeserializeOwned>(given: Map<String, Value>) -> Result<T, Error> {
-    serde_json::from_value(Value::Object(given)).map_err(|e| Error::Arguments(text::one_line(&e.to_string(), 200)))
+    serde_json::from_value(Value::Object(given))
+        .map_err(|e| Error::Arguments(text::one_line(&e.to_string(), 200)))
 }
 
 /// Runs a tool for the agent of this client.
-pub async fn call(tool: &Tool, given: Map<String, Value>, bound: &Bound, halo: &halopsa::Client) -> Result<Value, Error> {
+pub async fn call(
+    tool: &Tool,
+    given: Map<String, Value>,
+    bound: &Bound,
+    halo: &halopsa::Client,
+) -> Result<Value, Error> {
     let client = bound.halo_client_id;
     match tool.name {
         "halopsa_get_ticket" => {
@@ -163,7 +171,12 @@ pub async fn call(tool: &Tool, given: Map<String, Value>, bound: &Bound, halo: &
             let (query, limit) = arguments::<SearchArguments>(given)?.checked()?;
             let found = halo.search_tickets(client, &query, limit).await?;
             // HaloPSA ignores a filter it does not know: what came back is checked.
-            let rows: Vec<Value> = found.iter().filter(|t| t.client_id == Some(client)).take(limit).map(shown).collect();
+            let rows: Vec<Value> = found
+                .iter()
+                .filter(|t| t.client_id == Some(client))
+                .take(limit)
+                .map(shown)
+                .collect();
             Ok(json!({"tickets": rows}))
         }
         "halopsa_get_user" => {
@@ -206,7 +219,11 @@ pub async fn call(tool: &Tool, given: Map<String, Value>, bound: &Bound, halo: &
     }
 }
 
-async fn own_ticket(halo: &halopsa::Client, client: i64, ticket_id: i64) -> Result<types::Ticket, Error> {
+async fn own_ticket(
+    halo: &halopsa::Client,
+    client: i64,
+    ticket_id: i64,
+) -> Result<types::Ticket, Error> {
     match halo.ticket(ticket_id).await {
         Ok(ticket) if ticket.client_id == Some(client) => Ok(ticket),
         Ok(_) | Err(halopsa::Error::NotFound { .. }) => Err(Error::NotYours("ticket")),
@@ -237,7 +254,12 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), TOOLS.len());
         for tool in &TOOLS {
-            assert_eq!(tool.schema()["additionalProperties"], false, "{}", tool.name);
+            assert_eq!(
+                tool.schema()["additionalProperties"],
+                false,
+                "{}",
+                tool.name
+            );
         }
         assert!(find("HALOPSA_GET_TICKET").is_none() && find("halopsa_get_ticket ").is_none());
     }
@@ -246,9 +268,26 @@ mod tests {
     fn arguments_are_checked() {
         let object = |v: Value| v.as_object().unwrap().clone();
         assert!(arguments::<TicketArguments>(object(json!({"ticketId": "7"}))).is_err());
-        assert!(arguments::<TicketArguments>(object(json!({"ticketId": 7, "clientId": 1}))).is_err());
-        assert!(arguments::<SearchArguments>(object(json!({"limit": 1000}))).unwrap().checked().is_err());
-        assert!(arguments::<SearchArguments>(object(json!({"query": "x".repeat(500)}))).unwrap().checked().is_err());
-        assert!(arguments::<SearchArguments>(object(json!({}))).unwrap().checked().is_ok());
+        assert!(
+            arguments::<TicketArguments>(object(json!({"ticketId": 7, "clientId": 1}))).is_err()
+        );
+        assert!(
+            arguments::<SearchArguments>(object(json!({"limit": 1000})))
+                .unwrap()
+                .checked()
+                .is_err()
+        );
+        assert!(
+            arguments::<SearchArguments>(object(json!({"query": "x".repeat(500)})))
+                .unwrap()
+                .checked()
+                .is_err()
+        );
+        assert!(
+            arguments::<SearchArguments>(object(json!({})))
+                .unwrap()
+                .checked()
+                .is_ok()
+        );
     }
 }

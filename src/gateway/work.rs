@@ -2,10 +2,15 @@
 
 use super::identity::Identity;
 use super::steps::{self, Desk};
-use super::wire::{Completion, Context, Held, MatchedWorkflow, ModelOffer, PlanHandIn, Requester, StepSeen, TicketNote, Woken, Work};
+use super::wire::{
+    Completion, Context, Held, MatchedWorkflow, ModelOffer, PlanHandIn, Requester, StepSeen,
+    TicketNote, Woken, Work,
+};
 use super::{Bound, Gateway, SUSPENDED, approval, problem, sensitivity};
 use crate::api::Mode;
-use crate::api::ticket::{ApprovalState, IntentKind, IntentState, Phase, StepState, Ticket, ToolCall};
+use crate::api::ticket::{
+    ApprovalState, IntentKind, IntentState, Phase, StepState, Ticket, ToolCall,
+};
 use crate::audit;
 use crate::halopsa;
 use crate::k8s::{reflect, tickets};
@@ -54,7 +59,11 @@ impl PendingJournal {
     }
 
     fn take(&self, namespace: &str, ticket: &str) -> Vec<Called> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&(namespace.into(), ticket.into())).unwrap_or_default()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&(namespace.into(), ticket.into()))
+            .unwrap_or_default()
     }
 }
 
@@ -66,19 +75,26 @@ pub struct Troubles(Mutex<HashMap<(String, String), (Instant, u32)>>);
 impl Troubles {
     fn failed(&self, namespace: &str, connection: &str) {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = map.entry((namespace.into(), connection.into())).or_insert((Instant::now(), 0));
+        let entry = map
+            .entry((namespace.into(), connection.into()))
+            .or_insert((Instant::now(), 0));
         entry.1 += 1;
         let wait = Duration::from_secs(1 << entry.1.min(5)).mul_f64(rand::random_range(0.75..1.25));
         entry.0 = Instant::now() + wait;
     }
 
     fn succeeded(&self, namespace: &str, connection: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&(namespace.into(), connection.into()));
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&(namespace.into(), connection.into()));
     }
 
     fn until(&self, namespace: &str, connection: &str) -> Option<Instant> {
         let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        map.get(&(namespace.to_string(), connection.to_string())).map(|(until, _)| *until).filter(|until| *until > Instant::now())
+        map.get(&(namespace.to_string(), connection.to_string()))
+            .map(|(until, _)| *until)
+            .filter(|until| *until > Instant::now())
     }
 }
 
@@ -100,8 +116,13 @@ pub async fn claim(State(gateway): App, Extension(identity): Extension<Identity>
         let connection = bound.connection.name_any();
         let mut hold = gateway.troubles.until(namespace, &connection);
         if !bound.connection.spec.suspend && hold.is_none() {
-            for name in gateway.index.in_phase(namespace, &identity.client, Phase::Ready) {
-                let Some(ticket) = reflect::get(&gateway.tickets, namespace, &name) else { continue };
+            for name in gateway
+                .index
+                .in_phase(namespace, &identity.client, Phase::Ready)
+            {
+                let Some(ticket) = reflect::get(&gateway.tickets, namespace, &name) else {
+                    continue;
+                };
                 match hand_out(&gateway, &identity, &bound, &ticket).await {
                     Ok(Some(work)) => {
                         gateway.troubles.succeeded(namespace, &connection);
@@ -141,35 +162,80 @@ enum ClaimError {
 }
 
 /// Claims one ticket and gathers its context. None: it is somebody else's now, or no work any more.
-async fn hand_out(gateway: &Gateway, identity: &Identity, bound: &Bound, ticket: &Ticket) -> Result<Option<Work>, ClaimError> {
+async fn hand_out(
+    gateway: &Gateway,
+    identity: &Identity,
+    bound: &Bound,
+    ticket: &Ticket,
+) -> Result<Option<Work>, ClaimError> {
     let api = api(gateway, identity);
     let halo = gateway.tenants.client(&bound.connection).await?;
     let lease = uuid::Uuid::new_v4().to_string();
-    let claimed =
-        Event::Claimed { lease: lease.clone(), holder: identity.pod.clone(), expires_at: Timestamp::now() + gateway.lease, mode: bound.mode };
+    let claimed = Event::Claimed {
+        lease: lease.clone(),
+        holder: identity.pod.clone(),
+        expires_at: Timestamp::now() + gateway.lease,
+        mode: bound.mode,
+    };
     let ticket = match tickets::transition(&api, ticket, &[claimed], &identity.pod).await {
         Ok(ticket) => ticket,
         Err(tickets::Error::Refused(_) | tickets::Error::Contended(_)) => return Ok(None),
         Err(tickets::Error::Kube(error)) if crate::k8s::is_not_found(&error) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let mut unclaimed =
-        Unclaimed { held: Some((api.clone(), ticket.clone(), Event::Released { lease: lease.clone(), holder: identity.pod.clone() })) };
+    let mut unclaimed = Unclaimed {
+        held: Some((
+            api.clone(),
+            ticket.clone(),
+            Event::Released {
+                lease: lease.clone(),
+                holder: identity.pod.clone(),
+            },
+        )),
+    };
     let status = ticket.status.clone().unwrap_or_default();
     let wake = status.wake.clone();
-    let gathered = gather(gateway, bound, &halo, &ticket, wake.as_ref().map(|w| w.replies.as_slice()).unwrap_or_default()).await?;
+    let gathered = gather(
+        gateway,
+        bound,
+        &halo,
+        &ticket,
+        wake.as_ref()
+            .map(|w| w.replies.as_slice())
+            .unwrap_or_default(),
+    )
+    .await?;
     let mut mode = bound.mode;
     let gathered = match gathered {
-        Gathered::Sensitive { reasons, mut context, replies } => match bound.verification_timeout(gateway) {
+        Gathered::Sensitive {
+            reasons,
+            mut context,
+            replies,
+        } => match bound.verification_timeout(gateway) {
             // Nobody gets it until the requester has proved who they are.
             Some(timeout) => {
-                let event = verification::start(&status, &bound.connection, &ticket, &reasons, timeout, Some(lease));
+                let event = verification::start(
+                    &status,
+                    &bound.connection,
+                    &ticket,
+                    &reasons,
+                    timeout,
+                    Some(lease),
+                );
                 tickets::transition(&api, &ticket, &[event], "gateway").await?;
                 unclaimed.held = None;
                 return Ok(None);
             }
             None => {
-                tickets::transition(&api, &ticket, &[Event::PlanOnly { lease: lease.clone() }], "gateway").await?;
+                tickets::transition(
+                    &api,
+                    &ticket,
+                    &[Event::PlanOnly {
+                        lease: lease.clone(),
+                    }],
+                    "gateway",
+                )
+                .await?;
                 mode = Mode::Plan;
                 context.sensitive = reasons;
                 Gathered::Context(context, replies)
@@ -192,12 +258,20 @@ async fn hand_out(gateway: &Gateway, identity: &Identity, bound: &Bound, ticket:
                 lease_seconds: gateway.lease.as_secs().unsigned_abs(),
                 mode,
                 round: status.round,
-                woken: wake.map(|w| Woken { reason: w.reason, replies }),
+                woken: wake.map(|w| Woken {
+                    reason: w.reason,
+                    replies,
+                }),
                 steps: status
                     .steps
                     .iter()
                     .filter(|s| s.turn == status.turn)
-                    .map(|s| StepSeen { number: s.number, tool: s.tool.clone(), state: s.state, result: s.result.clone().unwrap_or_default() })
+                    .map(|s| StepSeen {
+                        number: s.number,
+                        tool: s.tool.clone(),
+                        state: s.state,
+                        result: s.result.clone().unwrap_or_default(),
+                    })
                     .collect(),
                 approval_pending: status.approval_is(ApprovalState::Requested),
                 model,
@@ -205,7 +279,13 @@ async fn hand_out(gateway: &Gateway, identity: &Identity, bound: &Bound, ticket:
             }))
         }
         Gathered::NoWork { reason, message } => {
-            tickets::transition(&api, &ticket, &[Event::Ignored { reason, message }], "gateway").await?;
+            tickets::transition(
+                &api,
+                &ticket,
+                &[Event::Ignored { reason, message }],
+                "gateway",
+            )
+            .await?;
             Ok(None)
         }
     }
@@ -219,7 +299,9 @@ struct Unclaimed {
 
 impl Drop for Unclaimed {
     fn drop(&mut self) {
-        let Some((api, ticket, released)) = self.held.take() else { return };
+        let Some((api, ticket, released)) = self.held.take() else {
+            return;
+        };
         tokio::spawn(async move {
             if let Err(error) = tickets::transition(&api, &ticket, &[released], "gateway").await {
                 tracing::warn!(ticket = %ticket.name_any(), %error, "a ticket could not be handed back; its lease runs out");
@@ -243,27 +325,48 @@ enum Gathered {
 }
 
 /// What an agent starts with, read from HaloPSA now.
-async fn gather(gateway: &Gateway, bound: &Bound, halo: &halopsa::Client, stored: &Ticket, wanted: &[i64]) -> Result<Gathered, halopsa::Error> {
+async fn gather(
+    gateway: &Gateway,
+    bound: &Bound,
+    halo: &halopsa::Client,
+    stored: &Ticket,
+    wanted: &[i64],
+) -> Result<Gathered, halopsa::Error> {
     let ticket_id = stored.spec.ticket_id;
     let ticket = match halo.ticket(ticket_id).await {
         Ok(ticket) => ticket,
         Err(halopsa::Error::NotFound { .. }) => {
-            return Ok(Gathered::NoWork { reason: "Deleted", message: "HaloPSA does not have the ticket (any more)".into() });
+            return Ok(Gathered::NoWork {
+                reason: "Deleted",
+                message: "HaloPSA does not have the ticket (any more)".into(),
+            });
         }
         Err(error) => return Err(error),
     };
     if ticket.client_id != Some(bound.halo_client_id) {
-        return Ok(Gathered::NoWork { reason: "Moved", message: "the ticket belongs to another client in HaloPSA".into() });
+        return Ok(Gathered::NoWork {
+            reason: "Moved",
+            message: "the ticket belongs to another client in HaloPSA".into(),
+        });
     }
     if ticket.hasbeenclosed {
-        return Ok(Gathered::NoWork { reason: "Closed", message: "the ticket is closed in HaloPSA".into() });
+        return Ok(Gathered::NoWork {
+            reason: "Closed",
+            message: "the ticket is closed in HaloPSA".into(),
+        });
     }
     let mut actions = halo.actions(ticket_id, NOTES).await?;
     actions.reverse();
     // What an agent of ours has created is for people: it would make work for itself without end.
-    let ours = bound.api_agent().is_some() && actions.first().is_some_and(|a| a.who_agentid == bound.api_agent());
+    let ours = bound.api_agent().is_some()
+        && actions
+            .first()
+            .is_some_and(|a| a.who_agentid == bound.api_agent());
     if ours && ticket.parent_id.is_some_and(|parent| parent > 0) {
-        return Ok(Gathered::NoWork { reason: "OwnTicket", message: "a child ticket our agent created; it is left to the technicians".into() });
+        return Ok(Gathered::NoWork {
+            reason: "OwnTicket",
+            message: "a child ticket our agent created; it is left to the technicians".into(),
+        });
     }
     let shown = |a: &halopsa::types::Action| TicketNote {
         who: text::one_line(&a.who, 100),
@@ -271,10 +374,25 @@ async fn gather(gateway: &Gateway, bound: &Bound, halo: &halopsa::Client, stored
         at: a.datetime.map(|t| t.to_string()),
         text: text::cut(&text::plain(&a.note), MAX_NOTE).to_string(),
     };
-    let replies = actions.iter().filter(|a| wanted.contains(&a.id)).map(shown).collect();
-    let notes = actions.iter().filter(|a| !a.note.trim().is_empty()).map(shown).collect();
-    let details = if ticket.details.trim().is_empty() { text::from_html(&ticket.details_html) } else { text::from_html(&ticket.details) };
-    let prompts = [bound.connection.spec.prompt.clone(), bound.client.spec.prompt.clone()];
+    let replies = actions
+        .iter()
+        .filter(|a| wanted.contains(&a.id))
+        .map(shown)
+        .collect();
+    let notes = actions
+        .iter()
+        .filter(|a| !a.note.trim().is_empty())
+        .map(shown)
+        .collect();
+    let details = if ticket.details.trim().is_empty() {
+        text::from_html(&ticket.details_html)
+    } else {
+        text::from_html(&ticket.details)
+    };
+    let prompts = [
+        bound.connection.spec.prompt.clone(),
+        bound.client.spec.prompt.clone(),
+    ];
     let subject = text::one_line(&ticket.summary, 500);
     let workflows = workflows_for(gateway, bound, &subject, &details);
     let mut context = Box::new(Context {
@@ -299,23 +417,50 @@ async fn gather(gateway: &Gateway, bound: &Bound, halo: &halopsa::Client, stored
     });
     let status = stored.status.clone().unwrap_or_default();
     // What end users wrote later counts too: a ticket may become sensitive.
-    let said: Vec<String> = actions.iter().filter(|a| a.who_agentid.is_none_or(|id| id <= 0)).map(|a| text::plain(&a.note)).collect();
+    let said: Vec<String> = actions
+        .iter()
+        .filter(|a| a.who_agentid.is_none_or(|id| id <= 0))
+        .map(|a| text::plain(&a.note))
+        .collect();
     let reasons = sensitivity::of_ticket(&ticket, &said, &bound.connection.spec.sensitivity);
     if state::is_verified(&status, ticket.user_id, Timestamp::now()) {
-        context.verification =
-            status.verification.as_ref().map(|v| format!("{:?}{}", v.state, v.method.as_ref().map(|m| format!(" by {m}")).unwrap_or_default()));
+        context.verification = status.verification.as_ref().map(|v| {
+            format!(
+                "{:?}{}",
+                v.state,
+                v.method
+                    .as_ref()
+                    .map(|m| format!(" by {m}"))
+                    .unwrap_or_default()
+            )
+        });
     } else if !reasons.is_empty() {
-        return Ok(Gathered::Sensitive { reasons, context, replies });
+        return Ok(Gathered::Sensitive {
+            reasons,
+            context,
+            replies,
+        });
     }
     Ok(Gathered::Context(context, replies))
 }
 
 /// The active workflows whose trigger describes the ticket.
-fn workflows_for(gateway: &Gateway, bound: &Bound, subject: &str, details: &str) -> Vec<MatchedWorkflow> {
+fn workflows_for(
+    gateway: &Gateway,
+    bound: &Bound,
+    subject: &str,
+    details: &str,
+) -> Vec<MatchedWorkflow> {
     let (namespace, connection) = (bound.connection.namespace(), bound.connection.name_any());
-    let all = gateway.workflows.state_filter(|w| w.namespace() == namespace && w.spec.connection_ref.name == connection);
+    let all = gateway
+        .workflows
+        .state_filter(|w| w.namespace() == namespace && w.spec.connection_ref.name == connection);
     let names: Vec<String> = all.iter().map(|w| w.name_any()).collect();
-    let named: Vec<(&str, &crate::api::WorkflowSpec)> = names.iter().map(String::as_str).zip(all.iter().map(|w| &w.spec)).collect();
+    let named: Vec<(&str, &crate::api::WorkflowSpec)> = names
+        .iter()
+        .map(String::as_str)
+        .zip(all.iter().map(|w| &w.spec))
+        .collect();
     workflow::matching(&named, &bound.client.name_any(), subject, details)
         .into_iter()
         .map(|(name, spec)| MatchedWorkflow {
@@ -327,21 +472,37 @@ fn workflows_for(gateway: &Gateway, bound: &Bound, subject: &str, details: &str)
         .collect()
 }
 
-pub async fn heartbeat(State(gateway): App, Extension(identity): Extension<Identity>, Path(name): Path<String>, Json(held): Json<Held>) -> Response {
+pub async fn heartbeat(
+    State(gateway): App,
+    Extension(identity): Extension<Identity>,
+    Path(name): Path<String>,
+    Json(held): Json<Held>,
+) -> Response {
     let ticket = match own_ticket(&gateway, &identity, &name).await {
         Ok(ticket) => ticket,
         Err(response) => return *response,
     };
-    let event = Event::Heartbeat { lease: held.lease_id, expires_at: Timestamp::now() + gateway.lease };
+    let event = Event::Heartbeat {
+        lease: held.lease_id,
+        expires_at: Timestamp::now() + gateway.lease,
+    };
     answer(tickets::transition(&api(&gateway, &identity), &ticket, &[event], &identity.pod).await)
 }
 
-pub async fn release(State(gateway): App, Extension(identity): Extension<Identity>, Path(name): Path<String>, Json(held): Json<Held>) -> Response {
+pub async fn release(
+    State(gateway): App,
+    Extension(identity): Extension<Identity>,
+    Path(name): Path<String>,
+    Json(held): Json<Held>,
+) -> Response {
     let ticket = match own_ticket(&gateway, &identity, &name).await {
         Ok(ticket) => ticket,
         Err(response) => return *response,
     };
-    let event = Event::Released { lease: held.lease_id, holder: identity.pod.clone() };
+    let event = Event::Released {
+        lease: held.lease_id,
+        holder: identity.pod.clone(),
+    };
     answer(tickets::transition(&api(&gateway, &identity), &ticket, &[event], &identity.pod).await)
 }
 
@@ -357,7 +518,10 @@ pub async fn plan(
         Err(response) => return *response,
     };
     if turn.bound.mode != Mode::Execute || turn.status().mode != Some(Mode::Execute) {
-        return problem(StatusCode::UNPROCESSABLE_ENTITY, "the ticket is worked on in Plan mode: hand the plan in with complete");
+        return problem(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "the ticket is worked on in Plan mode: hand the plan in with complete",
+        );
     }
     let plan = given.plan.bounded();
     if plan.is_empty() {
@@ -369,7 +533,8 @@ pub async fn plan(
     }
 }
 
-const EMPTY_PLAN: &str = "the plan is empty: say what is asked, and what was found, would be done, or has to be asked";
+const EMPTY_PLAN: &str =
+    "the plan is empty: say what is asked, and what was found, would be done, or has to be asked";
 
 /// Ends the agent's turn: its words on the ticket, its queued steps before a technician.
 pub async fn complete(
@@ -378,8 +543,14 @@ pub async fn complete(
     Path(name): Path<String>,
     Json(completion): Json<Completion>,
 ) -> Response {
-    let plan = completion.plan.map(|p| p.bounded()).filter(|p| !p.is_empty());
-    let message = completion.message.map(|m| text::plain(&m)).filter(|m| !m.trim().is_empty());
+    let plan = completion
+        .plan
+        .map(|p| p.bounded())
+        .filter(|p| !p.is_empty());
+    let message = completion
+        .message
+        .map(|m| text::plain(&m))
+        .filter(|m| !m.trim().is_empty());
     let mut turn = match Turn::begin(&gateway, &identity, &name, &completion.lease_id).await {
         Ok(turn) => turn,
         Err(response) => return *response,
@@ -406,8 +577,16 @@ struct Turn<'a> {
 
 impl<'a> Turn<'a> {
     /// Checks that the lease is held and the ticket still work.
-    async fn begin(gateway: &'a Gateway, identity: &'a Identity, name: &str, lease: &'a str) -> Result<Self, Box<Response>> {
-        let (bound, ticket) = match (gateway.bound(identity), own_ticket(gateway, identity, name).await) {
+    async fn begin(
+        gateway: &'a Gateway,
+        identity: &'a Identity,
+        name: &str,
+        lease: &'a str,
+    ) -> Result<Self, Box<Response>> {
+        let (bound, ticket) = match (
+            gateway.bound(identity),
+            own_ticket(gateway, identity, name).await,
+        ) {
             (Ok(bound), Ok(ticket)) => (bound, ticket),
             (Err(why), _) => return Err(Box::new(unavailable(why, 5))),
             (_, Err(response)) => return Err(response),
@@ -417,20 +596,43 @@ impl<'a> Turn<'a> {
         }
         let status = ticket.status.clone().unwrap_or_default();
         if status.phase != Phase::Working || status.lease.as_ref().is_none_or(|l| l.id != lease) {
-            return Err(Box::new(problem(StatusCode::CONFLICT, Refused::LeaseLost.to_string())));
+            return Err(Box::new(problem(
+                StatusCode::CONFLICT,
+                Refused::LeaseLost.to_string(),
+            )));
         }
-        let halo = gateway.tenants.client(&bound.connection).await.map_err(|error| Box::new(unavailable(&error.to_string(), 5)))?;
+        let halo = gateway
+            .tenants
+            .client(&bound.connection)
+            .await
+            .map_err(|error| Box::new(unavailable(&error.to_string(), 5)))?;
         let api = api(gateway, identity);
         // A ticket that was moved or closed while the agent thought gets no note.
         match gather_again(&bound, &halo, ticket.spec.ticket_id).await {
             Ok(None) => {}
             Ok(Some((reason, message))) => {
-                return Err(Box::new(answer(tickets::transition(&api, &ticket, &[Event::Ignored { reason, message }], "gateway").await)));
+                return Err(Box::new(answer(
+                    tickets::transition(
+                        &api,
+                        &ticket,
+                        &[Event::Ignored { reason, message }],
+                        "gateway",
+                    )
+                    .await,
+                )));
             }
             Err(error) => return Err(Box::new(unavailable(&error.to_string(), 5))),
         }
         let ticket = gateway.with_journal(&identity.namespace, ticket);
-        Ok(Self { gateway, identity, lease, bound, halo, api, ticket })
+        Ok(Self {
+            gateway,
+            identity,
+            lease,
+            bound,
+            halo,
+            api,
+            ticket,
+        })
     }
 
     fn status(&self) -> crate::api::TicketStatus {
@@ -438,20 +640,40 @@ impl<'a> Turn<'a> {
     }
 
     fn uid(&self) -> &str {
-        self.bound.connection.metadata.uid.as_deref().unwrap_or_default()
+        self.bound
+            .connection
+            .metadata
+            .uid
+            .as_deref()
+            .unwrap_or_default()
     }
 
     fn marker(&self, tag: &str) -> String {
-        note::marker(self.uid(), self.ticket.spec.ticket_id, self.status().turn, tag)
+        note::marker(
+            self.uid(),
+            self.ticket.spec.ticket_id,
+            self.status().turn,
+            tag,
+        )
     }
 
     fn planned(&self) -> bool {
         let status = self.status();
-        status.intents.iter().any(|i| i.turn == status.turn && i.kind == IntentKind::PlanNote && i.state == IntentState::Posted)
+        status.intents.iter().any(|i| {
+            i.turn == status.turn
+                && i.kind == IntentKind::PlanNote
+                && i.state == IntentState::Posted
+        })
     }
 
     /// Posts a note of ours once, whatever crashes, and applies what follows from it.
-    async fn post(&self, kind: IntentKind, tag: &str, html: &str, then: &[Event]) -> Result<Ticket, Box<Response>> {
+    async fn post(
+        &self,
+        kind: IntentKind,
+        tag: &str,
+        html: &str,
+        then: &[Event],
+    ) -> Result<Ticket, Box<Response>> {
         let marker = self.marker(tag);
         let spec = &self.bound.connection.spec;
         let mut notes = spec.notes.clone();
@@ -484,11 +706,18 @@ impl<'a> Turn<'a> {
             plan.findings.insert(0, "This ticket is sensitive, and no verification provider is connected that could ask the requester who they are: nothing was changed (Plan mode).".into());
         }
         let html = note::plan_html(&plan, mode, &self.marker(note::PLAN));
-        self.post(IntentKind::PlanNote, note::PLAN, &html, then).await
+        self.post(IntentKind::PlanNote, note::PLAN, &html, then)
+            .await
     }
 
-    async fn end(&mut self, plan: Option<note::Plan>, message: Option<String>) -> Result<(), Box<Response>> {
-        let completed = Event::Completed { lease: self.lease.to_string() };
+    async fn end(
+        &mut self,
+        plan: Option<note::Plan>,
+        message: Option<String>,
+    ) -> Result<(), Box<Response>> {
+        let completed = Event::Completed {
+            lease: self.lease.to_string(),
+        };
         let status = self.status();
         if status.mode != Some(Mode::Execute) && self.planned() {
             // It has become sensitive after its plan was posted, and nobody can verify: the agent only answers.
@@ -497,20 +726,40 @@ impl<'a> Turn<'a> {
                 let html = note::round_html(&message, &self.marker(&tag));
                 self.ticket = self.post(IntentKind::RoundNote, &tag, &html, &[]).await?;
             }
-            let outcome = tickets::transition(&self.api, &self.ticket, &[completed], &self.identity.pod).await;
-            return outcome.map(|_| ()).map_err(|error| Box::new(answer(Err(error))));
+            let outcome =
+                tickets::transition(&self.api, &self.ticket, &[completed], &self.identity.pod)
+                    .await;
+            return outcome
+                .map(|_| ())
+                .map_err(|error| Box::new(answer(Err(error))));
         }
         if status.mode != Some(Mode::Execute) {
-            let Some(plan) = plan else { return Err(Box::new(problem(StatusCode::UNPROCESSABLE_ENTITY, EMPTY_PLAN))) };
+            let Some(plan) = plan else {
+                return Err(Box::new(problem(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    EMPTY_PLAN,
+                )));
+            };
             self.post_plan(&plan, &[completed]).await?;
             return Ok(());
         }
         if !self.planned() {
-            let Some(plan) = plan else { return Err(Box::new(problem(StatusCode::UNPROCESSABLE_ENTITY, EMPTY_PLAN))) };
+            let Some(plan) = plan else {
+                return Err(Box::new(problem(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    EMPTY_PLAN,
+                )));
+            };
             self.ticket = self.post_plan(&plan, &[]).await?;
         }
         // What may or may not have been sent is found out before the turn ends.
-        let running: Vec<i32> = self.status().steps.iter().filter(|s| s.state == StepState::Running).map(|s| s.number).collect();
+        let running: Vec<i32> = self
+            .status()
+            .steps
+            .iter()
+            .filter(|s| s.state == StepState::Running)
+            .map(|s| s.number)
+            .collect();
         for number in running {
             let desk = Desk {
                 gateway: self.gateway,
@@ -533,60 +782,118 @@ impl<'a> Turn<'a> {
             self.ticket = self.post(IntentKind::RoundNote, &tag, &html, &[]).await?;
         }
         let status = self.status();
-        let proposed = status.steps.iter().any(|s| s.turn == status.turn && s.state == StepState::Proposed);
+        let proposed = status
+            .steps
+            .iter()
+            .any(|s| s.turn == status.turn && s.state == StepState::Proposed);
         let stands = status.approval_is(ApprovalState::Requested);
         if proposed || status.approval_is(ApprovalState::Preparing) {
             return self.ask(stands).await;
         }
-        let event = if stands { Event::TurnEnded { lease: self.lease.to_string() } } else { completed };
-        let outcome = tickets::transition(&self.api, &self.ticket, &[event], &self.identity.pod).await;
-        outcome.map(|_| ()).map_err(|error| Box::new(answer(Err(error))))
+        let event = if stands {
+            Event::TurnEnded {
+                lease: self.lease.to_string(),
+            }
+        } else {
+            completed
+        };
+        let outcome =
+            tickets::transition(&self.api, &self.ticket, &[event], &self.identity.pod).await;
+        outcome
+            .map(|_| ())
+            .map_err(|error| Box::new(answer(Err(error))))
     }
 
     /// Puts the queued steps before the assigned technician: one action that lists them exactly.
     async fn ask(&mut self, replaces: bool) -> Result<(), Box<Response>> {
         let later = |error: String| Box::new(unavailable(&error, 3));
-        let request = approval::prepare(&self.bound, &self.halo, &self.ticket, replaces).await.map_err(|e| later(e.to_string()))?;
+        let request = approval::prepare(&self.bound, &self.halo, &self.ticket, replaces)
+            .await
+            .map_err(|e| later(e.to_string()))?;
         let tag = note::request_tag(&request.approval.hash);
-        if !self.status().approval.as_ref().is_some_and(|a| a.state == ApprovalState::Preparing && a.hash == request.approval.hash) {
-            let event = Event::ApprovalPrepared { lease: self.lease.to_string(), approval: Box::new(request.approval.clone()) };
-            let prepared = tickets::transition(&self.api, &self.ticket, &[event], &self.identity.pod).await;
+        if !self
+            .status()
+            .approval
+            .as_ref()
+            .is_some_and(|a| a.state == ApprovalState::Preparing && a.hash == request.approval.hash)
+        {
+            let event = Event::ApprovalPrepared {
+                lease: self.lease.to_string(),
+                approval: Box::new(request.approval.clone()),
+            };
+            let prepared =
+                tickets::transition(&self.api, &self.ticket, &[event], &self.identity.pod).await;
             self.ticket = prepared.map_err(|error| Box::new(answer(Err(error))))?;
             crate::crash::point(&self.identity.namespace, "request.prepared").await;
         }
         let html = request.html(&self.marker(&tag));
-        let posted = self.post(IntentKind::ApprovalRequest, &tag, &html, &[]).await?;
+        let posted = self
+            .post(IntentKind::ApprovalRequest, &tag, &html, &[])
+            .await?;
         let marker = self.marker(&tag);
-        let action_id = posted.status.as_ref().and_then(|s| s.intents.iter().find(|i| i.marker == marker)?.action_id);
+        let action_id = posted
+            .status
+            .as_ref()
+            .and_then(|s| s.intents.iter().find(|i| i.marker == marker)?.action_id);
         // Replies count from the request on, so its id has to be known.
         let action_id = match action_id {
             Some(id) => id,
             None => {
-                let actions = self.halo.actions(self.ticket.spec.ticket_id, 100).await.map_err(|e| later(e.to_string()))?;
+                let actions = self
+                    .halo
+                    .actions(self.ticket.spec.ticket_id, 100)
+                    .await
+                    .map_err(|e| later(e.to_string()))?;
                 outbox::find(&actions, &marker, self.bound.api_agent())
                     .map(|a| a.id)
                     .ok_or_else(|| later("HaloPSA does not show the request yet".into()))?
             }
         };
-        let event = Event::ApprovalRequested { lease: self.lease.to_string(), action_id: Some(action_id) };
-        let stored = tickets::transition(&self.api, &posted, &[event], &self.identity.pod).await.map_err(|error| Box::new(answer(Err(error))))?;
-        METRICS.approvals.get_or_create(&crate::metrics::ApprovalLabels { outcome: "requested" }).inc();
-        let detail = format!("request {} for {} steps, action {action_id}", request.approval.number, request.approval.steps.len());
-        let subject =
-            audit::Subject { namespace: &self.identity.namespace, client: &self.identity.client, ticket: &stored.name_any(), by: &self.identity.pod };
+        let event = Event::ApprovalRequested {
+            lease: self.lease.to_string(),
+            action_id: Some(action_id),
+        };
+        let stored = tickets::transition(&self.api, &posted, &[event], &self.identity.pod)
+            .await
+            .map_err(|error| Box::new(answer(Err(error))))?;
+        METRICS
+            .approvals
+            .get_or_create(&crate::metrics::ApprovalLabels {
+                outcome: "requested",
+            })
+            .inc();
+        let detail = format!(
+            "request {} for {} steps, action {action_id}",
+            request.approval.number,
+            request.approval.steps.len()
+        );
+        let subject = audit::Subject {
+            namespace: &self.identity.namespace,
+            client: &self.identity.client,
+            ticket: &stored.name_any(),
+            by: &self.identity.pod,
+        };
         audit::event("ApprovalRequested", subject, &detail);
         Ok(())
     }
 }
 
 /// Whether the ticket is no work any more: (reason, message).
-async fn gather_again(bound: &Bound, halo: &halopsa::Client, ticket_id: i64) -> Result<Option<(&'static str, String)>, halopsa::Error> {
+async fn gather_again(
+    bound: &Bound,
+    halo: &halopsa::Client,
+    ticket_id: i64,
+) -> Result<Option<(&'static str, String)>, halopsa::Error> {
     match halo.ticket(ticket_id).await {
-        Ok(ticket) if ticket.client_id != Some(bound.halo_client_id) => {
-            Ok(Some(("Moved", "the ticket was moved to another client in HaloPSA".into())))
-        }
+        Ok(ticket) if ticket.client_id != Some(bound.halo_client_id) => Ok(Some((
+            "Moved",
+            "the ticket was moved to another client in HaloPSA".into(),
+        ))),
         Ok(_) => Ok(None),
-        Err(halopsa::Error::NotFound { .. }) => Ok(Some(("Deleted", "HaloPSA does not have the ticket any more".into()))),
+        Err(halopsa::Error::NotFound { .. }) => Ok(Some((
+            "Deleted",
+            "HaloPSA does not have the ticket any more".into(),
+        ))),
         Err(error) => Err(error),
     }
 }
@@ -595,7 +902,11 @@ impl Gateway {
     /// A Ticket with the tool calls that are not in its journal yet.
     pub fn with_journal(&self, namespace: &str, ticket: Ticket) -> Ticket {
         let entries = self.journal.take(namespace, &ticket.name_any());
-        if entries.is_empty() { ticket } else { journaled(ticket, &entries) }
+        if entries.is_empty() {
+            ticket
+        } else {
+            journaled(ticket, &entries)
+        }
     }
 }
 
@@ -610,18 +921,35 @@ fn journaled(mut ticket: Ticket, entries: &[Called]) -> Ticket {
 }
 
 /// A Ticket of the agent's own client, read from the apiserver.
-async fn own_ticket(gateway: &Gateway, identity: &Identity, name: &str) -> Result<Ticket, Box<Response>> {
+async fn own_ticket(
+    gateway: &Gateway,
+    identity: &Identity,
+    name: &str,
+) -> Result<Ticket, Box<Response>> {
     let ticket = match api(gateway, identity).get_opt(name).await {
         Ok(ticket) => ticket,
         Err(error) => return Err(Box::new(unavailable(&crate::k8s::explain(&error), 2))),
     };
-    let own = ticket.filter(|t| t.spec.client_ref.as_ref().is_some_and(|c| c.name == identity.client));
+    let own = ticket.filter(|t| {
+        t.spec
+            .client_ref
+            .as_ref()
+            .is_some_and(|c| c.name == identity.client)
+    });
     own.ok_or_else(|| {
         // Whether another client has a ticket of this name is none of its business.
         let shown = text::one_line(name, 100);
-        let subject = audit::Subject { namespace: &identity.namespace, client: &identity.client, ticket: &shown, by: &identity.pod };
+        let subject = audit::Subject {
+            namespace: &identity.namespace,
+            client: &identity.client,
+            ticket: &shown,
+            by: &identity.pod,
+        };
         audit::event("Refused", subject, "not a ticket of this client");
-        Box::new(problem(StatusCode::NOT_FOUND, "your client has no such ticket"))
+        Box::new(problem(
+            StatusCode::NOT_FOUND,
+            "your client has no such ticket",
+        ))
     })
 }
 
@@ -635,7 +963,9 @@ fn answer(outcome: Result<Ticket, tickets::Error>) -> Response {
 
 fn unavailable(why: &str, retry_after: u64) -> Response {
     let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, why);
-    response.headers_mut().insert(header::RETRY_AFTER, retry_after.into());
+    response
+        .headers_mut()
+        .insert(header::RETRY_AFTER, retry_after.into());
     response
 }
 
@@ -646,9 +976,13 @@ pub async fn holding(gateway: &Gateway, identity: &Identity) -> Option<Ticket> {
     loop {
         changed.borrow_and_update();
         if let Some(name) = held_by(gateway, identity) {
-            return reflect::get(&gateway.tickets, &identity.namespace, &name).map(|t| (*t).clone());
+            return reflect::get(&gateway.tickets, &identity.namespace, &name)
+                .map(|t| (*t).clone());
         }
-        if tokio::time::timeout_at(until, changed.changed()).await.is_err() {
+        if tokio::time::timeout_at(until, changed.changed())
+            .await
+            .is_err()
+        {
             return None;
         }
     }
@@ -656,8 +990,16 @@ pub async fn holding(gateway: &Gateway, identity: &Identity) -> Option<Ticket> {
 
 /// Where an agent's Pod works at the moment: the Ticket it holds.
 pub fn held_by(gateway: &Gateway, identity: &Identity) -> Option<String> {
-    gateway.index.in_phase(&identity.namespace, &identity.client, Phase::Working).into_iter().find(|name| {
-        reflect::get(&gateway.tickets, &identity.namespace, name)
-            .is_some_and(|t| t.status.as_ref().and_then(|s| s.lease.as_ref()).is_some_and(|l| l.holder == identity.pod))
-    })
+    gateway
+        .index
+        .in_phase(&identity.namespace, &identity.client, Phase::Working)
+        .into_iter()
+        .find(|name| {
+            reflect::get(&gateway.tickets, &identity.namespace, name).is_some_and(|t| {
+                t.status
+                    .as_ref()
+                    .and_then(|s| s.lease.as_ref())
+                    .is_some_and(|l| l.holder == identity.pod)
+            })
+        })
 }

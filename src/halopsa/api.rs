@@ -3,7 +3,10 @@
 use super::client::{Client, Priority};
 use super::error::{self, Error};
 use super::lenient;
-use super::types::{Action, Agent, Article, Asset, HaloClient, Named, Notification, PriorityRow, Ticket, User, Webhook, WebhookEvent};
+use super::types::{
+    Action, Agent, Article, Asset, HaloClient, Named, Notification, PriorityRow, Ticket, User,
+    Webhook, WebhookEvent,
+};
 use futures::{Stream, TryStreamExt};
 use k8s_openapi::jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -26,11 +29,26 @@ pub struct EventType {
 
 /// New and updated tickets. Numbers as seen on live tenants.
 pub const EVENTS: [EventType; 5] = [
-    EventType { number: 3, name: "New Ticket Logged" },
-    EventType { number: 19, name: "Ticket Updated by User" },
-    EventType { number: 39, name: "Closed" },
-    EventType { number: 76, name: "Ticket Status Changed" },
-    EventType { number: 1072, name: "Ticket Deleted" },
+    EventType {
+        number: 3,
+        name: "New Ticket Logged",
+    },
+    EventType {
+        number: 19,
+        name: "Ticket Updated by User",
+    },
+    EventType {
+        number: 39,
+        name: "Closed",
+    },
+    EventType {
+        number: 76,
+        name: "Ticket Status Changed",
+    },
+    EventType {
+        number: 1072,
+        name: "Ticket Deleted",
+    },
 ];
 
 /// What a webhook has to be.
@@ -44,7 +62,10 @@ pub struct WebhookSpec<'a> {
 
 impl Client {
     pub async fn me(&self) -> Result<Agent, Error> {
-        one(self.get("/Agent/me", &[], Priority::Background).await?, "GET /Agent/me")
+        one(
+            self.get("/Agent/me", &[], Priority::Background).await?,
+            "GET /Agent/me",
+        )
     }
 
     /// Every client the API agent may see, inactive ones too. A list that grew or shrank
@@ -59,30 +80,55 @@ impl Client {
                 return Ok(pages.into_iter().flat_map(|page| page.rows).collect());
             }
         }
-        Err(Error::Answer { call: "GET /Client".into(), detail: format!("the list changed each of the {READINGS} times it was read") })
+        Err(Error::Answer {
+            call: "GET /Client".into(),
+            detail: format!("the list changed each of the {READINGS} times it was read"),
+        })
     }
 
     pub async fn ticket(&self, id: i64) -> Result<Ticket, Error> {
         let call = "GET /Tickets/{id}";
         let query = [("includedetails", "true".to_string())];
-        let reply = self.get(&format!("/Tickets/{id}"), &query, Priority::Ticket).await?;
+        let reply = self
+            .get(&format!("/Tickets/{id}"), &query, Priority::Ticket)
+            .await?;
         // A ticket that can't be found is answered with a bare object, too. A reply that
         // reports an error says nothing of the ticket.
-        let bare = first(&reply).as_object().is_some_and(|o| o.get("id").is_none_or(Value::is_null)) && !error::explains(first(&reply));
+        let bare = first(&reply)
+            .as_object()
+            .is_some_and(|o| o.get("id").is_none_or(Value::is_null))
+            && !error::explains(first(&reply));
         if bare {
             return Err(Error::NotFound { call: call.into() });
         }
         let ticket: Ticket = one(reply, call)?;
-        if ticket.id == id { Ok(ticket) } else { Err(Error::NotFound { call: call.into() }) }
+        if ticket.id == id {
+            Ok(ticket)
+        } else {
+            Err(Error::NotFound { call: call.into() })
+        }
     }
 
     /// A ticket's actions, newest first as HaloPSA lists them.
     pub async fn actions(&self, ticket: i64, count: usize) -> Result<Vec<Action>, Error> {
-        let query = [("ticket_id", ticket.to_string()), ("count", count.to_string()), ("excludesys", "true".into())];
-        rows(&self.get("/Actions", &query, Priority::Ticket).await?, "actions", "/Actions")
+        let query = [
+            ("ticket_id", ticket.to_string()),
+            ("count", count.to_string()),
+            ("excludesys", "true".into()),
+        ];
+        rows(
+            &self.get("/Actions", &query, Priority::Ticket).await?,
+            "actions",
+            "/Actions",
+        )
     }
 
-    pub async fn search_tickets(&self, client: i64, search: &str, count: usize) -> Result<Vec<Ticket>, Error> {
+    pub async fn search_tickets(
+        &self,
+        client: i64,
+        search: &str,
+        count: usize,
+    ) -> Result<Vec<Ticket>, Error> {
         let query = [
             ("client_id", client.to_string()),
             ("search", search.to_string()),
@@ -90,107 +136,231 @@ impl Client {
             ("page_size", count.to_string()),
             ("page_no", "1".into()),
         ];
-        rows(&self.get("/Tickets", &query, Priority::Ticket).await?, "tickets", "/Tickets")
+        rows(
+            &self.get("/Tickets", &query, Priority::Ticket).await?,
+            "tickets",
+            "/Tickets",
+        )
     }
 
     /// Open tickets changed since then, newest first, page by page. One that changes while
     /// pages are read may be left to the next reading; none comes twice.
-    pub fn tickets_changed_since(&self, since: Timestamp) -> impl Stream<Item = Result<Vec<Ticket>, Error>> + '_ {
+    pub fn tickets_changed_since(
+        &self,
+        since: Timestamp,
+    ) -> impl Stream<Item = Result<Vec<Ticket>, Error>> + '_ {
         // HaloPSA lists by id, not by change, so the filter has to do it.
-        let query = vec![("lastupdatefromdate", since.strftime("%Y-%m-%dT%H:%M:%S").to_string()), ("open_only", "true".into())];
+        let query = vec![
+            (
+                "lastupdatefromdate",
+                since.strftime("%Y-%m-%dT%H:%M:%S").to_string(),
+            ),
+            ("open_only", "true".into()),
+        ];
         // An unknown filter is ignored without a word: check what came back.
-        let changed = move |t: &Ticket| t.last_update.or(t.dateoccurred).is_none_or(|at| at >= since);
-        self.pages("/Tickets", "tickets", query).map_ok(move |page| page.rows.into_iter().filter(|t| changed(t)).collect())
+        let changed = move |t: &Ticket| {
+            t.last_update
+                .or(t.dateoccurred)
+                .is_none_or(|at| at >= since)
+        };
+        self.pages("/Tickets", "tickets", query)
+            .map_ok(move |page| page.rows.into_iter().filter(|t| changed(t)).collect())
     }
 
     pub async fn user(&self, id: i64) -> Result<User, Error> {
-        one(self.get(&format!("/Users/{id}"), &[], Priority::Ticket).await?, "GET /Users/{id}")
+        one(
+            self.get(&format!("/Users/{id}"), &[], Priority::Ticket)
+                .await?,
+            "GET /Users/{id}",
+        )
     }
 
-    pub async fn assets(&self, client: i64, search: &str, count: usize) -> Result<Vec<Asset>, Error> {
-        let mut query =
-            vec![("client_id", client.to_string()), ("pageinate", "true".into()), ("page_size", count.to_string()), ("page_no", "1".into())];
+    pub async fn assets(
+        &self,
+        client: i64,
+        search: &str,
+        count: usize,
+    ) -> Result<Vec<Asset>, Error> {
+        let mut query = vec![
+            ("client_id", client.to_string()),
+            ("pageinate", "true".into()),
+            ("page_size", count.to_string()),
+            ("page_no", "1".into()),
+        ];
         if !search.is_empty() {
             query.push(("search", search.to_string()));
         }
-        rows(&self.get("/Asset", &query, Priority::Ticket).await?, "assets", "/Asset")
+        rows(
+            &self.get("/Asset", &query, Priority::Ticket).await?,
+            "assets",
+            "/Asset",
+        )
     }
 
     pub async fn articles(&self, search: &str, count: usize) -> Result<Vec<Article>, Error> {
-        let query = [("search", search.to_string()), ("pageinate", "true".into()), ("page_size", count.to_string()), ("page_no", "1".into())];
-        rows(&self.get("/KBArticle", &query, Priority::Ticket).await?, "articles", "/KBArticle")
+        let query = [
+            ("search", search.to_string()),
+            ("pageinate", "true".into()),
+            ("page_size", count.to_string()),
+            ("page_no", "1".into()),
+        ];
+        rows(
+            &self.get("/KBArticle", &query, Priority::Ticket).await?,
+            "articles",
+            "/KBArticle",
+        )
     }
 
     /// A ticket's actions as people wrote them, newest first, with their HTML.
     pub async fn replies(&self, ticket: i64, count: usize) -> Result<Vec<Action>, Error> {
-        let query = [("ticket_id", ticket.to_string()), ("count", count.to_string()), ("includehtmlnote", "true".into())];
-        rows(&self.get("/Actions", &query, Priority::Ticket).await?, "actions", "/Actions")
+        let query = [
+            ("ticket_id", ticket.to_string()),
+            ("count", count.to_string()),
+            ("includehtmlnote", "true".into()),
+        ];
+        rows(
+            &self.get("/Actions", &query, Priority::Ticket).await?,
+            "actions",
+            "/Actions",
+        )
     }
 
     pub async fn statuses(&self) -> Result<Vec<Named>, Error> {
-        rows(&self.get("/Status", &[], Priority::Ticket).await?, "statuses", "/Status")
+        rows(
+            &self.get("/Status", &[], Priority::Ticket).await?,
+            "statuses",
+            "/Status",
+        )
     }
 
     pub async fn teams(&self) -> Result<Vec<Named>, Error> {
-        rows(&self.get("/Team", &[], Priority::Ticket).await?, "teams", "/Team")
+        rows(
+            &self.get("/Team", &[], Priority::Ticket).await?,
+            "teams",
+            "/Team",
+        )
     }
 
     pub async fn ticket_types(&self) -> Result<Vec<Named>, Error> {
-        rows(&self.get("/TicketType", &[], Priority::Ticket).await?, "tickettypes", "/TicketType")
+        rows(
+            &self.get("/TicketType", &[], Priority::Ticket).await?,
+            "tickettypes",
+            "/TicketType",
+        )
     }
 
     /// Technicians the API agent may see.
     pub async fn agents(&self) -> Result<Vec<Agent>, Error> {
-        rows(&self.get("/Agent", &[], Priority::Ticket).await?, "agents", "/Agent")
+        rows(
+            &self.get("/Agent", &[], Priority::Ticket).await?,
+            "agents",
+            "/Agent",
+        )
     }
 
     pub async fn priorities(&self) -> Result<Vec<PriorityRow>, Error> {
-        rows(&self.get("/Priority", &[], Priority::Ticket).await?, "priorities", "/Priority")
+        rows(
+            &self.get("/Priority", &[], Priority::Ticket).await?,
+            "priorities",
+            "/Priority",
+        )
     }
 
     pub async fn article(&self, id: i64) -> Result<Article, Error> {
-        one(self.get(&format!("/KBArticle/{id}"), &[], Priority::Ticket).await?, "GET /KBArticle/{id}")
+        one(
+            self.get(&format!("/KBArticle/{id}"), &[], Priority::Ticket)
+                .await?,
+            "GET /KBArticle/{id}",
+        )
     }
 
     /// Posts an internal note; HaloPSA's id of the action. Sent once: after an
     /// uncertain error look for the note's marker before sending again.
-    pub async fn post_internal_note(&self, ticket: i64, outcome: &str, fallback: i64, html: &str) -> Result<i64, Error> {
+    pub async fn post_internal_note(
+        &self,
+        ticket: i64,
+        outcome: &str,
+        fallback: i64,
+        html: &str,
+    ) -> Result<i64, Error> {
         let note = json!({"note_html": html, "hiddenfromuser": true, "sendemail": false});
-        self.post_action(ticket, outcome, Some(fallback), note).await
+        self.post_action(ticket, outcome, Some(fallback), note)
+            .await
     }
 
     /// Posts an action with these fields. Sent once, as above.
-    pub async fn post_action(&self, ticket: i64, outcome: &str, fallback: Option<i64>, fields: Value) -> Result<i64, Error> {
+    pub async fn post_action(
+        &self,
+        ticket: i64,
+        outcome: &str,
+        fallback: Option<i64>,
+        fields: Value,
+    ) -> Result<i64, Error> {
         let with = |outcome: (&str, Value)| {
             let mut action = fields.clone();
             action["ticket_id"] = ticket.into();
             action[outcome.0] = outcome.1;
             vec![action]
         };
-        let reply = match (self.post("/Actions", with(("outcome", outcome.into())), Priority::Ticket).await, fallback) {
+        let reply = match (
+            self.post(
+                "/Actions",
+                with(("outcome", outcome.into())),
+                Priority::Ticket,
+            )
+            .await,
+            fallback,
+        ) {
             // The tenant has no action of this name, or renamed it.
-            (Err(Error::Rejected { detail, .. }), Some(fallback)) if detail.to_ascii_lowercase().contains("outcome") => {
-                self.post("/Actions", with(("outcome_id", fallback.into())), Priority::Ticket).await?
+            (Err(Error::Rejected { detail, .. }), Some(fallback))
+                if detail.to_ascii_lowercase().contains("outcome") =>
+            {
+                self.post(
+                    "/Actions",
+                    with(("outcome_id", fallback.into())),
+                    Priority::Ticket,
+                )
+                .await?
             }
             (other, _) => other?,
         };
         // Without an id it is not known whether there is an action now.
         let action = first(&reply);
-        let id = action.get("id").and_then(lenient::integer).filter(|id| *id > 0);
-        id.ok_or_else(|| Error::Answer { call: "POST /Actions".into(), detail: format!("it holds no id: {}", error::explained(action)) })
+        let id = action
+            .get("id")
+            .and_then(lenient::integer)
+            .filter(|id| *id > 0);
+        id.ok_or_else(|| Error::Answer {
+            call: "POST /Actions".into(),
+            detail: format!("it holds no id: {}", error::explained(action)),
+        })
     }
 
     /// Creates a ticket, or with an id changes just the fields given. Sent once, as above.
     pub async fn post_ticket(&self, ticket: Value) -> Result<Ticket, Error> {
-        one(self.post("/Tickets", vec![ticket], Priority::Ticket).await?, "POST /Tickets")
+        one(
+            self.post("/Tickets", vec![ticket], Priority::Ticket)
+                .await?,
+            "POST /Tickets",
+        )
     }
 
     pub async fn webhooks(&self) -> Result<Vec<Webhook>, Error> {
-        rows(&self.get("/Webhook", &[("type", "0".into())], Priority::Background).await?, "webhooks", "/Webhook")
+        rows(
+            &self
+                .get("/Webhook", &[("type", "0".into())], Priority::Background)
+                .await?,
+            "webhooks",
+            "/Webhook",
+        )
     }
 
     /// Creates a webhook, or with an id sets it right.
-    pub async fn put_webhook(&self, id: Option<&str>, spec: &WebhookSpec<'_>) -> Result<Webhook, Error> {
+    pub async fn put_webhook(
+        &self,
+        id: Option<&str>,
+        spec: &WebhookSpec<'_>,
+    ) -> Result<Webhook, Error> {
         let mut webhook = json!({
             "name": spec.name, "url": spec.url, "type": 0, "method": 0, "content_type": "application/json",
             "authentication_type": 1, "basic_username": spec.username, "basic_password": spec.password,
@@ -199,17 +369,34 @@ impl Client {
         if let Some(id) = id {
             webhook["id"] = id.into();
         }
-        one(self.post("/Webhook", vec![webhook], Priority::Background).await?, "POST /Webhook")
+        one(
+            self.post("/Webhook", vec![webhook], Priority::Background)
+                .await?,
+            "POST /Webhook",
+        )
     }
 
     pub async fn delete_webhook(&self, id: &str) -> Result<(), Error> {
-        self.delete(&format!("/Webhook/{id}"), Priority::Background).await
+        self.delete(&format!("/Webhook/{id}"), Priority::Background)
+            .await
     }
 
     pub async fn notifications(&self, webhook: &str) -> Result<Vec<Notification>, Error> {
-        let query = [("webhook_id", webhook.to_string()), ("showall", "true".into())];
-        let all: Vec<Notification> = rows(&self.get("/Notification", &query, Priority::Background).await?, "notifications", "/Notification")?;
-        Ok(all.into_iter().filter(|n| n.webhook_id.eq_ignore_ascii_case(webhook)).collect())
+        let query = [
+            ("webhook_id", webhook.to_string()),
+            ("showall", "true".into()),
+        ];
+        let all: Vec<Notification> = rows(
+            &self
+                .get("/Notification", &query, Priority::Background)
+                .await?,
+            "notifications",
+            "/Notification",
+        )?;
+        Ok(all
+            .into_iter()
+            .filter(|n| n.webhook_id.eq_ignore_ascii_case(webhook))
+            .collect())
     }
 
     pub async fn subscribe(&self, webhook: &str, events: &[EventType]) -> Result<(), Error> {
@@ -217,16 +404,39 @@ impl Client {
             json!({"webhook_id": webhook, "eventno": event.number, "name": event.name, "type": -2, "delivery_method": 6,
                    "agent_id": 0, "conditions": []})
         };
-        self.post("/Notification", events.iter().map(row).collect(), Priority::Background).await.map(|_| ())
+        self.post(
+            "/Notification",
+            events.iter().map(row).collect(),
+            Priority::Background,
+        )
+        .await
+        .map(|_| ())
     }
 
     pub async fn unsubscribe(&self, notification: i64) -> Result<(), Error> {
-        self.delete(&format!("/Notification/{notification}"), Priority::Background).await
+        self.delete(
+            &format!("/Notification/{notification}"),
+            Priority::Background,
+        )
+        .await
     }
 
-    pub async fn deliveries(&self, webhook: &str, count: usize) -> Result<Vec<WebhookEvent>, Error> {
-        let query = [("webhook_id", webhook.to_string()), ("count", count.to_string())];
-        rows(&self.get("/WebhookEvent", &query, Priority::Background).await?, "webhookevents", "/WebhookEvent")
+    pub async fn deliveries(
+        &self,
+        webhook: &str,
+        count: usize,
+    ) -> Result<Vec<WebhookEvent>, Error> {
+        let query = [
+            ("webhook_id", webhook.to_string()),
+            ("count", count.to_string()),
+        ];
+        rows(
+            &self
+                .get("/WebhookEvent", &query, Priority::Background)
+                .await?,
+            "webhookevents",
+            "/WebhookEvent",
+        )
     }
 
     /// The pages of a list, as they come; one at a time is in memory. A row that moves to
@@ -241,16 +451,32 @@ impl Client {
         futures::stream::try_unfold(Some(start), move |state| {
             let mut query = query.clone();
             async move {
-                let Some((number, mut seen)) = state else { return Ok(None) };
-                query.extend([("pageinate", "true".into()), ("page_size", PAGE_SIZE.to_string()), ("page_no", number.to_string())]);
+                let Some((number, mut seen)) = state else {
+                    return Ok(None);
+                };
+                query.extend([
+                    ("pageinate", "true".into()),
+                    ("page_size", PAGE_SIZE.to_string()),
+                    ("page_no", number.to_string()),
+                ]);
                 let reply = self.get(path, &query, Priority::Background).await?;
                 let total = reply.get("record_count").and_then(lenient::integer);
                 let raw = raw_rows(&reply, envelope, path)?;
                 let before = seen.len();
-                let fresh = |row: &&Value| row.get("id").and_then(lenient::integer).is_some_and(|id| seen.insert(id));
-                let rows = raw.iter().filter(fresh).filter_map(|row| serde_json::from_value(row.clone()).ok()).collect();
+                let fresh = |row: &&Value| {
+                    row.get("id")
+                        .and_then(lenient::integer)
+                        .is_some_and(|id| seen.insert(id))
+                };
+                let rows = raw
+                    .iter()
+                    .filter(fresh)
+                    .filter_map(|row| serde_json::from_value(row.clone()).ok())
+                    .collect();
                 // By what came, not by what was asked: HaloPSA caps page sizes as it likes.
-                let last = seen.len() == before || number >= MAX_PAGES || total.map_or(raw.len() < PAGE_SIZE, |total| seen.len() as i64 >= total);
+                let last = seen.len() == before
+                    || number >= MAX_PAGES
+                    || total.map_or(raw.len() < PAGE_SIZE, |total| seen.len() as i64 >= total);
                 let next = (!last).then_some((number + 1, seen));
                 Ok(Some((Page { rows, total }, next)))
             }
@@ -269,16 +495,33 @@ struct Page<T> {
 fn raw_rows<'a>(reply: &'a Value, envelope: &str, path: &str) -> Result<&'a [Value], Error> {
     let in_envelope = || {
         let fields = reply.as_object()?;
-        fields.iter().find(|(name, _)| name.eq_ignore_ascii_case(envelope)).and_then(|(_, rows)| rows.as_array())
+        fields
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(envelope))
+            .and_then(|(_, rows)| rows.as_array())
     };
-    let counted = || reply.get("record_count").and_then(|_| reply.as_object()?.values().find_map(Value::as_array));
+    let counted = || {
+        reply
+            .get("record_count")
+            .and_then(|_| reply.as_object()?.values().find_map(Value::as_array))
+    };
     let rows = reply.as_array().or_else(in_envelope).or_else(counted);
-    rows.map(Vec::as_slice).ok_or_else(|| Error::Answer { call: format!("GET {path}"), detail: error::explained(reply) })
+    rows.map(Vec::as_slice).ok_or_else(|| Error::Answer {
+        call: format!("GET {path}"),
+        detail: error::explained(reply),
+    })
 }
 
 /// The rows of a list that can be read; others are left out.
-pub fn rows<T: DeserializeOwned>(reply: &Value, envelope: &str, path: &str) -> Result<Vec<T>, Error> {
-    Ok(raw_rows(reply, envelope, path)?.iter().filter_map(|row| serde_json::from_value(row.clone()).ok()).collect())
+pub fn rows<T: DeserializeOwned>(
+    reply: &Value,
+    envelope: &str,
+    path: &str,
+) -> Result<Vec<T>, Error> {
+    Ok(raw_rows(reply, envelope, path)?
+        .iter()
+        .filter_map(|row| serde_json::from_value(row.clone()).ok())
+        .collect())
 }
 
 /// The object, also when it comes as an array of one.
@@ -290,9 +533,15 @@ fn first(reply: &Value) -> &Value {
 pub fn one<T: DeserializeOwned>(reply: Value, call: &str) -> Result<T, Error> {
     let object = first(&reply);
     if object.get("id").is_none_or(Value::is_null) {
-        return Err(Error::Answer { call: call.into(), detail: format!("it holds no id: {}", error::explained(object)) });
+        return Err(Error::Answer {
+            call: call.into(),
+            detail: format!("it holds no id: {}", error::explained(object)),
+        });
     }
-    serde_json::from_value(object.clone()).map_err(|_| Error::Answer { call: call.into(), detail: "its fields are not as expected".into() })
+    serde_json::from_value(object.clone()).map_err(|_| Error::Answer {
+        call: call.into(),
+        detail: "its fields are not as expected".into(),
+    })
 }
 
 #[cfg(test)]
@@ -301,7 +550,11 @@ mod tests {
 
     #[test]
     fn lists_come_bare_or_wrapped() {
-        for reply in [json!([{"id": 1}]), json!({"record_count": 1, "clients": [{"id": "1.0"}]}), json!({"Clients": [{"id": 1.0}]})] {
+        for reply in [
+            json!([{"id": 1}]),
+            json!({"record_count": 1, "clients": [{"id": "1.0"}]}),
+            json!({"Clients": [{"id": 1.0}]}),
+        ] {
             let clients: Vec<HaloClient> = rows(&reply, "clients", "/Client").unwrap();
             assert_eq!(clients[0].id, 1);
         }
@@ -311,14 +564,30 @@ mod tests {
     fn what_is_no_list_is_not_taken_for_an_empty_one() {
         for (reply, why) in [
             (json!({"error": "x"}), "x"),
-            (json!({"resultCode": 4, "errorMessage": "no licence", "errors": []}), "no licence"),
+            (
+                json!({"resultCode": 4, "errorMessage": "no licence", "errors": []}),
+                "no licence",
+            ),
             (Value::Null, "it is empty"),
             (json!("down for maintenance"), "down for maintenance"),
         ] {
-            let error = rows::<HaloClient>(&reply, "clients", "/Client").unwrap_err().to_string();
-            assert!(error.contains(why) && error.contains("GET /Client"), "{error}");
+            let error = rows::<HaloClient>(&reply, "clients", "/Client")
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains(why) && error.contains("GET /Client"),
+                "{error}"
+            );
         }
-        assert!(rows::<HaloClient>(&json!({"record_count": 0, "list": []}), "clients", "/Client").unwrap().is_empty());
+        assert!(
+            rows::<HaloClient>(
+                &json!({"record_count": 0, "list": []}),
+                "clients",
+                "/Client"
+            )
+            .unwrap()
+            .is_empty()
+        );
     }
 
     #[test]

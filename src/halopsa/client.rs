@@ -116,14 +116,22 @@ impl Client {
     /// in its window still counts.
     pub fn renewed(&self, config: Config) -> Result<Self, Error> {
         let before = &self.inner.config;
-        let same = (before.requests, before.window, &before.instance_url) == (config.requests, config.window, &config.instance_url);
-        if same { Self::with_limiter(config, self.inner.limiter.clone()) } else { Self::new(config) }
+        let same = (before.requests, before.window, &before.instance_url)
+            == (config.requests, config.window, &config.instance_url);
+        if same {
+            Self::with_limiter(config, self.inner.limiter.clone())
+        } else {
+            Self::new(config)
+        }
     }
 
     fn with_limiter(config: Config, limiter: Arc<Limiter>) -> Result<Self, Error> {
-        let url = reqwest::Url::parse(&config.instance_url).map_err(|e| Error::Setup(format!("spec.instanceURL is not a URL: {e}")))?;
+        let url = reqwest::Url::parse(&config.instance_url)
+            .map_err(|e| Error::Setup(format!("spec.instanceURL is not a URL: {e}")))?;
         if url.scheme() != "https" {
-            return Err(Error::Setup("spec.instanceURL has to start with https://".into()));
+            return Err(Error::Setup(
+                "spec.instanceURL has to start with https://".into(),
+            ));
         }
         let host = url.host_str().unwrap_or_default().to_string();
         let mut builder = reqwest::Client::builder()
@@ -137,16 +145,30 @@ impl Client {
             builder = builder.resolve(host, *address).no_proxy();
         }
         if let Some(pem) = &config.ca {
-            let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes())
-                .map_err(|_| Error::Setup("the CA in spec.caConfigMapRef is not a PEM certificate".into()))?;
+            let certificates =
+                reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(|_| {
+                    Error::Setup("the CA in spec.caConfigMapRef is not a PEM certificate".into())
+                })?;
             if certificates.is_empty() {
-                return Err(Error::Setup("the CA in spec.caConfigMapRef holds no certificate".into()));
+                return Err(Error::Setup(
+                    "the CA in spec.caConfigMapRef holds no certificate".into(),
+                ));
             }
             builder = builder.tls_certs_only(certificates);
         }
-        let http = builder.build().map_err(|e| Error::Setup(format!("cannot set up TLS: {e}")))?;
+        let http = builder
+            .build()
+            .map_err(|e| Error::Setup(format!("cannot set up TLS: {e}")))?;
         METRICS.watch_window(&config.name, &limiter);
-        Ok(Self { inner: Arc::new(Inner { http, host, limiter, config, session: Mutex::default() }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                http,
+                host,
+                limiter,
+                config,
+                session: Mutex::default(),
+            }),
+        })
     }
 
     /// Signs in unless it is signed in; the scopes HaloPSA granted.
@@ -157,8 +179,15 @@ impl Client {
     /// Which scopes beyond those needed the application would grant. The token
     /// that says so is not kept. HaloPSA that refuses the question grants none.
     pub async fn excess_scopes(&self) -> Result<Vec<String>, Error> {
-        match self.request_token(&super::EXCESSIVE_SCOPES.join(" "), 0).await {
-            Ok(token) => Ok(token.scopes.into_iter().filter(|s| super::EXCESSIVE_SCOPES.contains(&s.as_str())).collect()),
+        match self
+            .request_token(&super::EXCESSIVE_SCOPES.join(" "), 0)
+            .await
+        {
+            Ok(token) => Ok(token
+                .scopes
+                .into_iter()
+                .filter(|s| super::EXCESSIVE_SCOPES.contains(&s.as_str()))
+                .collect()),
             Err(error) if error.is_passing() => Err(error),
             Err(_) => Ok(Vec::new()),
         }
@@ -171,13 +200,30 @@ impl Client {
         session.refused = None;
     }
 
-    pub async fn get(&self, path: &str, query: &[(&str, String)], priority: Priority) -> Result<Value, Error> {
+    pub async fn get(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        priority: Priority,
+    ) -> Result<Value, Error> {
         self.call(Method::GET, path, query, None, priority).await
     }
 
     /// POSTs an array, as HaloPSA wants it. Not repeated once it may have arrived.
-    pub async fn post(&self, path: &str, objects: Vec<Value>, priority: Priority) -> Result<Value, Error> {
-        self.call(Method::POST, path, &[], Some(Value::Array(objects)), priority).await
+    pub async fn post(
+        &self,
+        path: &str,
+        objects: Vec<Value>,
+        priority: Priority,
+    ) -> Result<Value, Error> {
+        self.call(
+            Method::POST,
+            path,
+            &[],
+            Some(Value::Array(objects)),
+            priority,
+        )
+        .await
     }
 
     pub async fn delete(&self, path: &str, priority: Priority) -> Result<(), Error> {
@@ -187,9 +233,23 @@ impl Client {
         }
     }
 
-    async fn call(&self, method: Method, path: &str, query: &[(&str, String)], body: Option<Value>, priority: Priority) -> Result<Value, Error> {
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, String)],
+        body: Option<Value>,
+        priority: Priority,
+    ) -> Result<Value, Error> {
         let template = template(path);
-        let call = Call { name: format!("{method} {template}"), method, path, query, body, priority };
+        let call = Call {
+            name: format!("{method} {template}"),
+            method,
+            path,
+            query,
+            body,
+            priority,
+        };
         let span = tracing::info_span!(
             "halopsa",
             otel.kind = "client",
@@ -204,7 +264,11 @@ impl Client {
         let all = self.attempts(&call).instrument(span.clone());
         let outcome = match tokio::time::timeout(CALL_TIMEOUT, all).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(Error::Timeout { host: self.inner.host.clone(), call: call.name.clone(), seconds: CALL_TIMEOUT.as_secs() }),
+            Err(_) => Err(Error::Timeout {
+                host: self.inner.host.clone(),
+                call: call.name.clone(),
+                seconds: CALL_TIMEOUT.as_secs(),
+            }),
         };
         let (call, ms) = (call.name, started.elapsed().as_millis() as u64);
         match &outcome {
@@ -228,14 +292,19 @@ impl Client {
                 Err(error) => error,
             };
             match &error {
-                Error::Forbidden { status, .. } if refused_token.is_none() && (*status == 401 || token.since.elapsed() >= STALE_AFTER) => {
+                Error::Forbidden { status, .. }
+                    if refused_token.is_none()
+                        && (*status == 401 || token.since.elapsed() >= STALE_AFTER) =>
+                {
                     refused_token = Some(token.generation);
                     continue;
                 }
                 Error::RateLimited { .. } => {}
                 error if !error.is_passing() => return Err(error.clone()),
                 // A write whose answer was lost may have been carried out: the caller looks it up.
-                error if call.method != Method::GET && !error.is_certain_no() => return Err(error.clone()),
+                error if call.method != Method::GET && !error.is_certain_no() => {
+                    return Err(error.clone());
+                }
                 _ => {}
             }
             failures += 1;
@@ -258,13 +327,19 @@ impl Client {
         }
         match tokio::time::timeout(patience, limiter.admit(priority)).await {
             Ok(()) => Ok(()),
-            Err(_) => Err(Error::RateLimited { wait: limiter.wait(priority).max(Duration::from_secs(1)) }),
+            Err(_) => Err(Error::RateLimited {
+                wait: limiter.wait(priority).max(Duration::from_secs(1)),
+            }),
         }
     }
 
     async fn attempt(&self, call: &Call<'_>, token: &Token) -> Result<Value, Error> {
         let url = format!("{}/api{}", self.inner.config.instance_url, call.path);
-        let mut request = self.inner.http.request(call.method.clone(), url).query(call.query);
+        let mut request = self
+            .inner
+            .http
+            .request(call.method.clone(), url)
+            .query(call.query);
         if let Some(tenant) = &self.inner.config.tenant {
             request = request.query(&[("tenant", tenant)]);
         }
@@ -281,12 +356,25 @@ impl Client {
     }
 
     fn limited(&self, headers: &header::HeaderMap, body: &[u8]) -> Error {
-        let retry_after = headers.get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()).and_then(|v| v.trim().parse().ok()).map(Duration::from_secs);
-        Error::RateLimited { wait: self.inner.limiter.rejected(&String::from_utf8_lossy(body), retry_after) }
+        let retry_after = headers
+            .get(header::RETRY_AFTER)
+            .and_then(|v| v.to_str().ok())
+            .and_then(|v| v.trim().parse().ok())
+            .map(Duration::from_secs);
+        Error::RateLimited {
+            wait: self
+                .inner
+                .limiter
+                .rejected(&String::from_utf8_lossy(body), retry_after),
+        }
     }
 
     /// Sends and reads the whole answer, bounded in time and size.
-    async fn send(&self, request: reqwest::RequestBuilder, call: &str) -> Result<(StatusCode, header::HeaderMap, Vec<u8>), Error> {
+    async fn send(
+        &self,
+        request: reqwest::RequestBuilder,
+        call: &str,
+    ) -> Result<(StatusCode, header::HeaderMap, Vec<u8>), Error> {
         let host = || self.inner.host.clone();
         let reply = async {
             let mut response = request.send().await?;
@@ -302,12 +390,23 @@ impl Client {
         };
         let (limit, started) = (self.inner.config.timeout, Instant::now());
         let reply = tokio::time::timeout(limit, reply).await;
-        let status = if let Ok(Ok((status, ..))) = &reply { status.as_u16() } else { 0 };
+        let status = if let Ok(Ok((status, ..))) = &reply {
+            status.as_u16()
+        } else {
+            0
+        };
         METRICS.halopsa_request(call, status, started.elapsed());
         match reply {
-            Err(_) => Err(Error::Timeout { host: host(), call: call.into(), seconds: limit.as_secs() }),
+            Err(_) => Err(Error::Timeout {
+                host: host(),
+                call: call.into(),
+                seconds: limit.as_secs(),
+            }),
             Ok(Ok((status, headers, Some(bytes)))) => Ok((status, headers, bytes)),
-            Ok(Ok((_, _, None))) => Err(Error::Answer { call: call.into(), detail: format!("it is longer than {} MiB", MAX_BODY >> 20) }),
+            Ok(Ok((_, _, None))) => Err(Error::Answer {
+                call: call.into(),
+                detail: format!("it is longer than {} MiB", MAX_BODY >> 20),
+            }),
             Ok(Err(e)) => Err(self.transport_error(&e, call)),
         }
     }
@@ -318,9 +417,17 @@ impl Client {
         if e.is_connect() {
             Error::Unreachable { host, detail }
         } else if e.is_timeout() {
-            Error::Timeout { host, call: call.into(), seconds: self.inner.config.timeout.as_secs() }
+            Error::Timeout {
+                host,
+                call: call.into(),
+                seconds: self.inner.config.timeout.as_secs(),
+            }
         } else {
-            Error::Broken { host, call: call.into(), detail }
+            Error::Broken {
+                host,
+                call: call.into(),
+                detail,
+            }
         }
     }
 
@@ -340,7 +447,10 @@ impl Client {
             return Err(error.clone());
         }
         session.generation += 1;
-        match self.request_token(&super::REQUIRED_SCOPES.join(" "), session.generation).await {
+        match self
+            .request_token(&super::REQUIRED_SCOPES.join(" "), session.generation)
+            .await
+        {
             Ok(token) => {
                 session.accepted = true;
                 session.refused = None;
@@ -349,7 +459,9 @@ impl Client {
             }
             Err(error) => {
                 let error = match error {
-                    Error::InvalidClient { detail } if session.accepted => Error::Revoked { detail },
+                    Error::InvalidClient { detail } if session.accepted => {
+                        Error::Revoked { detail }
+                    }
                     error => error,
                 };
                 session.token = None;
@@ -364,18 +476,26 @@ impl Client {
         let call = "POST /auth/token";
         let mut failures = 0;
         loop {
-            let mut request = self.inner.http.post(format!("{}/auth/token", config.instance_url)).form(&[
-                ("grant_type", "client_credentials"),
-                ("client_id", &config.client_id),
-                ("client_secret", config.client_secret.expose_secret()),
-                ("scope", scope),
-            ]);
+            let mut request = self
+                .inner
+                .http
+                .post(format!("{}/auth/token", config.instance_url))
+                .form(&[
+                    ("grant_type", "client_credentials"),
+                    ("client_id", &config.client_id),
+                    ("client_secret", config.client_secret.expose_secret()),
+                    ("scope", scope),
+                ]);
             if let Some(tenant) = &config.tenant {
                 request = request.query(&[("tenant", tenant)]);
             }
             let error = match self.send(request, call).await {
-                Ok((status, _, bytes)) if status.is_success() => return token_from(&bytes, generation),
-                Ok((StatusCode::TOO_MANY_REQUESTS, headers, bytes)) => return Err(self.limited(&headers, &bytes)),
+                Ok((status, _, bytes)) if status.is_success() => {
+                    return token_from(&bytes, generation);
+                }
+                Ok((StatusCode::TOO_MANY_REQUESTS, headers, bytes)) => {
+                    return Err(self.limited(&headers, &bytes));
+                }
                 Ok((status, _, bytes)) => refusal(status, &bytes),
                 Err(error) => error,
             };
@@ -393,18 +513,40 @@ pub fn read_answer(status: u16, bytes: &[u8], call: &str) -> Result<Value, Error
     let (call, detail) = (call.to_string(), || error::detail(bytes));
     match status {
         200..=299 if bytes.iter().all(u8::is_ascii_whitespace) => Ok(Value::Null),
-        200..=299 => serde_json::from_slice(bytes).map_err(|_| Error::Answer { call, detail: detail() }),
+        200..=299 => serde_json::from_slice(bytes).map_err(|_| Error::Answer {
+            call,
+            detail: detail(),
+        }),
         300..=399 => Err(redirects(call, status)),
-        401 | 403 => Err(Error::Forbidden { call, status, detail: detail() }),
+        401 | 403 => Err(Error::Forbidden {
+            call,
+            status,
+            detail: detail(),
+        }),
         404 => Err(Error::NotFound { call }),
-        429 => Err(Error::RateLimited { wait: super::limit::UNSAID }),
-        500.. => Err(Error::Server { call, status, detail: detail() }),
-        status => Err(Error::Rejected { call, status, detail: detail() }),
+        429 => Err(Error::RateLimited {
+            wait: super::limit::UNSAID,
+        }),
+        500.. => Err(Error::Server {
+            call,
+            status,
+            detail: detail(),
+        }),
+        status => Err(Error::Rejected {
+            call,
+            status,
+            detail: detail(),
+        }),
     }
 }
 
 fn redirects(call: String, status: u16) -> Error {
-    Error::Answer { call, detail: format!("it redirects (HTTP {status}); put the address it redirects to into spec.instanceURL") }
+    Error::Answer {
+        call,
+        detail: format!(
+            "it redirects (HTTP {status}); put the address it redirects to into spec.instanceURL"
+        ),
+    }
 }
 
 /// Longer each time, and never all callers at once.
@@ -414,40 +556,77 @@ async fn backoff(failures: u32) {
 }
 
 fn token_from(bytes: &[u8], generation: u64) -> Result<Token, Error> {
-    let answer = |detail: String| Error::Answer { call: "POST /auth/token".into(), detail };
-    let reply: TokenReply = serde_json::from_slice(bytes).map_err(|_| answer(error::detail(bytes)))?;
-    let Some(secret) = reply.access_token.filter(|t| !t.is_empty()) else {
-        return Err(answer(format!("it holds no access_token: {}", error::detail(bytes))));
+    let answer = |detail: String| Error::Answer {
+        call: "POST /auth/token".into(),
+        detail,
     };
-    let seconds = reply.expires_in.as_ref().and_then(super::lenient::integer).unwrap_or(3600).clamp(10, 86_400) as u64;
+    let reply: TokenReply =
+        serde_json::from_slice(bytes).map_err(|_| answer(error::detail(bytes)))?;
+    let Some(secret) = reply.access_token.filter(|t| !t.is_empty()) else {
+        return Err(answer(format!(
+            "it holds no access_token: {}",
+            error::detail(bytes)
+        )));
+    };
+    let seconds = reply
+        .expires_in
+        .as_ref()
+        .and_then(super::lenient::integer)
+        .unwrap_or(3600)
+        .clamp(10, 86_400) as u64;
     let life = Duration::from_secs(seconds);
     Ok(Token {
         secret: secret.into(),
         since: Instant::now(),
         renew_at: Instant::now() + life.saturating_sub(RENEW_BEFORE.min(life / 5)),
         // A reply that does not say is taken at its word: the calls will tell.
-        scopes: reply.scope.as_deref().unwrap_or(&super::REQUIRED_SCOPES.join(" ")).split_whitespace().map(str::to_string).collect(),
+        scopes: reply
+            .scope
+            .as_deref()
+            .unwrap_or(&super::REQUIRED_SCOPES.join(" "))
+            .split_whitespace()
+            .map(str::to_string)
+            .collect(),
         generation,
     })
 }
 
 fn refusal(status: StatusCode, bytes: &[u8]) -> Error {
     let detail = error::detail(bytes);
-    let code = serde_json::from_slice::<Value>(bytes).ok().and_then(|v| v.get("error")?.as_str().map(str::to_string));
+    let code = serde_json::from_slice::<Value>(bytes)
+        .ok()
+        .and_then(|v| v.get("error")?.as_str().map(str::to_string));
     match code.as_deref() {
         Some("invalid_scope") => Error::InvalidScope { detail },
-        Some("invalid_client" | "unauthorized_client" | "invalid_grant") => Error::InvalidClient { detail },
-        _ if status == StatusCode::NOT_FOUND => Error::Answer { call: "POST /auth/token".into(), detail: "HTTP 404".into() },
+        Some("invalid_client" | "unauthorized_client" | "invalid_grant") => {
+            Error::InvalidClient { detail }
+        }
+        _ if status == StatusCode::NOT_FOUND => Error::Answer {
+            call: "POST /auth/token".into(),
+            detail: "HTTP 404".into(),
+        },
         _ if status.is_redirection() => redirects("POST /auth/token".into(), status.as_u16()),
         _ if status.is_client_error() => Error::InvalidClient { detail },
-        _ => Error::SignIn { status: status.as_u16(), detail },
+        _ => Error::SignIn {
+            status: status.as_u16(),
+            detail,
+        },
     }
 }
 
 /// `/Tickets/42` as `/Tickets/{id}`: for logs and metrics, where ids would be noise.
 pub fn template(path: &str) -> String {
     let path = path.split('?').next().unwrap_or(path);
-    path.split('/').map(|part| if part.bytes().any(|b| b.is_ascii_digit()) { "{id}" } else { part }).collect::<Vec<_>>().join("/")
+    path.split('/')
+        .map(|part| {
+            if part.bytes().any(|b| b.is_ascii_digit()) {
+                "{id}"
+            } else {
+                part
+            }
+        })
+        .collect::<Vec<_>>()
+        .join("/")
 }
 
 #[cfg(test)]
@@ -457,14 +636,22 @@ mod tests {
     #[test]
     fn paths_become_templates() {
         assert_eq!(template("/Tickets/42?x=1"), "/Tickets/{id}");
-        assert_eq!(template("/Webhook/53232637-7724-4a19-b126-3c7267a292aa"), "/Webhook/{id}");
+        assert_eq!(
+            template("/Webhook/53232637-7724-4a19-b126-3c7267a292aa"),
+            "/Webhook/{id}"
+        );
         assert_eq!(template("/Agent/me"), "/Agent/me");
     }
 
     #[test]
     fn sign_in_refusals_are_told_apart() {
-        let refusal = |status: u16, body: &str| refusal(StatusCode::from_u16(status).unwrap(), body.as_bytes()).reason();
-        assert_eq!(refusal(401, r#"{"error":"invalid_client"}"#), "InvalidCredentials");
+        let refusal = |status: u16, body: &str| {
+            refusal(StatusCode::from_u16(status).unwrap(), body.as_bytes()).reason()
+        };
+        assert_eq!(
+            refusal(401, r#"{"error":"invalid_client"}"#),
+            "InvalidCredentials"
+        );
         assert_eq!(refusal(400, r#"{"error":"invalid_scope"}"#), "InvalidScope");
         assert_eq!(refusal(401, ""), "InvalidCredentials");
         assert_eq!(refusal(503, "<html>"), "HaloPSAFailing");

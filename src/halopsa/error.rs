@@ -7,12 +7,26 @@ use std::time::Duration;
 /// no ticket text.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot reach HaloPSA at {host}: {detail}; check spec.instanceURL, DNS, and that the cluster may connect there")]
+    #[error(
+        "cannot reach HaloPSA at {host}: {detail}; check spec.instanceURL, DNS, and that the cluster may connect there"
+    )]
     Unreachable { host: String, detail: String },
-    #[error("HaloPSA at {host} did not answer {call} within {seconds} s; it may be overloaded, the call is tried again later")]
-    Timeout { host: String, call: String, seconds: u64 },
-    #[error("the connection to HaloPSA at {host} broke during {call}: {detail}; the call is tried again later")]
-    Broken { host: String, call: String, detail: String },
+    #[error(
+        "HaloPSA at {host} did not answer {call} within {seconds} s; it may be overloaded, the call is tried again later"
+    )]
+    Timeout {
+        host: String,
+        call: String,
+        seconds: u64,
+    },
+    #[error(
+        "the connection to HaloPSA at {host} broke during {call}: {detail}; the call is tried again later"
+    )]
+    Broken {
+        host: String,
+        call: String,
+        detail: String,
+    },
     #[error(
         "HaloPSA refused to sign in: {detail}; check the Client ID and Client Secret under Configuration > Integrations > HaloPSA API, and whether the secret was regenerated"
     )]
@@ -21,21 +35,41 @@ pub enum Error {
         "HaloPSA took this Client Secret before and refuses it now: {detail}; it was regenerated or the application disabled, put the new secret into the Secret of spec.credentialsSecretRef"
     )]
     Revoked { detail: String },
-    #[error("HaloPSA refused the scopes: {detail}; tick all:standard, all:teams and admin:webhooks in the application's permissions")]
+    #[error(
+        "HaloPSA refused the scopes: {detail}; tick all:standard, all:teams and admin:webhooks in the application's permissions"
+    )]
     InvalidScope { detail: String },
-    #[error("HaloPSA cannot sign anyone in at the moment (HTTP {status}): {detail}; this is tried again")]
+    #[error(
+        "HaloPSA cannot sign anyone in at the moment (HTTP {status}): {detail}; this is tried again"
+    )]
     SignIn { status: u16, detail: String },
-    #[error("HaloPSA does not allow {call} (HTTP {status}): {detail}; check the application's permissions and the API agent's role")]
-    Forbidden { call: String, status: u16, detail: String },
+    #[error(
+        "HaloPSA does not allow {call} (HTTP {status}): {detail}; check the application's permissions and the API agent's role"
+    )]
+    Forbidden {
+        call: String,
+        status: u16,
+        detail: String,
+    },
     #[error("HaloPSA does not know {call} (HTTP 404)")]
     NotFound { call: String },
     #[error("HaloPSA's request limit is reached; requests wait until its window has room ({} s)", wait.as_secs())]
     RateLimited { wait: Duration },
     #[error("HaloPSA did not accept {call} (HTTP {status}): {detail}")]
-    Rejected { call: String, status: u16, detail: String },
+    Rejected {
+        call: String,
+        status: u16,
+        detail: String,
+    },
     #[error("HaloPSA failed at {call} (HTTP {status}): {detail}; the call is tried again later")]
-    Server { call: String, status: u16, detail: String },
-    #[error("HaloPSA's answer to {call} is not understood: {detail}; is spec.instanceURL really a HaloPSA?")]
+    Server {
+        call: String,
+        status: u16,
+        detail: String,
+    },
+    #[error(
+        "HaloPSA's answer to {call} is not understood: {detail}; is spec.instanceURL really a HaloPSA?"
+    )]
     Answer { call: String, detail: String },
     #[error("{0}")]
     Setup(String),
@@ -102,7 +136,10 @@ pub fn detail(body: &[u8]) -> String {
         return in_words(&value);
     }
     if text.starts_with('<') {
-        let title = text.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>")).map(|(title, _)| title.trim());
+        let title = text
+            .split_once("<title>")
+            .and_then(|(_, rest)| rest.split_once("</title>"))
+            .map(|(title, _)| title.trim());
         return match title {
             Some(title) if !title.is_empty() => format!("an HTML page \"{}\"", line(title)),
             _ => "an HTML page".into(),
@@ -129,19 +166,32 @@ fn in_words(value: &Value) -> String {
 }
 
 fn from_json(value: &Value) -> Option<String> {
-    let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::trim).filter(|s| !s.is_empty());
+    let text = |key: &str| {
+        value
+            .get(key)
+            .and_then(Value::as_str)
+            .map(str::trim)
+            .filter(|s| !s.is_empty())
+    };
     if let Some(error) = text("error") {
         return Some(match text("error_description") {
             Some(description) => format!("{error}: {description}"),
             None => error.to_string(),
         });
     }
-    ["errorMessage", "Message", "message", "error_description", "title", "detail"]
-        .into_iter()
-        .find_map(text)
-        .map(str::to_string)
-        .or_else(|| value.as_str().map(str::to_string))
-        .or_else(|| value.get(0).and_then(from_json))
+    [
+        "errorMessage",
+        "Message",
+        "message",
+        "error_description",
+        "title",
+        "detail",
+    ]
+    .into_iter()
+    .find_map(text)
+    .map(str::to_string)
+    .or_else(|| value.as_str().map(str::to_string))
+    .or_else(|| value.get(0).and_then(from_json))
 }
 
 fn line(text: &str) -> String {
@@ -158,16 +208,25 @@ mod tests {
     fn every_shape_gives_one_line() {
         for (body, line) in [
             (r#"{"error":"invalid_client"}"#, "invalid_client"),
-            (r#"{"error":"invalid_scope","error_description":"no such scope"}"#, "invalid_scope: no such scope"),
+            (
+                r#"{"error":"invalid_scope","error_description":"no such scope"}"#,
+                "invalid_scope: no such scope",
+            ),
             (
                 r#"{"ClassName":"System.Exception","Message":"An Outcome must be entered for this Action"}"#,
                 "An Outcome must be entered for this Action",
             ),
             (r#"{"resultCode":4,"errorMessage":"nope"}"#, "nope"),
-            (r#"{"Message":"Authorization has been denied"}"#, "Authorization has been denied"),
+            (
+                r#"{"Message":"Authorization has been denied"}"#,
+                "Authorization has been denied",
+            ),
             (r#"[{"Message":"in a list"}]"#, "in a list"),
             (r#"{"a":1}"#, "an answer without an explanation"),
-            ("<html><head><title>502 Bad\nGateway</title></head></html>", "an HTML page \"502 Bad Gateway\""),
+            (
+                "<html><head><title>502 Bad\nGateway</title></head></html>",
+                "an HTML page \"502 Bad Gateway\"",
+            ),
             ("<html>", "an HTML page"),
             ("Rate Limit Reached", "Rate Limit Reached"),
             ("", "no explanation given"),

@@ -16,7 +16,10 @@ pub fn integer(value: &Value) -> Option<i64> {
             let s = s.trim();
             s.parse().ok().or_else(|| {
                 let (whole, fraction) = s.split_once('.')?;
-                fraction.bytes().all(|b| b == b'0').then(|| whole.parse().ok())?
+                fraction
+                    .bytes()
+                    .all(|b| b == b'0')
+                    .then(|| whole.parse().ok())?
             })
         }
         _ => None,
@@ -52,7 +55,8 @@ pub fn opt_i64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>
 }
 
 pub fn i64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
-    integer(&Value::deserialize(deserializer)?).ok_or_else(|| serde::de::Error::custom("not a whole number"))
+    integer(&Value::deserialize(deserializer)?)
+        .ok_or_else(|| serde::de::Error::custom("not a whole number"))
 }
 
 pub fn bool<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
@@ -82,7 +86,14 @@ mod tests {
         for value in [json!(3), json!(3.0), json!("3"), json!("3.0"), json!(" 3 ")] {
             assert_eq!(integer(&value), Some(3), "{value}");
         }
-        for value in [json!(3.5), json!("3.5"), json!("x"), json!(null), json!(true), json!(1e300)] {
+        for value in [
+            json!(3.5),
+            json!("3.5"),
+            json!("x"),
+            json!(null),
+            json!(true),
+            json!(1e300),
+        ] {
             assert_eq!(integer(&value), None, "{value}");
         }
     }
@@ -90,7 +101,12 @@ mod tests {
     #[test]
     fn times() {
         let expected: Timestamp = "2026-10-06T04:19:13.287Z".parse().unwrap();
-        for text in ["2026-10-06T04:19:13.287", "2026-10-06T04:19:13.287Z", "2026-10-06T04:19:13.2870000Z", "2026-10-06T06:19:13.287+02:00"] {
+        for text in [
+            "2026-10-06T04:19:13.287",
+            "2026-10-06T04:19:13.287Z",
+            "2026-10-06T04:19:13.2870000Z",
+            "2026-10-06T06:19:13.287+02:00",
+        ] {
             assert_eq!(time(text), Some(expected), "{text}");
         }
         for never in ["1900-01-01T00:00:00", "1899-12-30T00:00:00", "", "soon"] {

@@ -27,7 +27,12 @@ pub struct Window {
 
 impl Window {
     pub fn new(limit: usize, length: Duration) -> Self {
-        Self { limit: limit.max(1), length, sent: VecDeque::new(), closed_until: None }
+        Self {
+            limit: limit.max(1),
+            length,
+            sent: VecDeque::new(),
+            closed_until: None,
+        }
     }
 
     /// Takes a place in the window, or says how long until there is one.
@@ -48,7 +53,11 @@ impl Window {
     }
 
     fn leave(&mut self, now: Instant) {
-        while self.sent.front().is_some_and(|first| now.duration_since(*first) >= self.length) {
+        while self
+            .sent
+            .front()
+            .is_some_and(|first| now.duration_since(*first) >= self.length)
+        {
             self.sent.pop_front();
         }
     }
@@ -65,7 +74,9 @@ impl Window {
         }
         // The place of this request is free once the oldest that is in its way has left.
         let blocker = self.sent[self.sent.len() - limit];
-        self.length.saturating_sub(now.duration_since(blocker)).max(Duration::from_millis(1))
+        self.length
+            .saturating_sub(now.duration_since(blocker))
+            .max(Duration::from_millis(1))
     }
 
     fn limit_for(&self, priority: Priority) -> usize {
@@ -99,7 +110,10 @@ impl Limiter {
     /// `share` is the part of the tenant's limit this process may use.
     pub fn new(requests: u32, length: Duration, share: f64) -> Self {
         let share = share.clamp(0.01, 1.0);
-        Self { window: Mutex::new(Window::new(part(requests as usize, share), length)), share }
+        Self {
+            window: Mutex::new(Window::new(part(requests as usize, share), length)),
+            share,
+        }
     }
 
     /// Waits until the window has room.
@@ -136,7 +150,9 @@ impl Limiter {
     }
 
     fn lock(&self) -> MutexGuard<'_, Window> {
-        self.window.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.window
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -147,8 +163,14 @@ fn part(limit: usize, share: f64) -> usize {
 /// The number in `Rate Limit Reached - 300 Requests per rolling 5 minute window`.
 fn limit_in(body: &str) -> Option<usize> {
     let lower = body.get(..body.len().min(1000))?.to_ascii_lowercase();
-    let before = lower.split("requests per").next().filter(|before| before.len() < lower.len())?;
-    let number = before.trim_end().rsplit(|c: char| !c.is_ascii_digit()).next()?;
+    let before = lower
+        .split("requests per")
+        .next()
+        .filter(|before| before.len() < lower.len())?;
+    let number = before
+        .trim_end()
+        .rsplit(|c: char| !c.is_ascii_digit())
+        .next()?;
     number.parse().ok().filter(|n| (1..=1_000_000).contains(n))
 }
 
@@ -159,7 +181,10 @@ mod tests {
 
     #[test]
     fn learns_the_limit_from_the_text() {
-        assert_eq!(limit_in("Rate Limit Reached - 300 Requests per rolling 5 minute window"), Some(300));
+        assert_eq!(
+            limit_in("Rate Limit Reached - 300 Requests per rolling 5 minute window"),
+            Some(300)
+        );
         assert_eq!(limit_in("Too many requests"), None);
         assert_eq!(limit_in("é requests per"), None);
     }

@@ -32,7 +32,11 @@ pub fn missing_scopes(granted: &[String]) -> Vec<&'static str> {
     REQUIRED_SCOPES
         .into_iter()
         .filter(|scope| {
-            let parent = if scope.starts_with("admin") { "admin" } else { "all" };
+            let parent = if scope.starts_with("admin") {
+                "admin"
+            } else {
+                "all"
+            };
             !has(scope) && !has(parent)
         })
         .collect()

@@ -57,8 +57,19 @@ pub fn parse(body: &[u8]) -> Result<Vec<Event>, Unreadable> {
         },
         _ => &[],
     };
-    let events: Vec<Event> = batch.iter().take(MAX_EVENTS).filter_map(Value::as_object).filter_map(event).collect();
-    if events.is_empty() { Err(Unreadable::NoTicket { keys: shape(&value) }) } else { Ok(events) }
+    let events: Vec<Event> = batch
+        .iter()
+        .take(MAX_EVENTS)
+        .filter_map(Value::as_object)
+        .filter_map(event)
+        .collect();
+    if events.is_empty() {
+        Err(Unreadable::NoTicket {
+            keys: shape(&value),
+        })
+    } else {
+        Ok(events)
+    }
 }
 
 fn event(outer: &Map<String, Value>) -> Option<Event> {
@@ -66,7 +77,9 @@ fn event(outer: &Map<String, Value>) -> Option<Event> {
     let ticket = nested(&["ticket", "object", "data", "faults"]);
     let action = nested(&["action"]);
     let id = |object: &Map<String, Value>, names: &[&str]| {
-        get(object, names).and_then(lenient::integer).filter(|id| (1..=i64::from(i32::MAX)).contains(id))
+        get(object, names)
+            .and_then(lenient::integer)
+            .filter(|id| (1..=i64::from(i32::MAX)).contains(id))
     };
     let ticket_id = ticket
         .and_then(|t| id(t, &["ticket_id", "ticketid", "id", "faultid"]))
@@ -74,14 +87,21 @@ fn event(outer: &Map<String, Value>) -> Option<Event> {
         .or_else(|| action.and_then(|a| id(a, &["ticket_id"])))
         // A bare id is the delivery's own UUID in HaloPSA's payloads, and the ticket's in templates.
         .or_else(|| id(outer, &["id"]))?;
-    let client_id = ticket.and_then(|t| id(t, &["client_id", "clientid"])).or_else(|| id(outer, &["client_id", "clientid"]));
+    let client_id = ticket
+        .and_then(|t| id(t, &["client_id", "clientid"]))
+        .or_else(|| id(outer, &["client_id", "clientid"]));
     let subject = ticket
         .and_then(|t| get(t, &["summary", "subject"]))
         .or_else(|| get(outer, &["summary", "subject"]))
         .and_then(Value::as_str)
         .map(str::to_string);
-    let closed = ticket.and_then(|t| get(t, &["hasbeenclosed"])).and_then(lenient::boolean).unwrap_or_default();
-    let name = get(outer, &["event", "event_name", "eventname"]).and_then(Value::as_str).unwrap_or_default();
+    let closed = ticket
+        .and_then(|t| get(t, &["hasbeenclosed"]))
+        .and_then(lenient::boolean)
+        .unwrap_or_default();
+    let name = get(outer, &["event", "event_name", "eventname"])
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     let number = id(outer, &["eventno", "event_id", "event_no"]);
     Some(Event {
         ticket_id,
@@ -107,7 +127,12 @@ fn kind(name: &str, number: Option<i64>, closed: bool) -> Kind {
         Some(3) => Kind::New,
         Some(76) => Kind::Changed,
         _ if name.contains("status changed") => Kind::Changed,
-        _ if name.contains("new ticket") || name.contains("ticket logged") || name.contains("ticket created") => Kind::New,
+        _ if name.contains("new ticket")
+            || name.contains("ticket logged")
+            || name.contains("ticket created") =>
+        {
+            Kind::New
+        }
         _ => Kind::Updated,
     }
 }
@@ -117,16 +142,39 @@ fn get<'a>(object: &'a Map<String, Value>, names: &[&str]) -> Option<&'a Value> 
     names.iter().find_map(|name| {
         object
             .get(*name)
-            .or_else(|| object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value))
+            .or_else(|| {
+                object
+                    .iter()
+                    .find(|(key, _)| key.eq_ignore_ascii_case(name))
+                    .map(|(_, value)| value)
+            })
             .filter(|value| !value.is_null())
     })
 }
 
 /// Key names only: enough to see what an administrator's template sends, and no ticket text.
 fn shape(value: &Value) -> String {
-    let Some(object) = value.as_object().or_else(|| value.get(0).and_then(Value::as_object)) else { return "none".into() };
-    let keys: Vec<String> = object.keys().take(20).map(|k| k.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(40).collect()).collect();
-    if keys.is_empty() { "none".into() } else { keys.join(", ") }
+    let Some(object) = value
+        .as_object()
+        .or_else(|| value.get(0).and_then(Value::as_object))
+    else {
+        return "none".into();
+    };
+    let keys: Vec<String> = object
+        .keys()
+        .take(20)
+        .map(|k| {
+            k.chars()
+                .filter(|c| c.is_ascii_alphanumeric() || *c == '_')
+                .take(40)
+                .collect()
+        })
+        .collect();
+    if keys.is_empty() {
+        "none".into()
+    } else {
+        keys.join(", ")
+    }
 }
 
 #[cfg(test)]
@@ -143,11 +191,22 @@ mod tests {
 
     #[test]
     fn the_body_seen_live() {
-        let event = one(json!({"id":"8e25bc7b-e07e-4102-9398-5d6647e1e79d","webhook_id":"53232637-7724-4a19-b126-3c7267a292aa","notification_id":41,
+        let event = one(
+            json!({"id":"8e25bc7b-e07e-4102-9398-5d6647e1e79d","webhook_id":"53232637-7724-4a19-b126-3c7267a292aa","notification_id":41,
             "event":"ticket status changed","message":"The status has been changed for Ticket ID: 0004242.","object_id":4242,"agent_id":3,
             "timestamp":"2026-09-25T06:41:08.7895915Z",
-            "ticket":{"id":4242,"summary":"Printer","status_id":9,"client_id":12,"agent_id":3,"hasbeenclosed":true}}));
-        assert_eq!(event, Event { ticket_id: 4242, kind: Kind::Closed, client_id: Some(12), subject: Some("Printer".into()), ..Event::default() });
+            "ticket":{"id":4242,"summary":"Printer","status_id":9,"client_id":12,"agent_id":3,"hasbeenclosed":true}}),
+        );
+        assert_eq!(
+            event,
+            Event {
+                ticket_id: 4242,
+                kind: Kind::Closed,
+                client_id: Some(12),
+                subject: Some("Printer".into()),
+                ..Event::default()
+            }
+        );
     }
 
     #[test]
@@ -174,13 +233,21 @@ mod tests {
         let event = one(
             json!({"event": "action added", "object_id": 7, "action": {"ticket_id": 7, "id": 2, "who_agentid": 31, "actionby_application_id": "Rallied Agent"}}),
         );
-        assert_eq!((event.actor_agent, event.actor_application.as_deref()), (Some(31), Some("Rallied Agent")));
+        assert_eq!(
+            (event.actor_agent, event.actor_application.as_deref()),
+            (Some(31), Some("Rallied Agent"))
+        );
     }
 
     #[test]
     fn what_is_not_understood_says_its_shape_and_no_text() {
         assert_eq!(parse(b"hello"), Err(Unreadable::NotJson));
-        assert_eq!(parse(br#"{"secret text":"secret"}"#), Err(Unreadable::NoTicket { keys: "secrettext".into() }));
+        assert_eq!(
+            parse(br#"{"secret text":"secret"}"#),
+            Err(Unreadable::NoTicket {
+                keys: "secrettext".into()
+            })
+        );
         assert!(parse(b"[]").is_err());
         assert!(parse(b"5").is_err());
         // The delivery's UUID is no ticket.

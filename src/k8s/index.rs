@@ -70,7 +70,12 @@ impl TicketIndex {
             }
             Event::InitDone => {
                 if let Some(fresh) = inner.fresh.take() {
-                    let gone: Vec<Key> = inner.entries.keys().filter(|k| !fresh.contains(*k)).cloned().collect();
+                    let gone: Vec<Key> = inner
+                        .entries
+                        .keys()
+                        .filter(|k| !fresh.contains(*k))
+                        .cloned()
+                        .collect();
                     for key in gone {
                         inner.remove(&key);
                     }
@@ -83,9 +88,16 @@ impl TicketIndex {
     pub fn load(&self, namespace: &str, client: &str) -> Load {
         let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let mut load = Load::default();
-        let Some(names) = inner.by_client.get(&(namespace.to_string(), client.to_string())) else { return load };
+        let Some(names) = inner
+            .by_client
+            .get(&(namespace.to_string(), client.to_string()))
+        else {
+            return load;
+        };
         for name in names {
-            let Some(entry) = inner.entries.get(&(namespace.to_string(), name.clone())) else { continue };
+            let Some(entry) = inner.entries.get(&(namespace.to_string(), name.clone())) else {
+                continue;
+            };
             match entry.phase {
                 Phase::Received | Phase::Ready => load.waiting += 1,
                 Phase::Working => load.working += 1,
@@ -100,7 +112,12 @@ impl TicketIndex {
     /// Tickets of a client in this phase, longest in it first.
     pub fn in_phase(&self, namespace: &str, client: &str, phase: Phase) -> Vec<String> {
         let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(names) = inner.by_client.get(&(namespace.to_string(), client.to_string())) else { return Vec::new() };
+        let Some(names) = inner
+            .by_client
+            .get(&(namespace.to_string(), client.to_string()))
+        else {
+            return Vec::new();
+        };
         let mut found: Vec<(Option<Timestamp>, &String)> = names
             .iter()
             .filter_map(|name| {
@@ -114,20 +131,39 @@ impl TicketIndex {
 
     /// Tickets that wait for a technician, or for their approved steps to be run.
     pub fn awaiting(&self) -> Vec<Key> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).awaiting.iter().cloned().collect()
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .awaiting
+            .iter()
+            .cloned()
+            .collect()
     }
 
     /// How many of a connection's tickets wait for a technician.
     pub fn awaiting_of(&self, namespace: &str, connection: &str) -> usize {
         let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        inner.awaiting.iter().filter(|key| inner.entries.get(*key).is_some_and(|e| e.halo.0 == namespace && e.halo.1 == connection)).count()
+        inner
+            .awaiting
+            .iter()
+            .filter(|key| {
+                inner
+                    .entries
+                    .get(*key)
+                    .is_some_and(|e| e.halo.0 == namespace && e.halo.1 == connection)
+            })
+            .count()
     }
 
     /// Every Ticket that stands for this ticket of HaloPSA.
     pub fn of_halo_ticket(&self, namespace: &str, connection: &str, ticket_id: i64) -> Vec<String> {
         let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let key = (namespace.to_string(), connection.to_string(), ticket_id);
-        inner.by_ticket.get(&key).map(|names| names.iter().cloned().collect()).unwrap_or_default()
+        inner
+            .by_ticket
+            .get(&key)
+            .map(|names| names.iter().cloned().collect())
+            .unwrap_or_default()
     }
 }
 
@@ -141,15 +177,29 @@ impl Inner {
         self.remove(&key);
         let status = ticket.status.as_ref();
         let entry = Entry {
-            client: ticket.spec.client_ref.as_ref().map(|c| (key.0.clone(), c.name.clone())),
-            halo: (key.0.clone(), ticket.spec.connection_ref.name.clone(), ticket.spec.ticket_id),
+            client: ticket
+                .spec
+                .client_ref
+                .as_ref()
+                .map(|c| (key.0.clone(), c.name.clone())),
+            halo: (
+                key.0.clone(),
+                ticket.spec.connection_ref.name.clone(),
+                ticket.spec.ticket_id,
+            ),
             phase: status.map(|s| s.phase).unwrap_or_default(),
             since: status.and_then(|s| s.phase_since.as_ref()).map(|t| t.0),
         };
         if let Some(client) = &entry.client {
-            self.by_client.entry(client.clone()).or_default().insert(key.1.clone());
+            self.by_client
+                .entry(client.clone())
+                .or_default()
+                .insert(key.1.clone());
         }
-        self.by_ticket.entry(entry.halo.clone()).or_default().insert(key.1.clone());
+        self.by_ticket
+            .entry(entry.halo.clone())
+            .or_default()
+            .insert(key.1.clone());
         if entry.phase == Phase::AwaitingApproval {
             self.awaiting.insert(key.clone());
         }
@@ -157,7 +207,9 @@ impl Inner {
     }
 
     fn remove(&mut self, key: &Key) {
-        let Some(entry) = self.entries.remove(key) else { return };
+        let Some(entry) = self.entries.remove(key) else {
+            return;
+        };
         self.awaiting.remove(key);
         if let Some(client) = &entry.client
             && let Some(names) = self.by_client.get_mut(client)
@@ -214,16 +266,34 @@ impl ClientIndex {
             }
             Event::InitDone => {
                 if let Some(fresh) = inner.fresh.take() {
-                    let gone: Vec<Key> = inner.entries.keys().filter(|k| !fresh.contains(*k)).cloned().collect();
+                    let gone: Vec<Key> = inner
+                        .entries
+                        .keys()
+                        .filter(|k| !fresh.contains(*k))
+                        .cloned()
+                        .collect();
                     gone.iter().for_each(|key| inner.remove(key));
                 }
             }
         }
     }
 
-    pub fn find(&self, namespace: &str, connection: &str, halo_client_id: i64) -> Option<ClientEntry> {
+    pub fn find(
+        &self,
+        namespace: &str,
+        connection: &str,
+        halo_client_id: i64,
+    ) -> Option<ClientEntry> {
         let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        inner.by_id.get(&(namespace.to_string(), connection.to_string(), halo_client_id))?.first().cloned()
+        inner
+            .by_id
+            .get(&(
+                namespace.to_string(),
+                connection.to_string(),
+                halo_client_id,
+            ))?
+            .first()
+            .cloned()
     }
 }
 
@@ -231,7 +301,13 @@ impl ClientInner {
     fn insert(&mut self, key: Key, client: &ImportedClient) {
         self.remove(&key);
         // One given by name is known once the controller has resolved it.
-        let Some(id) = client.spec.halo_client_id.or_else(|| client.status.as_ref()?.halo_client_id) else { return };
+        let Some(id) = client
+            .spec
+            .halo_client_id
+            .or_else(|| client.status.as_ref()?.halo_client_id)
+        else {
+            return;
+        };
         let entry = ClientEntry {
             created: client.metadata.creation_timestamp.as_ref().map(|t| t.0),
             name: key.1.clone(),
@@ -239,12 +315,17 @@ impl ClientInner {
             suspended: client.spec.suspend || client.metadata.deletion_timestamp.is_some(),
         };
         let by = (key.0.clone(), client.spec.connection_ref.name.clone(), id);
-        self.by_id.entry(by.clone()).or_default().insert(entry.clone());
+        self.by_id
+            .entry(by.clone())
+            .or_default()
+            .insert(entry.clone());
         self.entries.insert(key, (by, entry));
     }
 
     fn remove(&mut self, key: &Key) {
-        let Some((by, entry)) = self.entries.remove(key) else { return };
+        let Some((by, entry)) = self.entries.remove(key) else {
+            return;
+        };
         if let Some(entries) = self.by_id.get_mut(&by) {
             entries.remove(&entry);
             if entries.is_empty() {
@@ -264,14 +345,21 @@ mod tests {
         let mut ticket = Ticket::new(
             name,
             TicketSpec {
-                connection_ref: LocalRef { name: "halo".into() },
-                client_ref: Some(LocalRef { name: client.into() }),
+                connection_ref: LocalRef {
+                    name: "halo".into(),
+                },
+                client_ref: Some(LocalRef {
+                    name: client.into(),
+                }),
                 ticket_id: id,
                 ..TicketSpec::default()
             },
         );
         ticket.metadata.namespace = Some("msp".into());
-        ticket.status = Some(TicketStatus { phase, ..TicketStatus::default() });
+        ticket.status = Some(TicketStatus {
+            phase,
+            ..TicketStatus::default()
+        });
         ticket
     }
 

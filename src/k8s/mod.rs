@@ -19,19 +19,33 @@ use serde_json::json;
 use std::fmt::Debug;
 
 /// Applies a status, unless it is what the object has already.
-pub async fn apply_status<K, S>(api: &Api<K>, object: &K, current: Option<&S>, status: &S, manager: &str) -> Result<bool, kube::Error>
+pub async fn apply_status<K, S>(
+    api: &Api<K>,
+    object: &K,
+    current: Option<&S>,
+    status: &S,
+    manager: &str,
+) -> Result<bool, kube::Error>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
     S: Serialize,
 {
     // Compared as the apiserver stores it: times in whole seconds.
-    if current.map(serde_json::to_value).transpose().map_err(kube::Error::SerdeError)?
+    if current
+        .map(serde_json::to_value)
+        .transpose()
+        .map_err(kube::Error::SerdeError)?
         == Some(serde_json::to_value(status).map_err(kube::Error::SerdeError)?)
     {
         return Ok(false);
     }
     let patch = json!({"apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": {"name": object.name_any()}, "status": status});
-    api.patch_status(&object.name_any(), &PatchParams::apply(manager).force(), &Patch::Apply(&patch)).await?;
+    api.patch_status(
+        &object.name_any(),
+        &PatchParams::apply(manager).force(),
+        &Patch::Apply(&patch),
+    )
+    .await?;
     Ok(true)
 }
 
@@ -61,7 +75,10 @@ pub fn explain(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => format!("the apiserver says: {}", status.message),
         other => {
-            format!("cannot reach the apiserver: {}", crate::cause::innermost(other))
+            format!(
+                "cannot reach the apiserver: {}",
+                crate::cause::innermost(other)
+            )
         }
     }
 }

@@ -26,7 +26,9 @@ pub fn agent(client: &str) -> String {
 
 /// The ImportedClient whose agent runs as this ServiceAccount.
 pub fn client_of_agent(service_account: &str) -> Option<&str> {
-    service_account.strip_prefix(AGENT_PREFIX).filter(|c| !c.is_empty())
+    service_account
+        .strip_prefix(AGENT_PREFIX)
+        .filter(|c| !c.is_empty())
 }
 
 /// Secret with the generated user name and password of a connection's webhook.

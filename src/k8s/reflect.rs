@@ -30,7 +30,11 @@ where
 {
     fn default() -> Self {
         let (store, writer) = reflector::store_shared(BUFFER);
-        Self { store, writer, filled: tokio::sync::watch::Sender::new(false) }
+        Self {
+            store,
+            writer,
+            filled: tokio::sync::watch::Sender::new(false),
+        }
     }
 }
 
@@ -53,8 +57,21 @@ where
     /// Watches until dropped. `observe` sees every event before the store and the
     /// subscribers do, `stored` is called when the store has it: an index belongs
     /// into the first, a wake-up of those who read the store into the second.
-    pub async fn run(self, api: Api<K>, config: watcher::Config, observe: impl Fn(&watcher::Event<K>) + Send, stored: impl Fn() + Send) {
-        drive(watcher::watcher(api, config), self.writer, observe, stored, self.filled).await;
+    pub async fn run(
+        self,
+        api: Api<K>,
+        config: watcher::Config,
+        observe: impl Fn(&watcher::Event<K>) + Send,
+        stored: impl Fn() + Send,
+    ) {
+        drive(
+            watcher::watcher(api, config),
+            self.writer,
+            observe,
+            stored,
+            self.filled,
+        )
+        .await;
     }
 }
 
@@ -109,13 +126,36 @@ mod tests {
             ticket
         };
         use watcher::Event::{Apply, Init, InitApply, InitDone};
-        let events = [Init, InitApply(ticket("a")), InitDone, Apply(ticket("b")), Apply(ticket("c"))];
+        let events = [
+            Init,
+            InitApply(ticket("a")),
+            InitDone,
+            Apply(ticket("b")),
+            Apply(ticket("c")),
+        ];
         let reflector = Reflector::<Ticket>::default();
-        let (store, observed, stored) = (reflector.store.clone(), Mutex::new(Vec::new()), Mutex::new(Vec::new()));
-        let (at_observe, at_stored) =
-            (|_: &watcher::Event<Ticket>| observed.lock().unwrap().push(store.len()), || stored.lock().unwrap().push(store.len()));
-        drive(futures::stream::iter(events.map(Ok)), reflector.writer, at_observe, at_stored, reflector.filled).await;
-        assert_eq!(*observed.lock().unwrap(), [0, 0, 0, 1, 2], "the index comes first");
+        let (store, observed, stored) = (
+            reflector.store.clone(),
+            Mutex::new(Vec::new()),
+            Mutex::new(Vec::new()),
+        );
+        let (at_observe, at_stored) = (
+            |_: &watcher::Event<Ticket>| observed.lock().unwrap().push(store.len()),
+            || stored.lock().unwrap().push(store.len()),
+        );
+        drive(
+            futures::stream::iter(events.map(Ok)),
+            reflector.writer,
+            at_observe,
+            at_stored,
+            reflector.filled,
+        )
+        .await;
+        assert_eq!(
+            *observed.lock().unwrap(),
+            [0, 0, 0, 1, 2],
+            "the index comes first"
+        );
         assert_eq!(*stored.lock().unwrap(), [0, 0, 1, 2, 3], "the wake-up last");
     }
 }

@@ -24,8 +24,18 @@ pub enum Error {
 /// Applies events to a Ticket and stores the result. Starts from `ticket` as it
 /// was read; when somebody wrote it in between, it is read anew and the events
 /// have to apply again.
-pub async fn transition(api: &Api<Ticket>, ticket: &Ticket, events: &[Event], by: &str) -> Result<Ticket, Error> {
-    update(api, ticket, by, |status, now| events.iter().try_fold(status.clone(), |status, event| state::apply(&status, event, by, now))).await
+pub async fn transition(
+    api: &Api<Ticket>,
+    ticket: &Ticket,
+    events: &[Event],
+    by: &str,
+) -> Result<Ticket, Error> {
+    update(api, ticket, by, |status, now| {
+        events.iter().try_fold(status.clone(), |status, event| {
+            state::apply(&status, event, by, now)
+        })
+    })
+    .await
 }
 
 /// As [`transition`], with any pure function.
@@ -35,21 +45,33 @@ pub async fn update(
     by: &str,
     change: impl Fn(&TicketStatus, Timestamp) -> Result<TicketStatus, Refused>,
 ) -> Result<Ticket, Error> {
-    let params = PostParams { field_manager: Some(manager(by).into()), ..PostParams::default() };
+    let params = PostParams {
+        field_manager: Some(manager(by).into()),
+        ..PostParams::default()
+    };
     let mut current = ticket.clone();
     for attempt in 0..TRIES {
         let now = Timestamp::now();
-        let before = current.status.clone().unwrap_or_else(|| state::received(now));
+        let before = current
+            .status
+            .clone()
+            .unwrap_or_else(|| state::received(now));
         let mut after = change(&before, now)?;
         after.observed_generation = current.metadata.generation;
         if current.status.as_ref() == Some(&after) {
             return Ok(current);
         }
         current.status = Some(after);
-        match api.replace_status(&current.name_any(), &params, &current).await {
+        match api
+            .replace_status(&current.name_any(), &params, &current)
+            .await
+        {
             Ok(stored) => return Ok(stored),
             Err(error) if super::is_conflict(&error) => {
-                tokio::time::sleep(Duration::from_millis(rand::random_range(1..20) << attempt.min(5))).await;
+                tokio::time::sleep(Duration::from_millis(
+                    rand::random_range(1..20) << attempt.min(5),
+                ))
+                .await;
                 current = api.get(&ticket.name_any()).await?;
             }
             Err(error) => return Err(error.into()),
@@ -60,8 +82,13 @@ pub async fn update(
 
 /// A Ticket as the receiver stores it: named after what it stands for, owned by its connection.
 pub fn object(name: &str, connection: &HaloPSAConnection, spec: TicketSpec) -> Ticket {
-    let mut labels = std::collections::BTreeMap::from([(CONNECTION_LABEL.to_string(), connection.name_any())]);
-    labels.extend(spec.client_ref.as_ref().map(|c| (CLIENT_LABEL.to_string(), c.name.clone())));
+    let mut labels =
+        std::collections::BTreeMap::from([(CONNECTION_LABEL.to_string(), connection.name_any())]);
+    labels.extend(
+        spec.client_ref
+            .as_ref()
+            .map(|c| (CLIENT_LABEL.to_string(), c.name.clone())),
+    );
     let mut ticket = Ticket::new(name, spec);
     ticket.metadata.namespace = connection.namespace();
     ticket.metadata.labels = Some(labels);
@@ -70,5 +97,9 @@ pub fn object(name: &str, connection: &HaloPSAConnection, spec: TicketSpec) -> T
 }
 
 fn manager(by: &str) -> &'static str {
-    if by == "controller" { super::names::CONTROLLER } else { super::names::GATEWAY }
+    if by == "controller" {
+        super::names::CONTROLLER
+    } else {
+        super::names::GATEWAY
+    }
 }

@@ -60,24 +60,43 @@ fn compile(source: &str) -> Result<Program, String> {
         return Err(format!("it is longer than {MAX_LENGTH} characters"));
     }
     // The parser is somebody else's; that it stumbles must not end the process.
-    let program = catch_unwind(|| Program::compile(source)).map_err(|_| "it cannot be parsed".to_string())?.map_err(|e| {
-        let text = e.to_string();
-        format!("it cannot be parsed: {}", text.lines().map(str::trim).find(|l| !l.is_empty()).unwrap_or("syntax error"))
-    })?;
+    let program = catch_unwind(|| Program::compile(source))
+        .map_err(|_| "it cannot be parsed".to_string())?
+        .map_err(|e| {
+            let text = e.to_string();
+            format!(
+                "it cannot be parsed: {}",
+                text.lines()
+                    .map(str::trim)
+                    .find(|l| !l.is_empty())
+                    .unwrap_or("syntax error")
+            )
+        })?;
     let mut scopes = Vec::new();
     if nesting(program.expression(), &mut scopes) > MAX_NESTING {
-        return Err(format!("macros like all() and exists() are nested more than {MAX_NESTING} deep"));
+        return Err(format!(
+            "macros like all() and exists() are nested more than {MAX_NESTING} deep"
+        ));
     }
     let references = program.references();
-    if let Some(unknown) = references.variables().into_iter().find(|name| !VARIABLES.contains(name) && !scopes.iter().any(|s| s == name)) {
-        return Err(format!("there is no variable {unknown}; there are {}", VARIABLES.join(", ")));
+    if let Some(unknown) = references
+        .variables()
+        .into_iter()
+        .find(|name| !VARIABLES.contains(name) && !scopes.iter().any(|s| s == name))
+    {
+        return Err(format!(
+            "there is no variable {unknown}; there are {}",
+            VARIABLES.join(", ")
+        ));
     }
     Ok(program)
 }
 
 /// How deep macros are nested; collects the names they bring along.
 fn nesting(expression: &IdedExpr, scopes: &mut Vec<String>) -> usize {
-    let mut deepest = |all: &mut dyn Iterator<Item = &IdedExpr>| all.map(|e| nesting(e, scopes)).max().unwrap_or(0);
+    let mut deepest = |all: &mut dyn Iterator<Item = &IdedExpr>| {
+        all.map(|e| nesting(e, scopes)).max().unwrap_or(0)
+    };
     match &expression.expr {
         Expr::Call(call) => deepest(&mut call.target.iter().map(|t| &**t).chain(call.args.iter())),
         Expr::List(list) => deepest(&mut list.elements.iter()),
@@ -86,7 +105,9 @@ fn nesting(expression: &IdedExpr, scopes: &mut Vec<String>) -> usize {
             .entries
             .iter()
             .map(|entry| match &entry.expr {
-                EntryExpr::MapEntry(entry) => nesting(&entry.key, scopes).max(nesting(&entry.value, scopes)),
+                EntryExpr::MapEntry(entry) => {
+                    nesting(&entry.key, scopes).max(nesting(&entry.value, scopes))
+                }
                 EntryExpr::StructField(field) => nesting(&field.value, scopes),
             })
             .max()
@@ -94,15 +115,31 @@ fn nesting(expression: &IdedExpr, scopes: &mut Vec<String>) -> usize {
         Expr::Comprehension(c) => {
             scopes.extend([c.iter_var.clone(), c.accu_var.clone()]);
             scopes.extend(c.iter_var2.clone());
-            let parts = [&c.iter_range, &c.accu_init, &c.loop_cond, &c.loop_step, &c.result];
-            1 + parts.into_iter().map(|e| nesting(e, scopes)).max().unwrap_or(0)
+            let parts = [
+                &c.iter_range,
+                &c.accu_init,
+                &c.loop_cond,
+                &c.loop_step,
+                &c.result,
+            ];
+            1 + parts
+                .into_iter()
+                .map(|e| nesting(e, scopes))
+                .max()
+                .unwrap_or(0)
         }
         _ => 0,
     }
 }
 
 /// Whether the expression holds for a call; an error when it cannot be told.
-pub fn holds(source: &str, tool: &str, client: &str, arguments: &Map<String, serde_json::Value>, ticket: &TicketFacts) -> Result<bool, String> {
+pub fn holds(
+    source: &str,
+    tool: &str,
+    client: &str,
+    arguments: &Map<String, serde_json::Value>,
+    ticket: &TicketFacts,
+) -> Result<bool, String> {
     let program = compiled(source);
     let program = program.as_ref().as_ref().map_err(String::clone)?;
     if !arguments.values().all(|v| small(v, 0)) {
@@ -113,8 +150,12 @@ pub fn holds(source: &str, tool: &str, client: &str, arguments: &Map<String, ser
         "id": ticket.id, "clientId": ticket.client_id, "priority": ticket.priority, "status": ticket.status, "type": ticket.kind,
         "category": ticket.category,
     });
-    for (name, value) in [("args", serde_json::Value::Object(arguments.clone())), ("ticket", facts), ("tool", tool.into()), ("client", client.into())]
-    {
+    for (name, value) in [
+        ("args", serde_json::Value::Object(arguments.clone())),
+        ("ticket", facts),
+        ("tool", tool.into()),
+        ("client", client.into()),
+    ] {
         let value = cel::to_value(value).map_err(|e| e.to_string())?;
         context.add_variable_from_value(name, value);
     }
@@ -128,8 +169,12 @@ pub fn holds(source: &str, tool: &str, client: &str, arguments: &Map<String, ser
 
 fn small(value: &serde_json::Value, depth: usize) -> bool {
     match value {
-        serde_json::Value::Array(items) => depth < 8 && items.len() <= MAX_ENTRIES && items.iter().all(|v| small(v, depth + 1)),
-        serde_json::Value::Object(map) => depth < 8 && map.len() <= MAX_ENTRIES && map.values().all(|v| small(v, depth + 1)),
+        serde_json::Value::Array(items) => {
+            depth < 8 && items.len() <= MAX_ENTRIES && items.iter().all(|v| small(v, depth + 1))
+        }
+        serde_json::Value::Object(map) => {
+            depth < 8 && map.len() <= MAX_ENTRIES && map.values().all(|v| small(v, depth + 1))
+        }
         _ => true,
     }
 }
@@ -139,7 +184,13 @@ mod tests {
     use super::*;
 
     fn evaluate(source: &str, arguments: serde_json::Value) -> Result<bool, String> {
-        let ticket = TicketFacts { id: 7, client_id: 12, priority: "High".into(), status: "New".into(), ..TicketFacts::default() };
+        let ticket = TicketFacts {
+            id: 7,
+            client_id: 12,
+            priority: "High".into(),
+            status: "New".into(),
+            ..TicketFacts::default()
+        };
         holds(source, "t", "acme", arguments.as_object().unwrap(), &ticket)
     }
 
@@ -150,10 +201,22 @@ mod tests {
             ("args.status == 'Closed'", json!({"status": "New"}), false),
             ("has(args.minutes) && args.minutes > 60", json!({}), false),
             ("args.minutes > 60", json!({"minutes": 90}), true),
-            ("ticket.priority in ['High', 'Critical'] && client == 'acme'", json!({}), true),
+            (
+                "ticket.priority in ['High', 'Critical'] && client == 'acme'",
+                json!({}),
+                true,
+            ),
             ("tool.startsWith('t') && ticket.id == 7", json!({}), true),
-            ("args.to.all(a, a.endsWith('@acme.example'))", json!({"to": ["x@acme.example", "y@evil.example"]}), false),
-            ("args.text.matches('^[a-z ]+$')", json!({"text": "abc"}), true),
+            (
+                "args.to.all(a, a.endsWith('@acme.example'))",
+                json!({"to": ["x@acme.example", "y@evil.example"]}),
+                false,
+            ),
+            (
+                "args.text.matches('^[a-z ]+$')",
+                json!({"text": "abc"}),
+                true,
+            ),
         ] {
             assert_eq!(evaluate(source, arguments), Ok(holds), "{source}");
         }
@@ -170,8 +233,16 @@ mod tests {
     fn checked_before_it_is_used() {
         assert_eq!(check("args.a == 1 && ticket.id > 2"), Ok(()));
         assert!(check("args.a ==").unwrap_err().contains("parsed"));
-        assert!(check("request.user == 'x'").unwrap_err().contains("no variable request"));
-        assert!(check("args.a.all(x, args.b.all(y, args.c.all(z, x == y && y == z)))").unwrap_err().contains("nested"));
+        assert!(
+            check("request.user == 'x'")
+                .unwrap_err()
+                .contains("no variable request")
+        );
+        assert!(
+            check("args.a.all(x, args.b.all(y, args.c.all(z, x == y && y == z)))")
+                .unwrap_err()
+                .contains("nested")
+        );
         assert!(check("args.a.all(x, args.b.exists(y, x == y))").is_ok());
         assert!(check(&"a".repeat(2000)).is_err());
         assert!(check("((((((((").is_err() && check("").is_err());

@@ -71,12 +71,11 @@ enum Level {
 /// Decides about one call. `policies` are those of the client's connection.
 pub fn decide(mode: Mode, client: Client<'_>, call: &Call<'_>, policies: &[Named<'_>]) -> Decision {
     let matching = |policy: &Named<'_>, broken: bool| {
-        let (number, rule) = policy
-            .spec
-            .rules
-            .iter()
-            .enumerate()
-            .find(|(_, rule)| names(rule, call.tool) && !(broken && rule.effect == Effect::Auto) && counts(rule, client.name, call))?;
+        let (number, rule) = policy.spec.rules.iter().enumerate().find(|(_, rule)| {
+            names(rule, call.tool)
+                && !(broken && rule.effect == Effect::Auto)
+                && counts(rule, client.name, call)
+        })?;
         Some(Decision {
             effect: rule.effect,
             rule: format!("ToolPolicy {}, rule {}", policy.name, number + 1),
@@ -88,12 +87,28 @@ pub fn decide(mode: Mode, client: Client<'_>, call: &Call<'_>, policies: &[Named
 }
 
 /// Whether agents are shown a tool: whether any call of it might be allowed.
-pub fn visible(mode: Mode, client: Client<'_>, tool: &str, nature: Nature, policies: &[Named<'_>]) -> bool {
+pub fn visible(
+    mode: Mode,
+    client: Client<'_>,
+    tool: &str,
+    nature: Nature,
+    policies: &[Named<'_>],
+) -> bool {
     // The most permissive of what a policy may say: rules with `when` may or may not match.
     let matching = |policy: &Named<'_>, broken: bool| {
         let mut best: Option<Decision> = None;
-        for (number, rule) in policy.spec.rules.iter().enumerate().filter(|(_, rule)| names(rule, tool)) {
-            if !(broken && rule.effect == Effect::Auto) && best.as_ref().is_none_or(|b| strictness(rule.effect) < strictness(b.effect)) {
+        for (number, rule) in policy
+            .spec
+            .rules
+            .iter()
+            .enumerate()
+            .filter(|(_, rule)| names(rule, tool))
+        {
+            if !(broken && rule.effect == Effect::Auto)
+                && best
+                    .as_ref()
+                    .is_none_or(|b| strictness(rule.effect) < strictness(b.effect))
+            {
                 best = Some(Decision {
                     effect: rule.effect,
                     rule: format!("ToolPolicy {}, rule {}", policy.name, number + 1),
@@ -119,7 +134,12 @@ fn settle(
     matching: &dyn Fn(&Named<'_>, bool) -> Option<Decision>,
 ) -> Decision {
     if mode == Mode::Plan && nature != Nature::Read {
-        return Decision { effect: Effect::Disabled, rule: "Plan mode: read-only tools".into(), approvers: None, require_verification: false };
+        return Decision {
+            effect: Effect::Disabled,
+            rule: "Plan mode: read-only tools".into(),
+            approvers: None,
+            require_verification: false,
+        };
     }
     let mut policies: Vec<&Named<'_>> = policies.iter().collect();
     // A stable order, whatever order the cluster lists them in.
@@ -127,7 +147,10 @@ fn settle(
     let level = |levels: &[Level]| {
         let decisions = policies.iter().filter_map(|p| {
             let level = applies(p.spec, client);
-            levels.contains(&level).then(|| matching(p, level == Level::Broken)).flatten()
+            levels
+                .contains(&level)
+                .then(|| matching(p, level == Level::Broken))
+                .flatten()
         });
         // The first of the strictest, so that the same one is named every time.
         decisions.fold(None, |strictest: Option<Decision>, d| match strictest {
@@ -139,23 +162,33 @@ fn settle(
     if let Some(decision) = connection.as_ref().filter(|d| d.effect == Effect::Disabled) {
         return decision.clone();
     }
-    level(&[Level::Client, Level::Broken]).or(connection).unwrap_or(Decision {
-        effect: match nature {
-            Nature::Read => Effect::Auto,
-            Nature::Write => Effect::ApprovalNeeded,
-            Nature::Destructive => Effect::Disabled,
-        },
-        rule: "built-in".into(),
-        approvers: None,
-        require_verification: false,
-    })
+    level(&[Level::Client, Level::Broken])
+        .or(connection)
+        .unwrap_or(Decision {
+            effect: match nature {
+                Nature::Read => Effect::Auto,
+                Nature::Write => Effect::ApprovalNeeded,
+                Nature::Destructive => Effect::Disabled,
+            },
+            rule: "built-in".into(),
+            approvers: None,
+            require_verification: false,
+        })
 }
 
 /// What each policy says about a call, and what is decided: for people.
-pub fn explain(mode: Mode, client: Client<'_>, call: &Call<'_>, policies: &[Named<'_>]) -> (Decision, Vec<String>) {
+pub fn explain(
+    mode: Mode,
+    client: Client<'_>,
+    call: &Call<'_>,
+    policies: &[Named<'_>],
+) -> (Decision, Vec<String>) {
     let mut lines = Vec::new();
     if mode == Mode::Plan && call.nature != Nature::Read {
-        lines.push(format!("{} is in Plan mode, which allows reads only; no policy can change that", client.name));
+        lines.push(format!(
+            "{} is in Plan mode, which allows reads only; no policy can change that",
+            client.name
+        ));
     }
     let mut sorted: Vec<&Named<'_>> = policies.iter().collect();
     sorted.sort_by_key(|p| (applies(p.spec, client) != Level::Connection, p.name));
@@ -163,32 +196,54 @@ pub fn explain(mode: Mode, client: Client<'_>, call: &Call<'_>, policies: &[Name
         let level = match applies(policy.spec, client) {
             Level::Connection => "every client of the connection",
             Level::Client => "this client",
-            Level::Broken => "every client, because its clientSelector cannot be read, and permits nothing",
+            Level::Broken => {
+                "every client, because its clientSelector cannot be read, and permits nothing"
+            }
             Level::None => {
                 lines.push(format!("ToolPolicy {} is for other clients", policy.name));
                 continue;
             }
         };
         let mut said = false;
-        for (number, rule) in policy.spec.rules.iter().enumerate().filter(|(_, rule)| names(rule, call.tool)) {
+        for (number, rule) in policy
+            .spec
+            .rules
+            .iter()
+            .enumerate()
+            .filter(|(_, rule)| names(rule, call.tool))
+        {
             let number = number + 1;
-            let held = rule.when.as_ref().map(|when| (when, expression::holds(when, call.tool, client.name, call.arguments, call.ticket)));
+            let held = rule.when.as_ref().map(|when| {
+                (
+                    when,
+                    expression::holds(when, call.tool, client.name, call.arguments, call.ticket),
+                )
+            });
             let (counts, why) = match held {
                 None => (true, String::new()),
                 Some((when, Ok(true))) => (true, format!(", since {when} holds")),
                 Some((when, Ok(false))) => (false, format!(", since {when} does not hold")),
-                Some((when, Err(error))) => (rule.effect != Effect::Auto, format!(", since {when} cannot be told ({error})")),
+                Some((when, Err(error))) => (
+                    rule.effect != Effect::Auto,
+                    format!(", since {when} cannot be told ({error})"),
+                ),
             };
             let verb = if counts { "says" } else { "would say" };
             let not = if counts { "" } else { ", but does not count" };
-            lines.push(format!("ToolPolicy {} (for {level}), rule {number} {verb} {:?}{not}{why}", policy.name, rule.effect));
+            lines.push(format!(
+                "ToolPolicy {} (for {level}), rule {number} {verb} {:?}{not}{why}",
+                policy.name, rule.effect
+            ));
             if counts {
                 said = true;
                 break;
             }
         }
         if !said {
-            lines.push(format!("ToolPolicy {} (for {level}) decides nothing about this call", policy.name));
+            lines.push(format!(
+                "ToolPolicy {} (for {level}) decides nothing about this call",
+                policy.name
+            ));
         }
     }
     let built_in = match call.nature {
@@ -221,20 +276,25 @@ pub fn selects(
 ) -> bool {
     match (clients, selector) {
         (Some(names), _) => names.iter().any(|n| n == client.name),
-        (None, Some(selector)) => Selector::try_from(selector.clone()).is_ok_and(|s| s.matches(client.labels)),
+        (None, Some(selector)) => {
+            Selector::try_from(selector.clone()).is_ok_and(|s| s.matches(client.labels))
+        }
         (None, None) => true,
     }
 }
 
 /// Whether a rule names a tool. Case does not matter, so that it cannot be got round by it.
 pub fn names(rule: &ToolRule, tool: &str) -> bool {
-    rule.tools.iter().any(|pattern| matches_pattern(pattern, tool))
+    rule.tools
+        .iter()
+        .any(|pattern| matches_pattern(pattern, tool))
 }
 
 fn counts(rule: &ToolRule, client: &str, call: &Call<'_>) -> bool {
     match &rule.when {
         None => true,
-        Some(when) => expression::holds(when, call.tool, client, call.arguments, call.ticket).unwrap_or(rule.effect != Effect::Auto),
+        Some(when) => expression::holds(when, call.tool, client, call.arguments, call.ticket)
+            .unwrap_or(rule.effect != Effect::Auto),
     }
 }
 
@@ -253,45 +313,142 @@ mod tests {
     use serde_json::json;
 
     fn rule(tool: &str, effect: Effect, when: Option<&str>) -> ToolRule {
-        ToolRule { tools: vec![tool.to_string()], effect, when: when.map(str::to_string), approvers: None, require_verification: false }
+        ToolRule {
+            tools: vec![tool.to_string()],
+            effect,
+            when: when.map(str::to_string),
+            approvers: None,
+            require_verification: false,
+        }
     }
 
     fn policy(clients: Option<&[&str]>, rules: &[(&str, Effect)]) -> ToolPolicySpec {
         ToolPolicySpec {
             clients: clients.map(|c| c.iter().map(|s| s.to_string()).collect()),
-            rules: rules.iter().map(|(tool, effect)| rule(tool, *effect, None)).collect(),
+            rules: rules
+                .iter()
+                .map(|(tool, effect)| rule(tool, *effect, None))
+                .collect(),
             ..ToolPolicySpec::default()
         }
     }
 
-    fn ask(mode: Mode, client: &str, tool: &str, nature: Nature, arguments: Value, policies: &[Named<'_>]) -> Decision {
-        let labels = BTreeMap::from([("tier".to_string(), if client == "acme" { "gold" } else { "none" }.to_string())]);
+    fn ask(
+        mode: Mode,
+        client: &str,
+        tool: &str,
+        nature: Nature,
+        arguments: Value,
+        policies: &[Named<'_>],
+    ) -> Decision {
+        let labels = BTreeMap::from([(
+            "tier".to_string(),
+            if client == "acme" { "gold" } else { "none" }.to_string(),
+        )]);
         let arguments = arguments.as_object().cloned().unwrap_or_default();
-        let call = Call { tool, nature, arguments: &arguments, ticket: &TicketFacts::default() };
-        decide(mode, Client { name: client, labels: &labels }, &call, policies)
+        let call = Call {
+            tool,
+            nature,
+            arguments: &arguments,
+            ticket: &TicketFacts::default(),
+        };
+        decide(
+            mode,
+            Client {
+                name: client,
+                labels: &labels,
+            },
+            &call,
+            policies,
+        )
     }
 
     use Effect::{ApprovalNeeded, Auto, Disabled};
 
     #[test]
     fn precedence() {
-        let whole = policy(None, &[("halopsa_get_*", ApprovalNeeded), ("halopsa_delete_*", Disabled), ("*", Auto)]);
-        let acme = policy(Some(&["acme"]), &[("halopsa_get_user", Auto), ("halopsa_delete_*", Auto)]);
+        let whole = policy(
+            None,
+            &[
+                ("halopsa_get_*", ApprovalNeeded),
+                ("halopsa_delete_*", Disabled),
+                ("*", Auto),
+            ],
+        );
+        let acme = policy(
+            Some(&["acme"]),
+            &[("halopsa_get_user", Auto), ("halopsa_delete_*", Auto)],
+        );
         let mut gold = policy(None, &[("other", ApprovalNeeded)]);
-        gold.client_selector = serde_json::from_value(json!({"matchLabels": {"tier": "gold"}})).unwrap();
-        let all = [Named { name: "whole", spec: &whole }, Named { name: "acme", spec: &acme }, Named { name: "gold", spec: &gold }];
+        gold.client_selector =
+            serde_json::from_value(json!({"matchLabels": {"tier": "gold"}})).unwrap();
+        let all = [
+            Named {
+                name: "whole",
+                spec: &whole,
+            },
+            Named {
+                name: "acme",
+                spec: &acme,
+            },
+            Named {
+                name: "gold",
+                spec: &gold,
+            },
+        ];
         for (client, tool, nature, effect, rule) in [
-            ("acme", "halopsa_get_user", Nature::Read, Auto, "ToolPolicy acme, rule 1"),
-            ("blue", "halopsa_get_user", Nature::Read, ApprovalNeeded, "ToolPolicy whole, rule 1"),
-            ("acme", "halopsa_delete_x", Nature::Destructive, Disabled, "ToolPolicy whole, rule 2"),
-            ("blue", "other", Nature::Write, Auto, "ToolPolicy whole, rule 3"),
-            ("acme", "other", Nature::Write, ApprovalNeeded, "ToolPolicy gold, rule 1"),
+            (
+                "acme",
+                "halopsa_get_user",
+                Nature::Read,
+                Auto,
+                "ToolPolicy acme, rule 1",
+            ),
+            (
+                "blue",
+                "halopsa_get_user",
+                Nature::Read,
+                ApprovalNeeded,
+                "ToolPolicy whole, rule 1",
+            ),
+            (
+                "acme",
+                "halopsa_delete_x",
+                Nature::Destructive,
+                Disabled,
+                "ToolPolicy whole, rule 2",
+            ),
+            (
+                "blue",
+                "other",
+                Nature::Write,
+                Auto,
+                "ToolPolicy whole, rule 3",
+            ),
+            (
+                "acme",
+                "other",
+                Nature::Write,
+                ApprovalNeeded,
+                "ToolPolicy gold, rule 1",
+            ),
         ] {
             let decision = ask(Mode::Execute, client, tool, nature, json!({}), &all);
-            assert_eq!((decision.effect, decision.rule.as_str()), (effect, rule), "{client} {tool}");
+            assert_eq!(
+                (decision.effect, decision.rule.as_str()),
+                (effect, rule),
+                "{client} {tool}"
+            );
         }
-        for (nature, effect) in [(Nature::Read, Auto), (Nature::Write, ApprovalNeeded), (Nature::Destructive, Disabled)] {
-            assert_eq!(ask(Mode::Execute, "acme", "x", nature, json!({}), &[]).effect, effect);
+        for (nature, effect) in [
+            (Nature::Read, Auto),
+            (Nature::Write, ApprovalNeeded),
+            (Nature::Destructive, Disabled),
+        ] {
+            assert_eq!(
+                ask(Mode::Execute, "acme", "x", nature, json!({}), &[]).effect,
+                effect
+            );
         }
     }
 
@@ -305,7 +462,10 @@ mod tests {
             ],
             ..ToolPolicySpec::default()
         };
-        let named = [Named { name: "p", spec: &spec }];
+        let named = [Named {
+            name: "p",
+            spec: &spec,
+        }];
         for (arguments, effect) in [
             (json!({"status": "Closed", "minutes": 5}), Disabled),
             (json!({"status": "New", "minutes": 5}), Auto),
@@ -315,23 +475,86 @@ mod tests {
             (json!({"status": "New"}), ApprovalNeeded),
             (json!({"status": "New", "minutes": "5"}), ApprovalNeeded),
         ] {
-            assert_eq!(ask(Mode::Execute, "acme", "t", Nature::Write, arguments.clone(), &named).effect, effect, "{arguments}");
+            assert_eq!(
+                ask(
+                    Mode::Execute,
+                    "acme",
+                    "t",
+                    Nature::Write,
+                    arguments.clone(),
+                    &named
+                )
+                .effect,
+                effect,
+                "{arguments}"
+            );
         }
         let loose = policy(None, &[("t", Auto)]);
-        let both = [Named { name: "a", spec: &loose }, Named { name: "p", spec: &spec }];
-        assert_eq!(ask(Mode::Execute, "acme", "t", Nature::Write, json!({"status": "New"}), &both).effect, ApprovalNeeded);
+        let both = [
+            Named {
+                name: "a",
+                spec: &loose,
+            },
+            Named {
+                name: "p",
+                spec: &spec,
+            },
+        ];
+        assert_eq!(
+            ask(
+                Mode::Execute,
+                "acme",
+                "t",
+                Nature::Write,
+                json!({"status": "New"}),
+                &both
+            )
+            .effect,
+            ApprovalNeeded
+        );
     }
 
     #[test]
     fn an_explanation_names_what_decided_and_what_did_not() {
-        let spec = ToolPolicySpec { rules: vec![rule("t", Disabled, Some("args.x == 1")), rule("t", Auto, None)], ..ToolPolicySpec::default() };
+        let spec = ToolPolicySpec {
+            rules: vec![
+                rule("t", Disabled, Some("args.x == 1")),
+                rule("t", Auto, None),
+            ],
+            ..ToolPolicySpec::default()
+        };
         let other = policy(Some(&["blue"]), &[("t", Disabled)]);
-        let named = [Named { name: "p", spec: &spec }, Named { name: "q", spec: &other }];
+        let named = [
+            Named {
+                name: "p",
+                spec: &spec,
+            },
+            Named {
+                name: "q",
+                spec: &other,
+            },
+        ];
         let labels = BTreeMap::new();
         let arguments = json!({"x": 2}).as_object().cloned().unwrap();
-        let call = Call { tool: "t", nature: Nature::Write, arguments: &arguments, ticket: &TicketFacts::default() };
-        let (decision, lines) = explain(Mode::Execute, Client { name: "acme", labels: &labels }, &call, &named);
-        assert_eq!((decision.effect, decision.rule.as_str()), (Auto, "ToolPolicy p, rule 2"));
+        let call = Call {
+            tool: "t",
+            nature: Nature::Write,
+            arguments: &arguments,
+            ticket: &TicketFacts::default(),
+        };
+        let (decision, lines) = explain(
+            Mode::Execute,
+            Client {
+                name: "acme",
+                labels: &labels,
+            },
+            &call,
+            &named,
+        );
+        assert_eq!(
+            (decision.effect, decision.rule.as_str()),
+            (Auto, "ToolPolicy p, rule 2")
+        );
         let text = lines.join("\n");
         for part in [
             "rule 1 would say Disabled, but does not count, since args.x == 1 does not hold",
@@ -345,21 +568,54 @@ mod tests {
 
     #[test]
     fn what_is_broken_permits_nothing() {
-        let spec = ToolPolicySpec { rules: vec![rule("t", Auto, Some("args.")), rule("u", Disabled, Some("args."))], ..ToolPolicySpec::default() };
-        let named = [Named { name: "p", spec: &spec }];
-        assert_eq!(ask(Mode::Execute, "acme", "t", Nature::Write, json!({}), &named).effect, ApprovalNeeded);
-        assert_eq!(ask(Mode::Execute, "acme", "u", Nature::Read, json!({}), &named).effect, Disabled);
+        let spec = ToolPolicySpec {
+            rules: vec![
+                rule("t", Auto, Some("args.")),
+                rule("u", Disabled, Some("args.")),
+            ],
+            ..ToolPolicySpec::default()
+        };
+        let named = [Named {
+            name: "p",
+            spec: &spec,
+        }];
+        assert_eq!(
+            ask(Mode::Execute, "acme", "t", Nature::Write, json!({}), &named).effect,
+            ApprovalNeeded
+        );
+        assert_eq!(
+            ask(Mode::Execute, "acme", "u", Nature::Read, json!({}), &named).effect,
+            Disabled
+        );
         let mut selector = policy(None, &[("t", Auto), ("u", Disabled)]);
-        selector.client_selector = serde_json::from_value(json!({"matchExpressions": [{"key": "a", "operator": "Sometimes"}]})).unwrap();
-        let named = [Named { name: "p", spec: &selector }];
-        assert_eq!(ask(Mode::Execute, "acme", "t", Nature::Write, json!({}), &named).effect, ApprovalNeeded);
-        assert_eq!(ask(Mode::Execute, "acme", "u", Nature::Read, json!({}), &named).effect, Disabled);
+        selector.client_selector = serde_json::from_value(
+            json!({"matchExpressions": [{"key": "a", "operator": "Sometimes"}]}),
+        )
+        .unwrap();
+        let named = [Named {
+            name: "p",
+            spec: &selector,
+        }];
+        assert_eq!(
+            ask(Mode::Execute, "acme", "t", Nature::Write, json!({}), &named).effect,
+            ApprovalNeeded
+        );
+        assert_eq!(
+            ask(Mode::Execute, "acme", "u", Nature::Read, json!({}), &named).effect,
+            Disabled
+        );
     }
 
     #[test]
     fn names_cannot_be_played_with() {
-        let spec = policy(None, &[("halopsa_close_ticket", Disabled), ("halopsa_*", Auto)]);
-        let named = [Named { name: "p", spec: &spec }];
+        let spec = policy(
+            None,
+            &[("halopsa_close_ticket", Disabled), ("halopsa_*", Auto)],
+        );
+        let named = [Named {
+            name: "p",
+            spec: &spec,
+        }];
         for (tool, effect) in [
             ("halopsa_close_ticket", Disabled),
             ("HALOPSA_CLOSE_TICKET", Disabled),
@@ -367,14 +623,29 @@ mod tests {
             ("xhalopsa_close_ticket", ApprovalNeeded),
             ("halopsа_close_ticket", ApprovalNeeded),
         ] {
-            assert_eq!(ask(Mode::Execute, "acme", tool, Nature::Write, json!({}), &named).effect, effect, "{tool}");
+            assert_eq!(
+                ask(
+                    Mode::Execute,
+                    "acme",
+                    tool,
+                    Nature::Write,
+                    json!({}),
+                    &named
+                )
+                .effect,
+                effect,
+                "{tool}"
+            );
         }
     }
 
     #[test]
     fn only_what_can_never_run_is_hidden() {
         let labels = BTreeMap::new();
-        let client = Client { name: "acme", labels: &labels };
+        let client = Client {
+            name: "acme",
+            labels: &labels,
+        };
         let spec = ToolPolicySpec {
             rules: vec![
                 rule("a", Disabled, Some("args.x == 1")),
@@ -384,7 +655,10 @@ mod tests {
             ],
             ..ToolPolicySpec::default()
         };
-        let named = [Named { name: "p", spec: &spec }];
+        let named = [Named {
+            name: "p",
+            spec: &spec,
+        }];
         for (tool, nature, seen) in [
             ("a", Nature::Write, true),
             ("b", Nature::Read, false),
@@ -392,7 +666,11 @@ mod tests {
             ("d", Nature::Destructive, false),
             ("d", Nature::Write, true),
         ] {
-            assert_eq!(visible(Mode::Execute, client, tool, nature, &named), seen, "{tool}");
+            assert_eq!(
+                visible(Mode::Execute, client, tool, nature, &named),
+                seen,
+                "{tool}"
+            );
         }
         assert!(!visible(Mode::Plan, client, "c", Nature::Write, &named));
     }

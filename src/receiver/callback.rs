@@ -37,52 +37,111 @@ pub async fn take(
     if !receiver.ready.is_ready() {
         return (StatusCode::SERVICE_UNAVAILABLE, "starting, send it again\n");
     }
-    let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let header = |name: &str| {
+        headers
+            .get(name)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default()
+    };
     // A provider that is not there looks like a wrong signature from outside.
     let refused = (StatusCode::UNAUTHORIZED, "");
-    let Ok(Some(provider)) = Api::<VerificationProvider>::namespaced(receiver.kube.clone(), &namespace).get_opt(&name).await else { return refused };
-    let Some(http) = &provider.spec.http else { return refused };
+    let Ok(Some(provider)) =
+        Api::<VerificationProvider>::namespaced(receiver.kube.clone(), &namespace)
+            .get_opt(&name)
+            .await
+    else {
+        return refused;
+    };
+    let Some(http) = &provider.spec.http else {
+        return refused;
+    };
     let reference = &http.signing_secret_ref;
-    let Ok(key) = verify::secret(&receiver.kube, &namespace, &reference.name, &reference.key).await else { return refused };
+    let Ok(key) = verify::secret(&receiver.kube, &namespace, &reference.name, &reference.key).await
+    else {
+        return refused;
+    };
     let now = Timestamp::now();
-    if !sign::is_valid(&key, now.as_second(), header(sign::TIMESTAMP), header(sign::SIGNATURE), "POST", uri.path(), &body) {
+    if !sign::is_valid(
+        &key,
+        now.as_second(),
+        header(sign::TIMESTAMP),
+        header(sign::SIGNATURE),
+        "POST",
+        uri.path(),
+        &body,
+    ) {
         tracing::warn!(%namespace, provider = %name, "a verification callback is not signed rightly, or is old; it is not taken");
         return refused;
     }
-    let Ok(outcome) = serde_json::from_slice::<Outcome>(&body) else { return (StatusCode::BAD_REQUEST, "challengeId and state are needed\n") };
+    let Ok(outcome) = serde_json::from_slice::<Outcome>(&body) else {
+        return (
+            StatusCode::BAD_REQUEST,
+            "challengeId and state are needed\n",
+        );
+    };
     let waits = |t: &Ticket| {
         t.namespace().as_deref() == Some(&namespace)
-            && t.status
-                .as_ref()
-                .is_some_and(|s| s.phase == Phase::Verifying && s.verification.as_ref().is_some_and(|v| v.challenge_id == outcome.challenge_id))
+            && t.status.as_ref().is_some_and(|s| {
+                s.phase == Phase::Verifying
+                    && s.verification
+                        .as_ref()
+                        .is_some_and(|v| v.challenge_id == outcome.challenge_id)
+            })
     };
     let Some(ticket) = receiver.tickets.state_filter(waits).into_iter().next() else {
-        return (StatusCode::CONFLICT, "no ticket waits for this challenge (any more)\n");
+        return (
+            StatusCode::CONFLICT,
+            "no ticket waits for this challenge (any more)\n",
+        );
     };
-    let failed = |state, message: &str| Event::VerificationFailed { challenge_id: outcome.challenge_id.clone(), state, message: message.into() };
+    let failed = |state, message: &str| Event::VerificationFailed {
+        challenge_id: outcome.challenge_id.clone(),
+        state,
+        message: message.into(),
+    };
     let event = match outcome.state {
         State::Pending => return (StatusCode::OK, "still pending\n"),
         State::Verified => Event::Verified {
             challenge_id: outcome.challenge_id.clone(),
-            valid_until: now + SignedDuration::try_from(Duration::from(provider.spec.valid_for)).unwrap_or_default(),
+            valid_until: now
+                + SignedDuration::try_from(Duration::from(provider.spec.valid_for))
+                    .unwrap_or_default(),
         },
-        State::Denied => {
-            failed(VerificationState::Denied, "the requester denied that it was them; treat the ticket as an attack until you know better")
-        }
-        State::Expired => failed(VerificationState::Expired, "the requester did not answer in time"),
-        State::Failed => failed(VerificationState::Failed, "the verification provider could not ask the requester; see its own log"),
+        State::Denied => failed(
+            VerificationState::Denied,
+            "the requester denied that it was them; treat the ticket as an attack until you know better",
+        ),
+        State::Expired => failed(
+            VerificationState::Expired,
+            "the requester did not answer in time",
+        ),
+        State::Failed => failed(
+            VerificationState::Failed,
+            "the verification provider could not ask the requester; see its own log",
+        ),
     };
     // An answer after the deadline is none, whoever is faster.
-    if ticket.status.as_ref().and_then(|s| s.deadline.as_ref()).is_some_and(|d| d.0 <= now) {
+    if ticket
+        .status
+        .as_ref()
+        .and_then(|s| s.deadline.as_ref())
+        .is_some_and(|d| d.0 <= now)
+    {
         return (StatusCode::CONFLICT, "the challenge has expired\n");
     }
     let api: Api<Ticket> = Api::namespaced(receiver.kube.clone(), &namespace);
     match tickets::transition(&api, &ticket, &[event], "gateway").await {
         Ok(_) => (StatusCode::OK, "taken\n"),
-        Err(tickets::Error::Refused(_)) => (StatusCode::CONFLICT, "no ticket waits for this challenge (any more)\n"),
+        Err(tickets::Error::Refused(_)) => (
+            StatusCode::CONFLICT,
+            "no ticket waits for this challenge (any more)\n",
+        ),
         Err(error) => {
             tracing::warn!(%namespace, %error, "a verification callback could not be stored; the provider was asked to send it again");
-            (StatusCode::SERVICE_UNAVAILABLE, "not stored, send it again\n")
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not stored, send it again\n",
+            )
         }
     }
 }

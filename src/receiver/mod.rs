@@ -65,16 +65,32 @@ impl Receiver {
         clients: Arc<ClientIndex>,
         ready: crate::server::Ready,
     ) -> Self {
-        let reporter = Reporter { controller: names::RECEIVER.into(), instance: std::env::var("POD_NAME").ok() };
+        let reporter = Reporter {
+            controller: names::RECEIVER.into(),
+            instance: std::env::var("POD_NAME").ok(),
+        };
         let recorder = Recorder::new(kube.clone(), reporter);
-        Self { kube, connections, secrets, tickets, index, clients, ready, recorder, said: Mutex::default() }
+        Self {
+            kube,
+            connections,
+            secrets,
+            tickets,
+            index,
+            clients,
+            ready,
+            recorder,
+            said: Mutex::default(),
+        }
     }
 }
 
 pub fn router(receiver: Arc<Receiver>) -> Router {
     Router::new()
         .route("/webhooks/{namespace}/{connection}", post(receive))
-        .route("/verifications/{namespace}/{provider}", post(callback::take).layer(DefaultBodyLimit::max(16 * 1024)))
+        .route(
+            "/verifications/{namespace}/{provider}",
+            post(callback::take).layer(DefaultBodyLimit::max(16 * 1024)),
+        )
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(receiver.clone())
         .merge(crate::server::health(receiver.ready.clone()))
@@ -87,22 +103,38 @@ async fn receive(
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
     let started = Instant::now();
-    let answer = tokio::time::timeout(TIMEOUT, receiver.handle(&namespace, &name, &headers, body)).await.unwrap_or_else(|_| {
-        count(WebhookResult::Failed);
-        (StatusCode::SERVICE_UNAVAILABLE, "not stored in time, send it again\n")
-    });
-    METRICS.webhook_seconds.observe(started.elapsed().as_secs_f64());
+    let answer = tokio::time::timeout(TIMEOUT, receiver.handle(&namespace, &name, &headers, body))
+        .await
+        .unwrap_or_else(|_| {
+            count(WebhookResult::Failed);
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not stored in time, send it again\n",
+            )
+        });
+    METRICS
+        .webhook_seconds
+        .observe(started.elapsed().as_secs_f64());
     answer.into_response()
 }
 
 fn count(result: WebhookResult) {
-    METRICS.webhooks.get_or_create(&WebhookLabels { result }).inc();
+    METRICS
+        .webhooks
+        .get_or_create(&WebhookLabels { result })
+        .inc();
 }
 
 type Answer = (StatusCode, &'static str);
 
 impl Receiver {
-    async fn handle(&self, namespace: &str, name: &str, headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Answer {
+    async fn handle(
+        &self,
+        namespace: &str,
+        name: &str,
+        headers: &HeaderMap,
+        body: Result<Bytes, BytesRejection>,
+    ) -> Answer {
         if !self.ready.is_ready() {
             return (StatusCode::SERVICE_UNAVAILABLE, "starting, send it again\n");
         }
@@ -117,7 +149,10 @@ impl Receiver {
             Ok(body) => body,
             Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
                 count(WebhookResult::Unreadable);
-                return (StatusCode::PAYLOAD_TOO_LARGE, "a webhook's body is at most 2 MiB\n");
+                return (
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "a webhook's body is at most 2 MiB\n",
+                );
             }
             Err(_) => return (StatusCode::BAD_REQUEST, ""),
         };
@@ -136,7 +171,10 @@ impl Receiver {
                 Err(error) => {
                     count(WebhookResult::Failed);
                     tracing::error!(%namespace, connection = %name, ticket = event.ticket_id, error = k8s::explain(&error), "a webhook could not be stored; HaloPSA was answered 503, the sweep will find the ticket");
-                    return (StatusCode::SERVICE_UNAVAILABLE, "not stored, send it again\n");
+                    return (
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "not stored, send it again\n",
+                    );
                 }
             }
         }
@@ -144,8 +182,15 @@ impl Receiver {
     }
 
     /// Does what an event asks for. Doing it twice is doing it once.
-    async fn take(&self, connection: &HaloPSAConnection, event: &webhook::Event) -> Result<WebhookResult, kube::Error> {
-        let (namespace, name) = (connection.namespace().unwrap_or_default(), connection.name_any());
+    async fn take(
+        &self,
+        connection: &HaloPSAConnection,
+        event: &webhook::Event,
+    ) -> Result<WebhookResult, kube::Error> {
+        let (namespace, name) = (
+            connection.namespace().unwrap_or_default(),
+            connection.name_any(),
+        );
         let existing: Vec<Arc<Ticket>> = self
             .index
             .of_halo_ticket(&namespace, &name, event.ticket_id)
@@ -153,8 +198,14 @@ impl Receiver {
             .filter_map(|ticket| reflect::get(&self.tickets, &namespace, ticket))
             .collect();
         let known = Known {
-            api_agent: connection.status.as_ref().and_then(|s| s.api_agent.as_ref()).map(|a| a.id),
-            client: event.client_id.and_then(|id| self.clients.find(&namespace, &name, id)),
+            api_agent: connection
+                .status
+                .as_ref()
+                .and_then(|s| s.api_agent.as_ref())
+                .map(|a| a.id),
+            client: event
+                .client_id
+                .and_then(|id| self.clients.find(&namespace, &name, id)),
             tickets: existing.iter().map(|t| &**t).collect(),
         };
         let api: Api<Ticket> = Api::namespaced(self.kube.clone(), &namespace);
@@ -163,10 +214,16 @@ impl Receiver {
             result = match step {
                 Step::Create { client } => {
                     let (ticket_name, client_ref) = match client {
-                        Some(client) => (route::ticket_name(&client.slug, event.ticket_id), Some(LocalRef { name: client.name })),
+                        Some(client) => (
+                            route::ticket_name(&client.slug, event.ticket_id),
+                            Some(LocalRef { name: client.name }),
+                        ),
                         None => (route::unrouted_name(&name, event.ticket_id), None),
                     };
-                    let subject = event.subject.as_deref().filter(|_| !connection.spec.privacy.hide_subjects);
+                    let subject = event
+                        .subject
+                        .as_deref()
+                        .filter(|_| !connection.spec.privacy.hide_subjects);
                     let spec = TicketSpec {
                         connection_ref: LocalRef { name: name.clone() },
                         client_ref,
@@ -177,7 +234,10 @@ impl Receiver {
                         source: Source::Webhook,
                     };
                     let object = tickets::object(&ticket_name, connection, spec);
-                    let params = PostParams { field_manager: Some(names::RECEIVER.into()), ..PostParams::default() };
+                    let params = PostParams {
+                        field_manager: Some(names::RECEIVER.into()),
+                        ..PostParams::default()
+                    };
                     match api.create(&params, &object).await {
                         // Another delivery, or another replica, was faster.
                         Err(error) if k8s::is_conflict(&error) => {}
@@ -187,7 +247,12 @@ impl Receiver {
                     }
                     WebhookResult::Stored
                 }
-                Step::Update { ticket, halo_client_id, closed, reopen } => {
+                Step::Update {
+                    ticket,
+                    halo_client_id,
+                    closed,
+                    reopen,
+                } => {
                     let mut spec = serde_json::Map::new();
                     spec.extend(halo_client_id.map(|id| ("haloClientId".to_string(), json!(id))));
                     spec.extend(closed.map(|closed| ("closed".to_string(), json!(closed))));
@@ -196,7 +261,10 @@ impl Receiver {
                         let request = format!("halopsa-{}", uuid::Uuid::new_v4());
                         patch["metadata"] = json!({"annotations": {REOPEN_ANNOTATION: request}});
                     }
-                    let params = PatchParams { field_manager: Some(names::RECEIVER.into()), ..PatchParams::default() };
+                    let params = PatchParams {
+                        field_manager: Some(names::RECEIVER.into()),
+                        ..PatchParams::default()
+                    };
                     match api.patch(&ticket, &params, &Patch::Merge(patch)).await {
                         Err(error) if k8s::is_not_found(&error) => {}
                         other => {
@@ -207,7 +275,10 @@ impl Receiver {
                 }
                 Step::Look { ticket } => {
                     let patch = json!({"metadata": {"annotations": {LOOK_ANNOTATION: uuid::Uuid::new_v4().to_string()}}});
-                    let params = PatchParams { field_manager: Some(names::RECEIVER.into()), ..PatchParams::default() };
+                    let params = PatchParams {
+                        field_manager: Some(names::RECEIVER.into()),
+                        ..PatchParams::default()
+                    };
                     match api.patch(&ticket, &params, &Patch::Merge(patch)).await {
                         Err(error) if k8s::is_not_found(&error) => {}
                         other => {
@@ -227,7 +298,11 @@ impl Receiver {
 
     /// An Event, but not for each of a client's tickets.
     async fn say_not_imported(&self, connection: &HaloPSAConnection, client_id: i64) {
-        let key = (connection.namespace().unwrap_or_default(), connection.name_any(), client_id);
+        let key = (
+            connection.namespace().unwrap_or_default(),
+            connection.name_any(),
+            client_id,
+        );
         {
             let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
             if said.get(&key).is_some_and(|at| at.elapsed() < EVENT_EVERY) {
@@ -242,9 +317,18 @@ impl Receiver {
             "a ticket of HaloPSA client {client_id} came and is not handled; import the client to handle it (kubectl halopsa clients {})",
             connection.name_any()
         );
-        let event =
-            Event { type_: EventType::Normal, reason: "ClientNotImported".into(), note: Some(note), action: "Receive".into(), secondary: None };
-        if let Err(error) = self.recorder.publish(&event, &connection.object_ref(&())).await {
+        let event = Event {
+            type_: EventType::Normal,
+            reason: "ClientNotImported".into(),
+            note: Some(note),
+            action: "Receive".into(),
+            secondary: None,
+        };
+        if let Err(error) = self
+            .recorder
+            .publish(&event, &connection.object_ref(&()))
+            .await
+        {
             tracing::debug!(%error, "an Event was not written");
         }
     }
@@ -257,10 +341,21 @@ fn authorized(headers: &HeaderMap, secret: Option<&Secret>) -> bool {
         .and_then(|v| v.to_str().ok())
         .and_then(|v| v.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"))
-        .and_then(|(_, encoded)| base64::engine::general_purpose::STANDARD.decode(encoded.trim()).ok())
+        .and_then(|(_, encoded)| {
+            base64::engine::general_purpose::STANDARD
+                .decode(encoded.trim())
+                .ok()
+        })
         .unwrap_or_default();
-    let value = |key: &str| secret.and_then(|s| s.data.as_ref()?.get(key)).map(|b| b.0.as_slice()).filter(|b| !b.is_empty());
-    let (Some(username), Some(password)) = (value("username"), value("password")) else { return false };
+    let value = |key: &str| {
+        secret
+            .and_then(|s| s.data.as_ref()?.get(key))
+            .map(|b| b.0.as_slice())
+            .filter(|b| !b.is_empty())
+    };
+    let (Some(username), Some(password)) = (value("username"), value("password")) else {
+        return false;
+    };
     let mut wanted = username.to_vec();
     wanted.push(b':');
     wanted.extend_from_slice(password);
@@ -275,7 +370,13 @@ mod tests {
     #[test]
     fn only_the_right_user_name_and_password() {
         let secret = Secret {
-            data: Some([("username".to_string(), ByteString(b"u".to_vec())), ("password".to_string(), ByteString(b"p:p".to_vec()))].into()),
+            data: Some(
+                [
+                    ("username".to_string(), ByteString(b"u".to_vec())),
+                    ("password".to_string(), ByteString(b"p:p".to_vec())),
+                ]
+                .into(),
+            ),
             ..Secret::default()
         };
         let with = |value: &str| {
@@ -283,7 +384,12 @@ mod tests {
             headers.insert(header::AUTHORIZATION, value.parse().unwrap());
             authorized(&headers, Some(&secret))
         };
-        let basic = |s: &str| format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(s));
+        let basic = |s: &str| {
+            format!(
+                "Basic {}",
+                base64::engine::general_purpose::STANDARD.encode(s)
+            )
+        };
         assert!(with(&basic("u:p:p")));
         assert!(with(&basic("u:p:p").replace("Basic", "basic")));
         for wrong in ["u:p", "u:p:pp", "", ":", "x:p:p"] {
@@ -292,6 +398,9 @@ mod tests {
         assert!(!with("Bearer x") && !with("Basic !!!"));
         assert!(!authorized(&HeaderMap::new(), Some(&secret)));
         assert!(!authorized(&HeaderMap::new(), None));
-        assert!(!authorized(&HeaderMap::new(), Some(&Secret::default())), "an empty Secret admits nobody");
+        assert!(
+            !authorized(&HeaderMap::new(), Some(&Secret::default())),
+            "an empty Secret admits nobody"
+        );
     }
 }

@@ -53,7 +53,13 @@ impl Plan {
     /// The plan cut to what a technician reads and HaloPSA stores.
     pub fn bounded(self) -> Self {
         let line = |s: String| one_line(text::cut(&s, 4 * MAX_LINE), MAX_LINE);
-        let lines = |v: Vec<String>| v.into_iter().take(MAX_LINES).map(line).filter(|l| !l.is_empty()).collect();
+        let lines = |v: Vec<String>| {
+            v.into_iter()
+                .take(MAX_LINES)
+                .map(line)
+                .filter(|l| !l.is_empty())
+                .collect()
+        };
         Self {
             asked: line(self.asked),
             findings: lines(self.findings),
@@ -67,7 +73,8 @@ impl Plan {
 
     /// A plan without these says nothing to anyone.
     pub fn is_empty(&self) -> bool {
-        self.asked.trim().is_empty() || (self.steps.is_empty() && self.questions.is_empty() && self.findings.is_empty())
+        self.asked.trim().is_empty()
+            || (self.steps.is_empty() && self.questions.is_empty() && self.findings.is_empty())
     }
 }
 
@@ -77,7 +84,11 @@ impl Plan {
 /// not on the Ticket resource, so that a Ticket stored anew finds the old note.
 pub fn marker(connection_uid: &str, ticket_id: i64, turn: i32, tag: &str) -> String {
     let hash = Sha256::digest(format!("{connection_uid}/{ticket_id}"));
-    let id: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let id: String = hash
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     format!("rallied-{id}-{turn}-{tag}")
 }
 
@@ -120,8 +131,15 @@ pub fn plan_html(plan: &Plan, mode: Mode, marker: &str) -> String {
 /// The internal note that says why nobody worked on the ticket, and what had been done by then.
 pub fn failure_html(reason: &str, done: &[Listed], marker: &str) -> String {
     let mut html = String::from("<p><b>Rallied: this ticket needs a technician</b></p>");
-    let changed = if done.is_empty() { "Nothing was changed." } else { "Below is what was run; look at each before you go on." };
-    html.push_str(&format!("<p>The agent could not finish and has stopped. {changed} Reason: {}</p>", escape(&one_line(reason, MAX_LINE))));
+    let changed = if done.is_empty() {
+        "Nothing was changed."
+    } else {
+        "Below is what was run; look at each before you go on."
+    };
+    html.push_str(&format!(
+        "<p>The agent could not finish and has stopped. {changed} Reason: {}</p>",
+        escape(&one_line(reason, MAX_LINE))
+    ));
     if !done.is_empty() {
         steps_html(&mut html, done);
     }
@@ -162,13 +180,29 @@ pub fn request_html(steps: &[Listed], ask: &Ask<'_>, marker: &str) -> String {
     if ask.replaces {
         html.push_str("<p>This replaces the earlier request; a reply to that one does not count any more.</p>");
     }
-    html.push_str(&format!("<p>{} would be carried out, in this order, and nothing else:</p>", count(steps.len(), "step")));
+    html.push_str(&format!(
+        "<p>{} would be carried out, in this order, and nothing else:</p>",
+        count(steps.len(), "step")
+    ));
     steps_html(&mut html, steps);
     let who = match (ask.assigned.is_empty(), ask.also.is_empty()) {
-        (false, true) => format!("<b>{}</b>, this ticket's assigned agent, decides.", escape(ask.assigned)),
-        (false, false) => format!("<b>{}</b>, this ticket's assigned agent, decides, or {}.", escape(ask.assigned), escape(ask.also)),
-        (true, true) => "<b>Nobody is assigned to this ticket.</b> Assign it: its assigned agent decides.".to_string(),
-        (true, false) => format!("<b>Nobody is assigned to this ticket.</b> Its assigned agent decides, once it has one, or {}.", escape(ask.also)),
+        (false, true) => format!(
+            "<b>{}</b>, this ticket's assigned agent, decides.",
+            escape(ask.assigned)
+        ),
+        (false, false) => format!(
+            "<b>{}</b>, this ticket's assigned agent, decides, or {}.",
+            escape(ask.assigned),
+            escape(ask.also)
+        ),
+        (true, true) => {
+            "<b>Nobody is assigned to this ticket.</b> Assign it: its assigned agent decides."
+                .to_string()
+        }
+        (true, false) => format!(
+            "<b>Nobody is assigned to this ticket.</b> Its assigned agent decides, once it has one, or {}.",
+            escape(ask.also)
+        ),
     };
     html.push_str(&format!("<p>{who} Reply on this ticket in your own words: a clear yes (\u{201c}approved\u{201d}, \u{201c}go ahead\u{201d}) runs all steps, a clear no runs none. Anything else goes to the agent as a message. Valid until {}.</p>", escape(ask.until)));
     reference(&mut html, marker);
@@ -202,8 +236,14 @@ pub enum Decided {
 /// The note about what became of a request, with what each step came to.
 pub fn decision_html(decided: Decided, by: &str, steps: &[Listed], marker: &str) -> String {
     let (title, text) = match decided {
-        Decided::Denied => ("the steps were denied", format!("{} said no. Nothing was run.", escape(by))),
-        Decided::Expired => ("the request for approval has ended", "Nobody answered in time. Nothing was run.".to_string()),
+        Decided::Denied => (
+            "the steps were denied",
+            format!("{} said no. Nothing was run.", escape(by)),
+        ),
+        Decided::Expired => (
+            "the request for approval has ended",
+            "Nobody answered in time. Nothing was run.".to_string(),
+        ),
         Decided::Ran => ("the approved steps", format!("Approved by {}.", escape(by))),
     };
     let mut html = format!("<p><b>Rallied: {title}</b></p><p>{text}</p>");
@@ -227,7 +267,13 @@ pub fn challenge_html(method: &str, address: &str, reasons: &[String], marker: &
 }
 
 /// The note about what became of a verification.
-pub fn verification_html(state: VerificationState, message: &str, reasons: &[String], by: &str, marker: &str) -> String {
+pub fn verification_html(
+    state: VerificationState,
+    message: &str,
+    reasons: &[String],
+    by: &str,
+    marker: &str,
+) -> String {
     let (title, text) = match state {
         VerificationState::Verified => ("the requester is verified", "The requester has proved who they are; the agent starts.".to_string()),
         VerificationState::Overridden => ("verification overridden", format!("{} vouches for the requester; the agent starts.", escape(by))),
@@ -248,7 +294,12 @@ pub fn verification_html(state: VerificationState, message: &str, reasons: &[Str
 /// The agent's words at the end of a later round. Written by an untrusted agent.
 pub fn round_html(text: &str, marker: &str) -> String {
     let mut html = String::from("<p><b>Rallied</b></p>");
-    for line in text::cut(text, MAX_MESSAGE).lines().map(|l| one_line(l, MAX_LINE)).filter(|l| !l.is_empty()).take(2 * MAX_LINES) {
+    for line in text::cut(text, MAX_MESSAGE)
+        .lines()
+        .map(|l| one_line(l, MAX_LINE))
+        .filter(|l| !l.is_empty())
+        .take(2 * MAX_LINES)
+    {
         html.push_str(&format!("<p>{}</p>", escape(&line)));
     }
     reference(&mut html, marker);
@@ -258,14 +309,21 @@ pub fn round_html(text: &str, marker: &str) -> String {
 fn steps_html(html: &mut String, steps: &[Listed]) {
     html.push_str("<ol>");
     for step in steps {
-        html.push_str(&format!("<li><b>{}</b> ({})", escape(&step.what), escape(&step.record)));
+        html.push_str(&format!(
+            "<li><b>{}</b> ({})",
+            escape(&step.what),
+            escape(&step.record)
+        ));
         for (name, value) in &step.values {
             let value: Vec<String> = text::cut(value, MAX_VALUE).lines().map(escape).collect();
             html.push_str(&format!("<br>{}: {}", escape(name), value.join("<br>")));
         }
         for (name, text) in [("Why", &step.why), ("Result", &step.result)] {
             if !text.is_empty() {
-                html.push_str(&format!("<br><i>{name}:</i> {}", escape(&one_line(text, MAX_LINE))));
+                html.push_str(&format!(
+                    "<br><i>{name}:</i> {}",
+                    escape(&one_line(text, MAX_LINE))
+                ));
             }
         }
         html.push_str("</li>");
@@ -274,7 +332,11 @@ fn steps_html(html: &mut String, steps: &[Listed]) {
 }
 
 fn count(n: usize, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+    if n == 1 {
+        format!("1 {what}")
+    } else {
+        format!("{n} {what}s")
+    }
 }
 
 fn paragraph(html: &mut String, title: &str, text: &str) {
@@ -295,7 +357,10 @@ fn list(html: &mut String, title: &str, tag: &str, items: &[String]) {
 }
 
 fn reference(html: &mut String, marker: &str) {
-    html.push_str(&format!("<p><small>Reference: {} </small></p>", escape(marker)));
+    html.push_str(&format!(
+        "<p><small>Reference: {} </small></p>",
+        escape(marker)
+    ));
 }
 
 #[cfg(test)]
@@ -305,10 +370,17 @@ mod tests {
     #[test]
     fn the_note_is_escaped_and_holds_its_marker() {
         let marker = marker("0f3c5f0a-1111-2222-3333-444455556666", 42, 0, PLAN);
-        assert!(marker.starts_with("rallied-") && marker.ends_with("-0-plan"), "{marker}");
+        assert!(
+            marker.starts_with("rallied-") && marker.ends_with("-0-plan"),
+            "{marker}"
+        );
         assert_eq!(marker.len(), "rallied-".len() + 16 + "-0-plan".len());
-        let plan =
-            Plan { asked: "<script>alert(1)</script>".into(), steps: vec!["Restart & wait".into()], confidence: Confidence::High, ..Plan::default() };
+        let plan = Plan {
+            asked: "<script>alert(1)</script>".into(),
+            steps: vec!["Restart & wait".into()],
+            confidence: Confidence::High,
+            ..Plan::default()
+        };
         let html = plan_html(&plan.bounded(), Mode::Plan, &marker);
         assert!(!html.contains("<script>"));
         assert!(html.contains("Restart &amp; wait"));
@@ -327,19 +399,38 @@ mod tests {
             why: "to ask".into(),
             ..Listed::default()
         };
-        let ask = Ask { assigned: "Dana Novak", until: "2026-11-25 10:00 UTC", ..Ask::default() };
+        let ask = Ask {
+            assigned: "Dana Novak",
+            until: "2026-11-25 10:00 UTC",
+            ..Ask::default()
+        };
         let html = request_html(std::slice::from_ref(&step), &ask, "rallied-x-0-ask-abc");
-        for part in ["1 step would", "&lt;b&gt;Hi&lt;/b&gt;<br>Kim", "Dana Novak", "2026-11-25 10:00 UTC", "rallied-x-0-ask-abc", "Why:</i> to ask"] {
+        for part in [
+            "1 step would",
+            "&lt;b&gt;Hi&lt;/b&gt;<br>Kim",
+            "Dana Novak",
+            "2026-11-25 10:00 UTC",
+            "rallied-x-0-ask-abc",
+            "Why:</i> to ask",
+        ] {
             assert!(html.contains(part), "{part}: {html}");
         }
         assert!(request_html(&[step], &Ask::default(), "m").contains("Nobody is assigned"));
         // Our own words are never read as a reply; were they, they would not be a yes.
-        assert_ne!(crate::ticket::reply::classify_html(&html).intent, crate::ticket::reply::Intent::Approve);
+        assert_ne!(
+            crate::ticket::reply::classify_html(&html).intent,
+            crate::ticket::reply::Intent::Approve
+        );
     }
 
     #[test]
     fn an_agent_cannot_write_without_end() {
-        let plan = Plan { asked: "x".repeat(1_000_000), steps: vec!["y".repeat(10_000); 1000], ..Plan::default() }.bounded();
+        let plan = Plan {
+            asked: "x".repeat(1_000_000),
+            steps: vec!["y".repeat(10_000); 1000],
+            ..Plan::default()
+        }
+        .bounded();
         assert!(plan_html(&plan, Mode::Plan, "m").len() < 64 * 1024);
         assert!(Plan::default().is_empty());
     }

@@ -41,14 +41,28 @@ const REACH: usize = 3;
 
 /// Words after which an imperative is somebody's doing, not an order.
 const SUBJECTS: [&str; 30] = [
-    "i", "we", "you", "it", "they", "this", "that", "the", "a", "to", "can", "may", "ich", "wir", "du", "je", "nous", "vous", "tu", "yo", "ik",
-    "wij", "zu", "de", "te", "por", "con", "para", "y", "and",
+    "i", "we", "you", "it", "they", "this", "that", "the", "a", "to", "can", "may", "ich", "wir",
+    "du", "je", "nous", "vous", "tu", "yo", "ik", "wij", "zu", "de", "te", "por", "con", "para",
+    "y", "and",
 ];
 /// Words a yes only follows when somebody tells about it: "I need to proceed".
-const TELLERS: [&str; 10] = ["to", "i", "we", "they", "he", "she", "ich", "wir", "ik", "wij"];
+const TELLERS: [&str; 10] = [
+    "to", "i", "we", "they", "he", "she", "ich", "wir", "ik", "wij",
+];
 /// What somebody else may have done.
-const DECIDED: [&str; 11] =
-    ["approved", "agreed", "confirmed", "accepted", "authorised", "authorized", "genehmigt", "freigegeben", "approuve", "aprobado", "goedgekeurd"];
+const DECIDED: [&str; 11] = [
+    "approved",
+    "agreed",
+    "confirmed",
+    "accepted",
+    "authorised",
+    "authorized",
+    "genehmigt",
+    "freigegeben",
+    "approuve",
+    "aprobado",
+    "goedgekeurd",
+];
 /// Negations that follow what they negate, in German, Dutch and French.
 const AFTER: [&str; 6] = ["nicht", "niet", "pas", "nie", "nooit", "jamais"];
 /// With nothing but thanks, rather "seen" than "yes".
@@ -67,7 +81,10 @@ static PHRASES: LazyLock<Phrases> = LazyLock::new(|| {
     let mut clear = Vec::new();
     for (kind, list) in LEXICON {
         for phrase in list.split('|') {
-            let mut parts = phrase.split([' ', '-']).filter(|p| !p.is_empty()).map(str::to_string);
+            let mut parts = phrase
+                .split([' ', '-'])
+                .filter(|p| !p.is_empty())
+                .map(str::to_string);
             let Some(first) = parts.next() else { continue };
             let rest: Vec<String> = parts.collect();
             if *kind == Kind::Yes && rest.is_empty() && first.len() >= 6 {
@@ -78,10 +95,19 @@ static PHRASES: LazyLock<Phrases> = LazyLock::new(|| {
     }
     for phrases in by_first.values_mut() {
         // The longest phrase counts; of equal ones the one that is less of a yes.
-        phrases.sort_by_key(|(rest, kind)| (std::cmp::Reverse(rest.len()), rank(*kind, !rest.is_empty())));
+        phrases.sort_by_key(|(rest, kind)| {
+            (std::cmp::Reverse(rest.len()), rank(*kind, !rest.is_empty()))
+        });
     }
-    let signs = SIGNS.iter().flat_map(|(kind, signs)| signs.chars().map(move |c| (c.to_string(), *kind))).collect();
-    Phrases { by_first, signs, clear }
+    let signs = SIGNS
+        .iter()
+        .flat_map(|(kind, signs)| signs.chars().map(move |c| (c.to_string(), *kind)))
+        .collect();
+    Phrases {
+        by_first,
+        signs,
+        clear,
+    }
 });
 
 /// Of two meanings of one word the one that holds up more wins.
@@ -144,25 +170,44 @@ fn judge(own: &str, cut: bool) -> Verdict {
             Some(Kind::Yes) => yes.push((i, true)),
             Some(Kind::YesAtStart) if leads(&hits, i) => yes.push((i, false)),
             Some(Kind::No) => no = no.or(Some(hit)),
-            Some(Kind::NoAtStart | Kind::Forbids) if hit.first || leads(&hits, i) => no = no.or(Some(hit)),
+            Some(Kind::NoAtStart | Kind::Forbids) if hit.first || leads(&hits, i) => {
+                no = no.or(Some(hit))
+            }
             _ => {}
         }
     }
     // "Kim approved": not the writer's decision.
-    let others = yes.iter().find(|(i, _)| *i > 0 && !hits[*i].first && hits[*i - 1].kind.is_none() && DECIDED.contains(&hits[*i].text.as_str()));
+    let others = yes.iter().find(|(i, _)| {
+        *i > 0
+            && !hits[*i].first
+            && hits[*i - 1].kind.is_none()
+            && DECIDED.contains(&hits[*i].text.as_str())
+    });
     let others = others.map(|(i, _)| format!("{} {}", hits[*i - 1].text, hits[*i].text));
     yes.retain(|(i, _)| {
         let told = *i > 0 && !hits[*i].first && TELLERS.contains(&hits[*i - 1].text.as_str());
-        !(told && matches!(hits[*i].text.as_str(), "proceed" | "go ahead" | "carry on" | "execute" | "approve"))
+        !(told
+            && matches!(
+                hits[*i].text.as_str(),
+                "proceed" | "go ahead" | "carry on" | "execute" | "approve"
+            ))
     });
     // "Not approved", "we can't go ahead": a yes with a negation before it is a no;
     // "ich genehmige das nicht": in some languages with one after it.
     yes.retain(|(i, clear)| {
-        let mut before = hits[..*i].iter().rev().take_while(|h| hits[*i].at - h.at <= REACH);
-        let after = hits[*i + 1..].iter().take_while(|h| !h.first && h.at - hits[*i].at <= REACH + 2).find(|h| AFTER.contains(&h.text.as_str()));
+        let mut before = hits[..*i]
+            .iter()
+            .rev()
+            .take_while(|h| hits[*i].at - h.at <= REACH);
+        let after = hits[*i + 1..]
+            .iter()
+            .take_while(|h| !h.first && h.at - hits[*i].at <= REACH + 2)
+            .find(|h| AFTER.contains(&h.text.as_str()));
         let denies = before
             .find(|h| matches!(h.kind, Some(Kind::Negates | Kind::Forbids)))
-            .or(after.filter(|_| *clear || hits[*i].text.starts_with("mach") || hits[*i].text.starts_with("doe")));
+            .or(after.filter(|_| {
+                *clear || hits[*i].text.starts_with("mach") || hits[*i].text.starts_with("doe")
+            }));
         no = no.or(denies);
         denies.is_none()
     });
@@ -186,24 +231,48 @@ fn judge(own: &str, cut: bool) -> Verdict {
     }
     if let Some(no) = no {
         if !yes.is_empty() {
-            return neutral(format!("yes ('{}') and no ('{}')", hits[yes[0].0].text, no.text));
+            return neutral(format!(
+                "yes ('{}') and no ('{}')",
+                hits[yes[0].0].text, no.text
+            ));
         }
         if no.quoted {
             return neutral(format!("quotes somebody ('{}')", no.text));
         }
-        for (kind, why) in [(Kind::Condition, "conditional"), (Kind::Part, "a part of it"), (Kind::Later, "another time")] {
+        for (kind, why) in [
+            (Kind::Condition, "conditional"),
+            (Kind::Part, "a part of it"),
+            (Kind::Later, "another time"),
+        ] {
             // "No, I will do it by hand" is a no.
-            let does_it = |h: &&Hit| no.first && matches!(h.text.as_str(), "i will" | "ill" | "i am going to" | "im going to");
-            if let Some(hit) = is(kind).filter(|h| (!no.first || kind != Kind::Condition) && !does_it(h)) {
+            let does_it = |h: &&Hit| {
+                no.first
+                    && matches!(
+                        h.text.as_str(),
+                        "i will" | "ill" | "i am going to" | "im going to"
+                    )
+            };
+            if let Some(hit) =
+                is(kind).filter(|h| (!no.first || kind != Kind::Condition) && !does_it(h))
+            {
                 return neutral(format!("{why} ('{}')", hit.text));
             }
         }
         let unknown = hits.iter().filter(|h| h.kind.is_none()).count();
-        let clear = no.at == 0 || leads(&hits, hits.iter().position(|h| std::ptr::eq(h, no)).unwrap_or_default());
+        let clear = no.at == 0
+            || leads(
+                &hits,
+                hits.iter()
+                    .position(|h| std::ptr::eq(h, no))
+                    .unwrap_or_default(),
+            );
         if !clear && (unknown > 6 || is(Kind::Report).is_some()) {
             return neutral(format!("more than a no ('{}')", no.text));
         }
-        return Verdict { intent: Intent::Deny, reason: format!("'{}'", no.text) };
+        return Verdict {
+            intent: Intent::Deny,
+            reason: format!("'{}'", no.text),
+        };
     }
     if let Some(hit) = is(Kind::Question) {
         return neutral(format!("a question ('{}')", hit.text));
@@ -228,7 +297,10 @@ fn judge(own: &str, cut: bool) -> Verdict {
     if yes.iter().all(|(i, _)| hits[*i].quoted) {
         return neutral(format!("quotes somebody ('{}')", hits[at].text));
     }
-    if let Some(number) = hits.iter().find(|h| h.kind.is_none() && h.text.chars().any(|c| c.is_ascii_digit())) {
+    if let Some(number) = hits
+        .iter()
+        .find(|h| h.kind.is_none() && h.text.chars().any(|c| c.is_ascii_digit()))
+    {
         return neutral(format!("a number in it ('{}')", number.text));
     }
     if words.words.len() > MAX_YES {
@@ -239,15 +311,30 @@ fn judge(own: &str, cut: bool) -> Verdict {
         return neutral(format!("more than a yes ('{}')", unknown[0]));
     }
     // "Ok thanks" may mean that it was seen, no more.
-    let thanks = hits.iter().any(|h| matches!(h.text.as_str(), "thanks" | "thank you" | "thx" | "danke" | "merci" | "gracias" | "bedankt"));
-    if thanks && yes.iter().all(|(i, _)| SEEN.contains(&hits[*i].text.as_str())) {
+    let thanks = hits.iter().any(|h| {
+        matches!(
+            h.text.as_str(),
+            "thanks" | "thank you" | "thx" | "danke" | "merci" | "gracias" | "bedankt"
+        )
+    });
+    if thanks
+        && yes
+            .iter()
+            .all(|(i, _)| SEEN.contains(&hits[*i].text.as_str()))
+    {
         return neutral(format!("perhaps only seen ('{}')", hits[at].text));
     }
-    Verdict { intent: Intent::Approve, reason: format!("'{}'", hits[at].text) }
+    Verdict {
+        intent: Intent::Approve,
+        reason: format!("'{}'", hits[at].text),
+    }
 }
 
 fn neutral(reason: String) -> Verdict {
-    Verdict { intent: Intent::Neutral, reason }
+    Verdict {
+        intent: Intent::Neutral,
+        reason,
+    }
 }
 
 /// Unknown words, but for a name that stands on its own before or after what is said.
@@ -262,15 +349,23 @@ fn beside_names(hits: &[Hit]) -> Vec<&str> {
     }
     let last = sentences.len().saturating_sub(1);
     let is_name = |s: &[Hit]| s.len() <= NAME && s.iter().all(|h| h.kind.is_none());
-    let beside = sentences.iter().enumerate().filter(|(i, s)| !((*i == 0 || *i == last) && is_name(s)));
-    beside.flat_map(|(_, s)| s.iter()).filter(|h| h.kind.is_none()).map(|h| h.text.as_str()).collect()
+    let beside = sentences
+        .iter()
+        .enumerate()
+        .filter(|(i, s)| !((*i == 0 || *i == last) && is_name(s)));
+    beside
+        .flat_map(|(_, s)| s.iter())
+        .filter(|h| h.kind.is_none())
+        .map(|h| h.text.as_str())
+        .collect()
 }
 
 /// Whether only polite words or another yes stand before it in the whole reply's sentence.
 fn leads(hits: &[Hit], i: usize) -> bool {
     for (at, hit) in hits[..=i].iter().enumerate().rev() {
         if at < i {
-            let harmless = matches!(hit.kind, Some(Kind::Polite | Kind::Yes | Kind::YesAtStart)) && !SUBJECTS.contains(&hit.text.as_str());
+            let harmless = matches!(hit.kind, Some(Kind::Polite | Kind::Yes | Kind::YesAtStart))
+                && !SUBJECTS.contains(&hit.text.as_str());
             if !harmless {
                 return false;
             }
@@ -289,19 +384,39 @@ fn find(words: &[Word]) -> Vec<Hit> {
     while at < words.len() {
         let word = &words[at];
         let known = PHRASES.by_first.get(&word.text).and_then(|phrases| {
-            phrases
-                .iter()
-                .find(|(rest, _)| words[at + 1..].len() >= rest.len() && words[at + 1..].iter().zip(rest).all(|(w, r)| w.text == *r && !w.first))
+            phrases.iter().find(|(rest, _)| {
+                words[at + 1..].len() >= rest.len()
+                    && words[at + 1..]
+                        .iter()
+                        .zip(rest)
+                        .all(|(w, r)| w.text == *r && !w.first)
+            })
         });
         let (kind, length) = match known {
             Some((rest, kind)) => (Some(*kind), rest.len() + 1),
-            None => (PHRASES.signs.get(&word.text).copied().or_else(|| misspelt(&word.text)), 1),
+            None => (
+                PHRASES
+                    .signs
+                    .get(&word.text)
+                    .copied()
+                    .or_else(|| misspelt(&word.text)),
+                1,
+            ),
         };
         // Typed without its accent, Spanish yes stands alone in its sentence; if does not.
         let alone = word.text == "si" && word.first && words.get(at + 1).is_none_or(|w| w.first);
         let kind = if alone { Some(Kind::YesAtStart) } else { kind };
-        let text: Vec<&str> = words[at..at + length].iter().map(|w| w.text.as_str()).collect();
-        hits.push(Hit { kind, at, first: word.first, quoted: word.quoted, text: text.join(" ") });
+        let text: Vec<&str> = words[at..at + length]
+            .iter()
+            .map(|w| w.text.as_str())
+            .collect();
+        hits.push(Hit {
+            kind,
+            at,
+            first: word.first,
+            quoted: word.quoted,
+            text: text.join(" "),
+        });
         at += length;
     }
     hits
@@ -310,7 +425,10 @@ fn find(words: &[Word]) -> Vec<Hit> {
 /// A clear yes with one letter wrong, missing, doubled or swapped.
 fn misspelt(word: &str) -> Option<Kind> {
     // "unapproved" and the like are words of their own.
-    let fits = word.len() >= 5 && !word.starts_with("un") && !word.starts_with("dis") && !word.starts_with("ab");
+    let fits = word.len() >= 5
+        && !word.starts_with("un")
+        && !word.starts_with("dis")
+        && !word.starts_with("ab");
     (fits && PHRASES.clear.iter().any(|clear| one_off(clear, word))).then_some(Kind::Yes)
 }
 
@@ -323,7 +441,10 @@ pub fn one_off(a: &str, b: &str) -> bool {
     let same = a.iter().zip(&b).take_while(|(x, y)| x == y).count();
     let (ra, rb) = (&a[same..], &b[same..]);
     match ra.len().cmp(&rb.len()) {
-        std::cmp::Ordering::Equal => ra[1..] == rb[1..] || (ra.len() > 1 && ra[0] == rb[1] && ra[1] == rb[0] && ra[2..] == rb[2..]),
+        std::cmp::Ordering::Equal => {
+            ra[1..] == rb[1..]
+                || (ra.len() > 1 && ra[0] == rb[1] && ra[1] == rb[0] && ra[2..] == rb[2..])
+        }
         std::cmp::Ordering::Greater => ra[1..] == *rb,
         std::cmp::Ordering::Less => *ra == rb[1..],
     }

@@ -30,7 +30,11 @@ pub fn slug(client_name: &str, client_id: i64, taken: impl Fn(&str) -> bool) -> 
     if slug.is_empty() {
         return format!("client-{client_id}");
     }
-    if taken(&slug) { format!("{slug}-{client_id}") } else { slug }
+    if taken(&slug) {
+        format!("{slug}-{client_id}")
+    } else {
+        slug
+    }
 }
 
 /// Lowercase ASCII for the letters of Western European names; others are left out.
@@ -57,10 +61,16 @@ fn fold(c: char) -> Vec<char> {
 pub fn matches_pattern(pattern: &str, name: &str) -> bool {
     let (pattern, name) = (pattern.trim().to_lowercase(), name.trim().to_lowercase());
     let mut parts = pattern.split('*');
-    let Some(first) = parts.next() else { return false };
-    let Some(mut rest) = name.strip_prefix(first) else { return false };
+    let Some(first) = parts.next() else {
+        return false;
+    };
+    let Some(mut rest) = name.strip_prefix(first) else {
+        return false;
+    };
     let mut parts: Vec<&str> = parts.collect();
-    let Some(last) = parts.pop() else { return rest.is_empty() };
+    let Some(last) = parts.pop() else {
+        return rest.is_empty();
+    };
     for part in parts {
         match rest.find(part) {
             Some(at) => rest = &rest[at + part.len()..],
@@ -84,7 +94,10 @@ mod tests {
             ("北京", "client-7"),
             ("---", "client-7"),
             ("Taken", "taken-7"),
-            ("A very long company name that never seems to end at all", "a-very-long-company-name-that-neve"),
+            (
+                "A very long company name that never seems to end at all",
+                "a-very-long-company-name-that-neve",
+            ),
         ] {
             assert_eq!(slug(name, 7, |s| s == "taken"), slug_, "{name}");
         }

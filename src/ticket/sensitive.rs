@@ -103,7 +103,10 @@ impl Index {
     fn new(list: &str) -> Self {
         let mut index: HashMap<String, Vec<Phrase>> = HashMap::new();
         for phrase in list.split('|').filter(|p| !p.is_empty()) {
-            let words: Phrase = phrase.split(' ').map(|w| (w.trim_end_matches('*').to_string(), w.ends_with('*'))).collect();
+            let words: Phrase = phrase
+                .split(' ')
+                .map(|w| (w.trim_end_matches('*').to_string(), w.ends_with('*')))
+                .collect();
             if let Some((first, _)) = words.first() {
                 index.entry(beginning(first)).or_default().push(words);
             }
@@ -119,9 +122,17 @@ impl Index {
         let mut found = Vec::new();
         for at in 0..words.len() {
             let fits = |phrase: &&Phrase| {
-                words.len() - at >= phrase.len() && phrase.iter().zip(&words[at..]).all(|((word, open), given)| same(word, *open, given))
+                words.len() - at >= phrase.len()
+                    && phrase
+                        .iter()
+                        .zip(&words[at..])
+                        .all(|((word, open), given)| same(word, *open, given))
             };
-            if let Some(phrase) = self.0.get(&beginning(&words[at])).and_then(|phrases| phrases.iter().find(fits)) {
+            if let Some(phrase) = self
+                .0
+                .get(&beginning(&words[at]))
+                .and_then(|phrases| phrases.iter().find(fits))
+            {
                 found.push((at, phrase.len()));
             }
         }
@@ -139,11 +150,21 @@ fn same(word: &str, open: bool, given: &str) -> bool {
         return true;
     }
     let long = word.len() >= GUESSED && given.len() >= GUESSED;
-    long && super::reply::one_off(word, if open && given.len() > word.len() + 1 { &given[..boundary(given, word.len() + 1)] } else { given })
+    long && super::reply::one_off(
+        word,
+        if open && given.len() > word.len() + 1 {
+            &given[..boundary(given, word.len() + 1)]
+        } else {
+            given
+        },
+    )
 }
 
 fn boundary(text: &str, at: usize) -> usize {
-    (0..=at.min(text.len())).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0)
+    (0..=at.min(text.len()))
+        .rev()
+        .find(|i| text.is_char_boundary(*i))
+        .unwrap_or(0)
 }
 
 /// Why a ticket is sensitive; empty: it is not.
@@ -173,7 +194,10 @@ pub fn classify(text: &Text<'_>) -> Vec<Reason> {
                 continue;
             }
             if let Some(words) = rule.applies(words) {
-                reasons.push(Reason { kind: rule.kind, words });
+                reasons.push(Reason {
+                    kind: rule.kind,
+                    words,
+                });
             }
         }
     }
@@ -200,7 +224,11 @@ impl Compiled {
                 if w < &(d + dl) && d < &(w + wl) {
                     continue;
                 }
-                let gap = if d > w { d.saturating_sub(w + wl) } else { w.saturating_sub(d + dl) };
+                let gap = if d > w {
+                    d.saturating_sub(w + wl)
+                } else {
+                    w.saturating_sub(d + dl)
+                };
                 if gap <= WINDOW && best.is_none_or(|(g, _, _)| gap < g) {
                     best = Some((gap, *w.min(d), (w + wl).max(d + dl)));
                 }

@@ -8,8 +8,8 @@
 use crate::api::Mode;
 use crate::api::condition::{self, Verdict};
 use crate::api::ticket::{
-    Approval, ApprovalState, Intent, IntentKind, IntentState, JournalEntry, Lease, Phase, Step, StepState, TicketStatus, ToolCall, Verification,
-    VerificationState, Wake, WakeReason,
+    Approval, ApprovalState, Intent, IntentKind, IntentState, JournalEntry, Lease, Phase, Step,
+    StepState, TicketStatus, ToolCall, Verification, VerificationState, Wake, WakeReason,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -60,9 +60,7 @@ pub enum Event {
         message: String,
     },
     /// The provider could not be reached, and that is to be ignored.
-    VerificationSkipped {
-        valid_until: Timestamp,
-    },
+    VerificationSkipped { valid_until: Timestamp },
     /// A technician has the requester asked once more.
     VerifyAgain {
         by: i64,
@@ -77,9 +75,7 @@ pub enum Event {
         valid_until: Timestamp,
     },
     /// Sensitive, and nobody can verify: the agent may read and plan only.
-    PlanOnly {
-        lease: String,
-    },
+    PlanOnly { lease: String },
     /// An agent takes it.
     Claimed {
         lease: String,
@@ -93,47 +89,28 @@ pub enum Event {
         expires_at: Timestamp,
     },
     /// The agent hands it back: it is shutting down, or cannot go on.
-    Released {
-        lease: String,
-        holder: String,
-    },
+    Released { lease: String, holder: String },
     /// The agent was not heard of until its lease ran out.
     LeaseExpired,
     /// The deadline of a waiting phase has passed.
     DeadlinePassed,
     /// A write to HaloPSA is about to be sent.
-    WriteIntended {
-        kind: IntentKind,
-        marker: String,
-    },
+    WriteIntended { kind: IntentKind, marker: String },
     /// HaloPSA has the write.
     WritePosted {
         marker: String,
         action_id: Option<i64>,
     },
     /// HaloPSA certainly does not have the write: it answered no.
-    WriteRefused {
-        marker: String,
-    },
+    WriteRefused { marker: String },
     /// The agent is done.
-    Completed {
-        lease: String,
-    },
+    Completed { lease: String },
     /// The agent wants a call that needs approval.
-    StepProposed {
-        lease: String,
-        step: Box<Step>,
-    },
+    StepProposed { lease: String, step: Box<Step> },
     /// A call that needs no approval is about to be sent.
-    StepStarted {
-        lease: String,
-        step: Box<Step>,
-    },
+    StepStarted { lease: String, step: Box<Step> },
     /// A step that was approved, or whose fate was not known, is about to be sent.
-    StepSent {
-        lease: String,
-        number: i32,
-    },
+    StepSent { lease: String, number: i32 },
     StepEnded {
         number: i32,
         state: StepState,
@@ -150,9 +127,7 @@ pub enum Event {
         action_id: Option<i64>,
     },
     /// The agent's turn ends, and the request of an earlier one still stands.
-    TurnEnded {
-        lease: String,
-    },
+    TurnEnded { lease: String },
     /// The ticket was read up to this action, and nothing in it decides.
     RepliesSeen {
         up_to: i64,
@@ -181,9 +156,7 @@ pub enum Event {
         expires_at: Timestamp,
     },
     /// The approved steps were run, as far as they went.
-    StepsFinished {
-        lease: String,
-    },
+    StepsFinished { lease: String },
     /// Not work for us, or not any more.
     Ignored {
         reason: &'static str,
@@ -195,9 +168,7 @@ pub enum Event {
         message: String,
     },
     /// A human wants it worked on again.
-    Reopened {
-        request: String,
-    },
+    Reopened { request: String },
 }
 
 /// Why an event does not apply.
@@ -205,13 +176,20 @@ pub enum Event {
 pub enum Refused {
     #[error("the ticket is {} and {event} does not apply; reread it", phase.as_str())]
     WrongPhase { phase: Phase, event: &'static str },
-    #[error("the lease is not yours any more: it ran out or another agent has the ticket; drop this ticket and claim anew")]
+    #[error(
+        "the lease is not yours any more: it ran out or another agent has the ticket; drop this ticket and claim anew"
+    )]
     LeaseLost,
     #[error("the lease or deadline has not run out yet")]
     TooEarly,
-    #[error("this write to HaloPSA is under way already; look for its marker before sending it again")]
+    #[error(
+        "this write to HaloPSA is under way already; look for its marker before sending it again"
+    )]
     AlreadyIntended,
-    #[error("{} steps wait for approval already; end the turn so that a technician is asked", OPEN_STEPS)]
+    #[error(
+        "{} steps wait for approval already; end the turn so that a technician is asked",
+        OPEN_STEPS
+    )]
     TooManySteps,
     #[error("there is no such step, or it is over")]
     NoSuchStep,
@@ -273,16 +251,24 @@ impl Event {
     /// What the journal says beside the event's name.
     fn detail(&self) -> Option<String> {
         match self {
-            Event::StepProposed { step, .. } | Event::StepStarted { step, .. } => Some(format!("step {}: {}", step.number, step.tool)),
+            Event::StepProposed { step, .. } | Event::StepStarted { step, .. } => {
+                Some(format!("step {}: {}", step.number, step.tool))
+            }
             Event::StepSent { number, .. } => Some(format!("step {number}")),
             Event::StepEnded { number, state, .. } => Some(format!("step {number}: {state:?}")),
-            Event::ApprovalPrepared { approval, .. } => Some(format!("request {}", approval.number)),
-            Event::Messages { replies, .. } => Some(format!("{} replies for the agent", replies.len())),
+            Event::ApprovalPrepared { approval, .. } => {
+                Some(format!("request {}", approval.number))
+            }
+            Event::Messages { replies, .. } => {
+                Some(format!("{} replies for the agent", replies.len()))
+            }
             Event::VerificationFailed { state, .. } => Some(format!("{state:?}")),
             Event::Approved { by, action, .. }
             | Event::Denied { by, action, .. }
             | Event::VerifyAgain { by, action, .. }
-            | Event::VerificationOverridden { by, action, .. } => Some(format!("agent {by}, reply {action}")),
+            | Event::VerificationOverridden { by, action, .. } => {
+                Some(format!("agent {by}, reply {action}"))
+            }
             _ => None,
         }
     }
@@ -290,17 +276,35 @@ impl Event {
 
 /// The status after `event`, or why it does not apply. Times are kept in whole
 /// seconds, as the apiserver stores them.
-pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> Result<TicketStatus, Refused> {
+pub fn apply(
+    status: &TicketStatus,
+    event: &Event,
+    by: &str,
+    now: Timestamp,
+) -> Result<TicketStatus, Refused> {
     let now = whole_second(now);
     let phase = status.phase;
-    let wrong = || Refused::WrongPhase { phase, event: event.name() };
+    let wrong = || Refused::WrongPhase {
+        phase,
+        event: event.name(),
+    };
     let mut next = status.clone();
     match event {
         Event::Accepted => match phase {
-            Phase::Received => next.enter(Phase::Ready, "Accepted", "waits for the client's agent", now),
+            Phase::Received => next.enter(
+                Phase::Ready,
+                "Accepted",
+                "waits for the client's agent",
+                now,
+            ),
             _ => return Err(wrong()),
         },
-        Event::VerificationStarted { challenge_id, reasons, deadline, lease } => {
+        Event::VerificationStarted {
+            challenge_id,
+            reasons,
+            deadline,
+            lease,
+        } => {
             match (phase, lease) {
                 (Phase::Received | Phase::Ready, None) => {}
                 (Phase::Working, Some(lease)) => {
@@ -313,8 +317,16 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
             }
             next.challenge(challenge_id, reasons, *deadline, now);
         }
-        Event::ChallengeSent { method, user_id, address } => {
-            let Some(verification) = next.verification.as_mut().filter(|v| phase == Phase::Verifying && v.state == VerificationState::Pending) else {
+        Event::ChallengeSent {
+            method,
+            user_id,
+            address,
+        } => {
+            let Some(verification) = next
+                .verification
+                .as_mut()
+                .filter(|v| phase == Phase::Verifying && v.state == VerificationState::Pending)
+            else {
                 return Err(wrong());
             };
             verification.state = VerificationState::Sent;
@@ -322,11 +334,25 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
             verification.user_id = Some(*user_id);
             verification.address = Some(address.clone());
         }
-        Event::Verified { challenge_id, valid_until } => {
-            next.answered(challenge_id, VerificationState::Verified).ok_or_else(wrong)?.valid_until = Some(Time(whole_second(*valid_until)));
-            next.enter(Phase::Ready, "Verified", "the requester is verified; waits for the agent", now);
+        Event::Verified {
+            challenge_id,
+            valid_until,
+        } => {
+            next.answered(challenge_id, VerificationState::Verified)
+                .ok_or_else(wrong)?
+                .valid_until = Some(Time(whole_second(*valid_until)));
+            next.enter(
+                Phase::Ready,
+                "Verified",
+                "the requester is verified; waits for the agent",
+                now,
+            );
         }
-        Event::VerificationFailed { challenge_id, state, message } => {
+        Event::VerificationFailed {
+            challenge_id,
+            state,
+            message,
+        } => {
             if state.passes() {
                 return Err(wrong());
             }
@@ -334,8 +360,14 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
             next.enter(Phase::Refused, "NotVerified", message, now);
         }
         Event::VerificationSkipped { valid_until } => {
-            let id = status.verification.as_ref().map(|v| v.challenge_id.clone()).unwrap_or_default();
-            next.answered(&id, VerificationState::Skipped).ok_or_else(wrong)?.valid_until = Some(Time(whole_second(*valid_until)));
+            let id = status
+                .verification
+                .as_ref()
+                .map(|v| v.challenge_id.clone())
+                .unwrap_or_default();
+            next.answered(&id, VerificationState::Skipped)
+                .ok_or_else(wrong)?
+                .valid_until = Some(Time(whole_second(*valid_until)));
             next.enter(
                 Phase::Ready,
                 "VerificationSkipped",
@@ -343,26 +375,48 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
                 now,
             );
         }
-        Event::VerifyAgain { by, action, challenge_id, deadline } => {
+        Event::VerifyAgain {
+            by,
+            action,
+            challenge_id,
+            deadline,
+        } => {
             if phase != Phase::Refused || status.verification.is_none() {
                 return Err(wrong());
             }
-            let reasons = status.verification.as_ref().map(|v| v.reasons.clone()).unwrap_or_default();
+            let reasons = status
+                .verification
+                .as_ref()
+                .map(|v| v.reasons.clone())
+                .unwrap_or_default();
             next.seen(*action, None);
             next.challenge(challenge_id, &reasons, *deadline, now);
             if let Some(verification) = &mut next.verification {
                 verification.decided_by = Some(*by);
             }
         }
-        Event::VerificationOverridden { by, action, valid_until } => {
-            let Some(verification) = next.verification.as_mut().filter(|_| matches!(phase, Phase::Refused | Phase::Verifying)) else {
+        Event::VerificationOverridden {
+            by,
+            action,
+            valid_until,
+        } => {
+            let Some(verification) = next
+                .verification
+                .as_mut()
+                .filter(|_| matches!(phase, Phase::Refused | Phase::Verifying))
+            else {
                 return Err(wrong());
             };
             verification.state = VerificationState::Overridden;
             verification.decided_by = Some(*by);
             verification.valid_until = Some(Time(whole_second(*valid_until)));
             next.seen(*action, None);
-            next.enter(Phase::Ready, "VerificationOverridden", "the assigned agent vouches for the requester; waits for the agent", now);
+            next.enter(
+                Phase::Ready,
+                "VerificationOverridden",
+                "the assigned agent vouches for the requester; waits for the agent",
+                now,
+            );
         }
         Event::PlanOnly { lease } => {
             next.held(lease)?;
@@ -371,18 +425,31 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
             }
             next.mode = Some(Mode::Plan);
         }
-        Event::Claimed { lease, holder, expires_at, mode } => match phase {
+        Event::Claimed {
+            lease,
+            holder,
+            expires_at,
+            mode,
+        } => match phase {
             Phase::Ready => {
                 next.enter(Phase::Working, "Claimed", "an agent is working on it", now);
                 next.attempts += 1;
                 next.mode = Some(*mode);
                 // What an agent that died had proposed and nobody was asked about is the next agent's to propose.
                 next.settle(StepState::Void, |s| s == StepState::Proposed);
-                if let Some(approval) = next.approval.as_mut().filter(|a| a.state == ApprovalState::Preparing) {
+                if let Some(approval) = next
+                    .approval
+                    .as_mut()
+                    .filter(|a| a.state == ApprovalState::Preparing)
+                {
                     approval.state = ApprovalState::Void;
                     next.settle(StepState::Void, |s| s == StepState::Waiting);
                 }
-                next.lease = Some(Lease { id: lease.clone(), holder: holder.clone(), expires_at: Time(whole_second(*expires_at)) });
+                next.lease = Some(Lease {
+                    id: lease.clone(),
+                    holder: holder.clone(),
+                    expires_at: Time(whole_second(*expires_at)),
+                });
             }
             _ => return Err(wrong()),
         },
@@ -397,17 +464,27 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
             if status.approval_is(ApprovalState::Approved) {
                 return Err(wrong());
             }
-            next.enter(Phase::Ready, "Released", "its agent handed it back; waits for the next", now);
+            next.enter(
+                Phase::Ready,
+                "Released",
+                "its agent handed it back; waits for the next",
+                now,
+            );
             // An agent that says goodbye has not failed on the ticket.
             next.attempts -= 1;
         }
         Event::LeaseExpired => {
-            let Some(lease) = status.lease.as_ref().filter(|_| phase == Phase::Working) else { return Err(wrong()) };
+            let Some(lease) = status.lease.as_ref().filter(|_| phase == Phase::Working) else {
+                return Err(wrong());
+            };
             if now < lease.expires_at.0 {
                 return Err(Refused::TooEarly);
             }
             if status.attempts >= MAX_ATTEMPTS {
-                let message = format!("{} agents took the ticket and none finished; see the agents' logs", status.attempts);
+                let message = format!(
+                    "{} agents took the ticket and none finished; see the agents' logs",
+                    status.attempts
+                );
                 next.enter(Phase::Failed, "AttemptsExhausted", &message, now);
             } else if status.approval_is(ApprovalState::Approved) {
                 // Its gateway died while it ran the steps; another goes on.
@@ -419,11 +496,18 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
                 );
                 next.deadline = Some(Time(now.checked_add(RUN_WITHIN).unwrap_or(now)));
             } else {
-                next.enter(Phase::Ready, "LeaseExpired", "its agent was not heard of any more; waits for the next", now);
+                next.enter(
+                    Phase::Ready,
+                    "LeaseExpired",
+                    "its agent was not heard of any more; waits for the next",
+                    now,
+                );
             }
         }
         Event::DeadlinePassed => {
-            let Some(deadline) = &status.deadline else { return Err(wrong()) };
+            let Some(deadline) = &status.deadline else {
+                return Err(wrong());
+            };
             if now < deadline.0 {
                 return Err(Refused::TooEarly);
             }
@@ -460,13 +544,27 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
             }
         }
         Event::WriteIntended { kind, marker } => {
-            let decided = |states: &[ApprovalState]| status.approval.as_ref().is_some_and(|a| states.contains(&a.state));
+            let decided = |states: &[ApprovalState]| {
+                status
+                    .approval
+                    .as_ref()
+                    .is_some_and(|a| states.contains(&a.state))
+            };
             let allowed = match kind {
                 IntentKind::PlanNote => phase == Phase::Working,
                 IntentKind::FailureNote => phase == Phase::Failed,
-                IntentKind::ApprovalRequest => phase == Phase::Working && decided(&[ApprovalState::Preparing]),
-                IntentKind::Reminder => phase == Phase::AwaitingApproval && decided(&[ApprovalState::Requested]),
-                IntentKind::DecisionNote => decided(&[ApprovalState::Approved, ApprovalState::Ran, ApprovalState::Denied, ApprovalState::Expired]),
+                IntentKind::ApprovalRequest => {
+                    phase == Phase::Working && decided(&[ApprovalState::Preparing])
+                }
+                IntentKind::Reminder => {
+                    phase == Phase::AwaitingApproval && decided(&[ApprovalState::Requested])
+                }
+                IntentKind::DecisionNote => decided(&[
+                    ApprovalState::Approved,
+                    ApprovalState::Ran,
+                    ApprovalState::Denied,
+                    ApprovalState::Expired,
+                ]),
                 IntentKind::RoundNote => phase == Phase::Working,
                 IntentKind::VerificationNote => status.verification.is_some(),
             };
@@ -488,12 +586,15 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
             next.intents.drain(..excess);
         }
         Event::WritePosted { marker, action_id } => {
-            let Some(intent) = next.intents.iter_mut().find(|i| i.marker == *marker) else { return Err(wrong()) };
+            let Some(intent) = next.intents.iter_mut().find(|i| i.marker == *marker) else {
+                return Err(wrong());
+            };
             intent.state = IntentState::Posted;
             intent.action_id = *action_id;
         }
         Event::WriteRefused { marker } => {
-            next.intents.retain(|i| i.marker != *marker || i.state == IntentState::Posted);
+            next.intents
+                .retain(|i| i.marker != *marker || i.state == IntentState::Posted);
         }
         Event::Completed { lease } => {
             next.held(lease)?;
@@ -505,7 +606,13 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
         }
         Event::StepProposed { lease, step } => {
             next.held(lease)?;
-            if next.steps.iter().filter(|s| matches!(s.state, StepState::Proposed | StepState::Waiting)).count() >= OPEN_STEPS {
+            if next
+                .steps
+                .iter()
+                .filter(|s| matches!(s.state, StepState::Proposed | StepState::Waiting))
+                .count()
+                >= OPEN_STEPS
+            {
                 return Err(Refused::TooManySteps);
             }
             next.add_step(step, StepState::Proposed, now)?;
@@ -516,8 +623,16 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
         }
         Event::StepSent { lease, number } => {
             next.held(lease)?;
-            let ours = status.approval.as_ref().filter(|a| a.state == ApprovalState::Approved).is_some_and(|a| a.steps.contains(number));
-            let step = next.steps.iter_mut().find(|s| s.number == *number).ok_or(Refused::NoSuchStep)?;
+            let ours = status
+                .approval
+                .as_ref()
+                .filter(|a| a.state == ApprovalState::Approved)
+                .is_some_and(|a| a.steps.contains(number));
+            let step = next
+                .steps
+                .iter_mut()
+                .find(|s| s.number == *number)
+                .ok_or(Refused::NoSuchStep)?;
             match step.state {
                 StepState::Waiting if ours => {}
                 // Sent before, and certainly not arrived.
@@ -527,8 +642,16 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
             step.state = StepState::Running;
             step.recorded_at = Time(now);
         }
-        Event::StepEnded { number, state, result } => {
-            let step = next.steps.iter_mut().find(|s| s.number == *number).ok_or(Refused::NoSuchStep)?;
+        Event::StepEnded {
+            number,
+            state,
+            result,
+        } => {
+            let step = next
+                .steps
+                .iter_mut()
+                .find(|s| s.number == *number)
+                .ok_or(Refused::NoSuchStep)?;
             // Whoever sent it knows what became of it, also when its lease is gone.
             if step.state != StepState::Running || !state.is_final() {
                 return Err(Refused::NoSuchStep);
@@ -545,56 +668,113 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
         }
         Event::ApprovalRequested { lease, action_id } => {
             next.held(lease)?;
-            let Some(approval) = next.approval.as_mut().filter(|a| a.state == ApprovalState::Preparing) else { return Err(wrong()) };
+            let Some(approval) = next
+                .approval
+                .as_mut()
+                .filter(|a| a.state == ApprovalState::Preparing)
+            else {
+                return Err(wrong());
+            };
             approval.state = ApprovalState::Requested;
             approval.action_id = *action_id;
             let (numbers, expires_at) = (approval.steps.clone(), approval.expires_at.clone());
-            for step in next.steps.iter_mut().filter(|s| s.state == StepState::Proposed && numbers.contains(&s.number)) {
+            for step in next
+                .steps
+                .iter_mut()
+                .filter(|s| s.state == StepState::Proposed && numbers.contains(&s.number))
+            {
                 step.state = StepState::Waiting;
             }
             next.seen_action = next.seen_action.max(*action_id);
             next.wake = None;
-            next.enter(Phase::AwaitingApproval, "ApprovalNeeded", "waits for the assigned technician's reply on the ticket", now);
+            next.enter(
+                Phase::AwaitingApproval,
+                "ApprovalNeeded",
+                "waits for the assigned technician's reply on the ticket",
+                now,
+            );
             next.deadline = Some(expires_at);
         }
         Event::TurnEnded { lease } => {
             next.held(lease)?;
-            let Some(expires_at) = status.approval.as_ref().filter(|a| a.state == ApprovalState::Requested).map(|a| a.expires_at.clone()) else {
+            let Some(expires_at) = status
+                .approval
+                .as_ref()
+                .filter(|a| a.state == ApprovalState::Requested)
+                .map(|a| a.expires_at.clone())
+            else {
                 return Err(wrong());
             };
             next.wake = None;
-            next.enter(Phase::AwaitingApproval, "ApprovalNeeded", "waits for the assigned technician's reply on the ticket", now);
+            next.enter(
+                Phase::AwaitingApproval,
+                "ApprovalNeeded",
+                "waits for the assigned technician's reply on the ticket",
+                now,
+            );
             next.deadline = Some(expires_at);
         }
-        Event::RepliesSeen { up_to, assigned_agent } => {
-            if !matches!(phase, Phase::AwaitingApproval | Phase::Verifying | Phase::Refused) {
+        Event::RepliesSeen {
+            up_to,
+            assigned_agent,
+        } => {
+            if !matches!(
+                phase,
+                Phase::AwaitingApproval | Phase::Verifying | Phase::Refused
+            ) {
                 return Err(wrong());
             }
             next.seen(*up_to, *assigned_agent);
             // What nobody needs to know of is not told.
             return Ok(next);
         }
-        Event::Messages { replies, up_to, assigned_agent } => {
+        Event::Messages {
+            replies,
+            up_to,
+            assigned_agent,
+        } => {
             if phase != Phase::AwaitingApproval || !status.approval_is(ApprovalState::Requested) {
                 return Err(wrong());
             }
             next.seen(*up_to, *assigned_agent);
             if status.round < MAX_ROUNDS {
-                next.wake_again(WakeReason::Message, replies, "Messages", "somebody wrote on the ticket; waits for the agent to answer", now);
+                next.wake_again(
+                    WakeReason::Message,
+                    replies,
+                    "Messages",
+                    "somebody wrote on the ticket; waits for the agent to answer",
+                    now,
+                );
             }
         }
-        Event::Approved { by, action, messages } => {
+        Event::Approved {
+            by,
+            action,
+            messages,
+        } => {
             if phase != Phase::AwaitingApproval || !status.approval_is(ApprovalState::Requested) {
                 return Err(wrong());
             }
             next.seen(*action, None);
             next.decide(ApprovalState::Approved, Some(*by), Some(*action), now);
-            next.wake = Some(Wake { reason: WakeReason::StepsRun, replies: messages.iter().copied().take(MAX_REPLIES).collect() });
+            next.wake = Some(Wake {
+                reason: WakeReason::StepsRun,
+                replies: messages.iter().copied().take(MAX_REPLIES).collect(),
+            });
             next.attempts = 0;
-            next.enter(Phase::AwaitingApproval, "Approved", "a technician has approved; the gateway runs the steps", now);
+            next.enter(
+                Phase::AwaitingApproval,
+                "Approved",
+                "a technician has approved; the gateway runs the steps",
+                now,
+            );
             next.deadline = Some(Time(now.checked_add(RUN_WITHIN).unwrap_or(now)));
         }
-        Event::Denied { by, action, messages } => {
+        Event::Denied {
+            by,
+            action,
+            messages,
+        } => {
             if phase != Phase::AwaitingApproval || !status.approval_is(ApprovalState::Requested) {
                 return Err(wrong());
             }
@@ -604,26 +784,58 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
             let mut replies = messages.clone();
             replies.push(*action);
             if status.round < MAX_ROUNDS {
-                next.wake_again(WakeReason::Denied, &replies, "Denied", "a technician has denied the steps; waits for the agent", now);
+                next.wake_again(
+                    WakeReason::Denied,
+                    &replies,
+                    "Denied",
+                    "a technician has denied the steps; waits for the agent",
+                    now,
+                );
             } else {
-                next.enter(Phase::Done, "Denied", "a technician has denied the steps; nothing was run", now);
+                next.enter(
+                    Phase::Done,
+                    "Denied",
+                    "a technician has denied the steps; nothing was run",
+                    now,
+                );
             }
         }
-        Event::StepsTaken { lease, holder, expires_at } => {
+        Event::StepsTaken {
+            lease,
+            holder,
+            expires_at,
+        } => {
             if phase != Phase::AwaitingApproval || !status.approval_is(ApprovalState::Approved) {
                 return Err(wrong());
             }
-            next.enter(Phase::Working, "RunningSteps", "the gateway runs the approved steps", now);
+            next.enter(
+                Phase::Working,
+                "RunningSteps",
+                "the gateway runs the approved steps",
+                now,
+            );
             next.attempts += 1;
-            next.lease = Some(Lease { id: lease.clone(), holder: holder.clone(), expires_at: Time(whole_second(*expires_at)) });
+            next.lease = Some(Lease {
+                id: lease.clone(),
+                holder: holder.clone(),
+                expires_at: Time(whole_second(*expires_at)),
+            });
         }
         Event::StepsFinished { lease } => {
             next.held(lease)?;
             if !status.approval_is(ApprovalState::Approved) {
                 return Err(wrong());
             }
-            let numbers = status.approval.as_ref().map(|a| a.steps.clone()).unwrap_or_default();
-            for step in next.steps.iter_mut().filter(|s| numbers.contains(&s.number) && !s.state.is_final()) {
+            let numbers = status
+                .approval
+                .as_ref()
+                .map(|a| a.steps.clone())
+                .unwrap_or_default();
+            for step in next
+                .steps
+                .iter_mut()
+                .filter(|s| numbers.contains(&s.number) && !s.state.is_final())
+            {
                 step.end(StepState::Void, "not run");
             }
             if let Some(approval) = &mut next.approval {
@@ -631,8 +843,18 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
             }
             next.attempts = 0;
             if status.round < MAX_ROUNDS {
-                let replies = status.wake.as_ref().map(|w| w.replies.clone()).unwrap_or_default();
-                next.wake_again(WakeReason::StepsRun, &replies, "StepsRun", "the approved steps were run; waits for the agent to conclude", now);
+                let replies = status
+                    .wake
+                    .as_ref()
+                    .map(|w| w.replies.clone())
+                    .unwrap_or_default();
+                next.wake_again(
+                    WakeReason::StepsRun,
+                    &replies,
+                    "StepsRun",
+                    "the approved steps were run; waits for the agent to conclude",
+                    now,
+                );
             } else {
                 next.enter(Phase::Done, "StepsRun", "the approved steps were run", now);
             }
@@ -649,7 +871,12 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
             if !phase.is_terminal() || status.reopened.as_ref() == Some(request) {
                 return Err(wrong());
             }
-            next.enter(Phase::Received, "Reopened", "a human wants it worked on again", now);
+            next.enter(
+                Phase::Received,
+                "Reopened",
+                "a human wants it worked on again",
+                now,
+            );
             next.reopened = Some(request.clone());
             next.turn += 1;
             next.round = 0;
@@ -666,24 +893,37 @@ pub fn apply(status: &TicketStatus, event: &Event, by: &str, now: Timestamp) -> 
 
 /// What is left to do for a ticket in this state.
 pub fn owed(status: &TicketStatus) -> Option<Owed> {
-    if let Some(approval) = status.approval.as_ref().filter(|a| matches!(a.state, ApprovalState::Denied | ApprovalState::Expired))
+    if let Some(approval) = status
+        .approval
+        .as_ref()
+        .filter(|a| matches!(a.state, ApprovalState::Denied | ApprovalState::Expired))
         && !posted(status, &decision_tag(approval))
     {
         return Some(Owed::DecisionNote);
     }
     if let Some(verification) = &status.verification
-        && verification_tags(verification).iter().any(|tag| !posted(status, tag))
+        && verification_tags(verification)
+            .iter()
+            .any(|tag| !posted(status, tag))
     {
         return Some(Owed::VerificationNote);
     }
     // A plan note of this turn says all there is to say.
-    let noted = status.intents.iter().any(|i| i.turn == status.turn && i.state == IntentState::Posted);
+    let noted = status
+        .intents
+        .iter()
+        .any(|i| i.turn == status.turn && i.state == IntentState::Posted);
     (status.phase == Phase::Failed && !noted || steps_failed(status)).then_some(Owed::FailureNote)
 }
 
 /// Failed with steps a technician had approved, or that may have been run: that has to be said, whatever was noted before.
 fn steps_failed(status: &TicketStatus) -> bool {
-    let of_turn = |kind| status.intents.iter().any(|i| i.turn == status.turn && i.kind == kind && i.state == IntentState::Posted);
+    let of_turn = |kind| {
+        status
+            .intents
+            .iter()
+            .any(|i| i.turn == status.turn && i.kind == kind && i.state == IntentState::Posted)
+    };
     status.phase == Phase::Failed && !status.steps.is_empty() && !of_turn(IntentKind::FailureNote)
 }
 
@@ -697,14 +937,20 @@ pub fn decision_tag(approval: &Approval) -> String {
 pub fn verification_tags(verification: &Verification) -> Vec<String> {
     let tag = |what: &str| format!("verify{:03}-{what}", verification.number);
     let sent = verification.method.is_some().then(|| tag("sent"));
-    let over = !matches!(verification.state, VerificationState::Pending | VerificationState::Sent);
-    sent.into_iter().chain(over.then(|| tag("outcome"))).collect()
+    let over = !matches!(
+        verification.state,
+        VerificationState::Pending | VerificationState::Sent
+    );
+    sent.into_iter()
+        .chain(over.then(|| tag("outcome")))
+        .collect()
 }
 
 /// Whether this requester has proved who they are, for this ticket, and it still holds.
 pub fn is_verified(status: &TicketStatus, user_id: Option<i64>, now: Timestamp) -> bool {
     status.verification.as_ref().is_some_and(|v| {
-        let same = v.state != VerificationState::Verified || (v.user_id.is_some() && v.user_id == user_id);
+        let same =
+            v.state != VerificationState::Verified || (v.user_id.is_some() && v.user_id == user_id);
         v.state.passes() && same && v.valid_until.as_ref().is_some_and(|until| now < until.0)
     })
 }
@@ -717,12 +963,17 @@ pub fn reminder_tag(approval: &Approval) -> String {
 /// Whether this turn's write with this end of its marker is in HaloPSA.
 pub fn posted(status: &TicketStatus, tag: &str) -> bool {
     let end = format!("-{}-{tag}", status.turn);
-    status.intents.iter().any(|i| i.state == IntentState::Posted && i.marker.ends_with(&end))
+    status
+        .intents
+        .iter()
+        .any(|i| i.state == IntentState::Posted && i.marker.ends_with(&end))
 }
 
 /// When a reminder of the standing request is due.
 pub fn reminds_at(status: &TicketStatus) -> Option<Timestamp> {
-    let approval = status.approval.as_ref().filter(|a| status.phase == Phase::AwaitingApproval && a.state == ApprovalState::Requested)?;
+    let approval = status.approval.as_ref().filter(|a| {
+        status.phase == Phase::AwaitingApproval && a.state == ApprovalState::Requested
+    })?;
     let at = approval.remind_at.as_ref()?.0;
     (!posted(status, &reminder_tag(approval))).then_some(at)
 }
@@ -731,7 +982,12 @@ pub fn reminds_at(status: &TicketStatus) -> Option<Timestamp> {
 pub fn received(now: Timestamp) -> TicketStatus {
     let now = whole_second(now);
     let mut status = TicketStatus::default();
-    status.enter(Phase::Received, "Received", "stored; the controller looks at it next", now);
+    status.enter(
+        Phase::Received,
+        "Received",
+        "stored; the controller looks at it next",
+        now,
+    );
     status
 }
 
@@ -739,7 +995,10 @@ pub fn received(now: Timestamp) -> TicketStatus {
 pub fn wakes_at(status: &TicketStatus) -> Option<Timestamp> {
     match status.phase {
         Phase::Working => status.lease.as_ref().map(|l| l.expires_at.0),
-        Phase::AwaitingApproval => [status.deadline.as_ref().map(|d| d.0), reminds_at(status)].into_iter().flatten().min(),
+        Phase::AwaitingApproval => [status.deadline.as_ref().map(|d| d.0), reminds_at(status)]
+            .into_iter()
+            .flatten()
+            .min(),
         _ => status.deadline.as_ref().map(|d| d.0),
     }
 }
@@ -767,11 +1026,16 @@ impl TicketStatus {
     fn enter(&mut self, phase: Phase, reason: &str, message: &str, now: Timestamp) {
         if phase.is_terminal() {
             // A step that is being sent is not called off: it may have arrived.
-            self.settle(StepState::Void, |s| matches!(s, StepState::Proposed | StepState::Waiting));
+            self.settle(StepState::Void, |s| {
+                matches!(s, StepState::Proposed | StepState::Waiting)
+            });
             self.settle(StepState::Unknown, |s| s == StepState::Running);
-            if let Some(approval) =
-                self.approval.as_mut().filter(|a| matches!(a.state, ApprovalState::Preparing | ApprovalState::Requested | ApprovalState::Approved))
-            {
+            if let Some(approval) = self.approval.as_mut().filter(|a| {
+                matches!(
+                    a.state,
+                    ApprovalState::Preparing | ApprovalState::Requested | ApprovalState::Approved
+                )
+            }) {
                 approval.state = ApprovalState::Void;
             }
             self.wake = None;
@@ -782,10 +1046,23 @@ impl TicketStatus {
         self.message = Some(message.chars().take(500).collect());
         self.lease = None;
         // Every phase that waits has an end of its own; Working has its lease.
-        self.deadline = matches!(phase, Phase::Received | Phase::Ready | Phase::Verifying | Phase::AwaitingApproval)
-            .then(|| Time(now.checked_add(WAIT).unwrap_or(now)));
-        let finished = if phase.is_terminal() { Verdict::yes(phase.as_str(), message) } else { Verdict::no(phase.as_str(), message) };
-        condition::set(&mut self.conditions, condition::FINISHED, &finished, self.observed_generation, now);
+        self.deadline = matches!(
+            phase,
+            Phase::Received | Phase::Ready | Phase::Verifying | Phase::AwaitingApproval
+        )
+        .then(|| Time(now.checked_add(WAIT).unwrap_or(now)));
+        let finished = if phase.is_terminal() {
+            Verdict::yes(phase.as_str(), message)
+        } else {
+            Verdict::no(phase.as_str(), message)
+        };
+        condition::set(
+            &mut self.conditions,
+            condition::FINISHED,
+            &finished,
+            self.observed_generation,
+            now,
+        );
     }
 
     /// The lease, if it is this one. An expired lease still counts until
@@ -794,16 +1071,29 @@ impl TicketStatus {
         if self.phase != Phase::Working {
             return Err(Refused::LeaseLost);
         }
-        self.lease.as_mut().filter(|held| held.id == lease).ok_or(Refused::LeaseLost)
+        self.lease
+            .as_mut()
+            .filter(|held| held.id == lease)
+            .ok_or(Refused::LeaseLost)
     }
 
     /// A new challenge for the requester.
-    fn challenge(&mut self, challenge_id: &str, reasons: &[String], deadline: Timestamp, now: Timestamp) {
+    fn challenge(
+        &mut self,
+        challenge_id: &str,
+        reasons: &[String],
+        deadline: Timestamp,
+        now: Timestamp,
+    ) {
         self.verification = Some(Verification {
             number: self.verification.as_ref().map_or(0, |v| v.number) + 1,
             challenge_id: challenge_id.into(),
             state: VerificationState::Pending,
-            reasons: reasons.iter().take(20).map(|r| r.chars().take(200).collect()).collect(),
+            reasons: reasons
+                .iter()
+                .take(20)
+                .map(|r| r.chars().take(200).collect())
+                .collect(),
             method: None,
             user_id: None,
             address: None,
@@ -811,14 +1101,26 @@ impl TicketStatus {
             valid_until: None,
             decided_by: None,
         });
-        self.enter(Phase::Verifying, "Sensitive", "waits until the requester has proved who they are", now);
+        self.enter(
+            Phase::Verifying,
+            "Sensitive",
+            "waits until the requester has proved who they are",
+            now,
+        );
         self.deadline = Some(Time(whole_second(deadline)));
     }
 
     /// The verification this answer is for, if it still waits for one: the first answer counts.
-    fn answered(&mut self, challenge_id: &str, state: VerificationState) -> Option<&mut Verification> {
+    fn answered(
+        &mut self,
+        challenge_id: &str,
+        state: VerificationState,
+    ) -> Option<&mut Verification> {
         let waits = self.phase == Phase::Verifying;
-        let verification = self.verification.as_mut().filter(|v| waits && v.challenge_id == challenge_id)?;
+        let verification = self
+            .verification
+            .as_mut()
+            .filter(|v| waits && v.challenge_id == challenge_id)?;
         verification.state = state;
         Some(verification)
     }
@@ -827,7 +1129,13 @@ impl TicketStatus {
         self.approval.as_ref().is_some_and(|a| a.state == state)
     }
 
-    fn decide(&mut self, state: ApprovalState, by: Option<i64>, action: Option<i64>, now: Timestamp) {
+    fn decide(
+        &mut self,
+        state: ApprovalState,
+        by: Option<i64>,
+        action: Option<i64>,
+        now: Timestamp,
+    ) {
         if let Some(approval) = &mut self.approval {
             approval.state = state;
             approval.decided_by = by;
@@ -850,16 +1158,31 @@ impl TicketStatus {
         }
     }
 
-    fn wake_again(&mut self, reason: WakeReason, replies: &[i64], phase_reason: &str, message: &str, now: Timestamp) {
+    fn wake_again(
+        &mut self,
+        reason: WakeReason,
+        replies: &[i64],
+        phase_reason: &str,
+        message: &str,
+        now: Timestamp,
+    ) {
         self.enter(Phase::Ready, phase_reason, message, now);
         self.round += 1;
         self.attempts = 0;
-        self.wake = Some(Wake { reason, replies: replies.iter().copied().take(MAX_REPLIES).collect() });
+        self.wake = Some(Wake {
+            reason,
+            replies: replies.iter().copied().take(MAX_REPLIES).collect(),
+        });
     }
 
     /// The number of the next step.
     pub fn next_step(&self) -> i32 {
-        self.steps.iter().map(|s| s.number).max().unwrap_or_default() + 1
+        self.steps
+            .iter()
+            .map(|s| s.number)
+            .max()
+            .unwrap_or_default()
+            + 1
     }
 
     fn add_step(&mut self, step: &Step, state: StepState, now: Timestamp) -> Result<(), Refused> {
@@ -867,10 +1190,17 @@ impl TicketStatus {
             return Err(Refused::NoSuchStep);
         }
         while self.steps.len() >= STEP_LIMIT {
-            let Some(oldest) = self.steps.iter().position(|s| s.state.is_final()) else { return Err(Refused::TooManySteps) };
+            let Some(oldest) = self.steps.iter().position(|s| s.state.is_final()) else {
+                return Err(Refused::TooManySteps);
+            };
             self.steps.remove(oldest);
         }
-        self.steps.push(Step { state, recorded_at: Time(now), turn: self.turn, ..step.clone() });
+        self.steps.push(Step {
+            state,
+            recorded_at: Time(now),
+            turn: self.turn,
+            ..step.clone()
+        });
         Ok(())
     }
 
@@ -916,11 +1246,20 @@ mod tests {
     }
 
     fn claimed(lease: &str, until: i64) -> Event {
-        Event::Claimed { lease: lease.into(), holder: "pod".into(), expires_at: at(until), mode: Mode::Plan }
+        Event::Claimed {
+            lease: lease.into(),
+            holder: "pod".into(),
+            expires_at: at(until),
+            mode: Mode::Plan,
+        }
     }
 
     fn run(events: &[(Event, i64)]) -> TicketStatus {
-        events.iter().fold(received(at(0)), |status, (event, second)| apply(&status, event, "test", at(*second)).unwrap())
+        events
+            .iter()
+            .fold(received(at(0)), |status, (event, second)| {
+                apply(&status, event, "test", at(*second)).unwrap()
+            })
     }
 
     #[test]
@@ -929,8 +1268,20 @@ mod tests {
         let status = run(&[
             (Event::Accepted, 1),
             (claimed("a", 60), 2),
-            (Event::WriteIntended { kind: IntentKind::PlanNote, marker: marker.clone() }, 3),
-            (Event::WritePosted { marker, action_id: Some(7) }, 4),
+            (
+                Event::WriteIntended {
+                    kind: IntentKind::PlanNote,
+                    marker: marker.clone(),
+                },
+                3,
+            ),
+            (
+                Event::WritePosted {
+                    marker,
+                    action_id: Some(7),
+                },
+                4,
+            ),
             (Event::Completed { lease: "a".into() }, 5),
         ]);
         assert_eq!(status.phase, Phase::Done);
@@ -947,7 +1298,10 @@ mod tests {
         for attempt in 1..=MAX_ATTEMPTS {
             let now = i64::from(attempt) * 100;
             status = apply(&status, &claimed("x", now + 60), "gateway", at(now)).unwrap();
-            assert_eq!(apply(&status, &Event::LeaseExpired, "controller", at(now + 59)), Err(Refused::TooEarly));
+            assert_eq!(
+                apply(&status, &Event::LeaseExpired, "controller", at(now + 59)),
+                Err(Refused::TooEarly)
+            );
             assert_eq!(due(&status, at(now + 60)), Some(Event::LeaseExpired));
             status = apply(&status, &Event::LeaseExpired, "controller", at(now + 60)).unwrap();
         }
@@ -957,14 +1311,34 @@ mod tests {
 
     #[test]
     fn a_lost_lease_can_do_nothing() {
-        let status = run(&[(Event::Accepted, 0), (claimed("a", 60), 1), (Event::LeaseExpired, 61), (claimed("b", 120), 62)]);
+        let status = run(&[
+            (Event::Accepted, 0),
+            (claimed("a", 60), 1),
+            (Event::LeaseExpired, 61),
+            (claimed("b", 120), 62),
+        ]);
         for event in [
-            Event::Heartbeat { lease: "a".into(), expires_at: at(200) },
+            Event::Heartbeat {
+                lease: "a".into(),
+                expires_at: at(200),
+            },
             Event::Completed { lease: "a".into() },
-            Event::Released { lease: "a".into(), holder: "pod".into() },
-            Event::StepProposed { lease: "a".into(), step: Box::new(step(1)) },
-            Event::StepStarted { lease: "a".into(), step: Box::new(step(1)) },
-            Event::ApprovalPrepared { lease: "a".into(), approval: Box::new(approval(&[1], 500)) },
+            Event::Released {
+                lease: "a".into(),
+                holder: "pod".into(),
+            },
+            Event::StepProposed {
+                lease: "a".into(),
+                step: Box::new(step(1)),
+            },
+            Event::StepStarted {
+                lease: "a".into(),
+                step: Box::new(step(1)),
+            },
+            Event::ApprovalPrepared {
+                lease: "a".into(),
+                approval: Box::new(approval(&[1], 500)),
+            },
             Event::TurnEnded { lease: "a".into() },
         ] {
             assert_eq!(apply(&status, &event, "t", at(63)), Err(Refused::LeaseLost));
@@ -973,44 +1347,184 @@ mod tests {
 
     #[test]
     fn a_release_does_not_count_as_an_attempt() {
-        let status = run(&[(Event::Accepted, 0), (claimed("a", 60), 1), (Event::Released { lease: "a".into(), holder: "p".into() }, 2)]);
+        let status = run(&[
+            (Event::Accepted, 0),
+            (claimed("a", 60), 1),
+            (
+                Event::Released {
+                    lease: "a".into(),
+                    holder: "p".into(),
+                },
+                2,
+            ),
+        ]);
         assert_eq!((status.phase, status.attempts), (Phase::Ready, 0));
     }
 
     #[test]
     fn reopening_starts_a_new_turn_once_per_request() {
-        let done = run(&[(Event::Accepted, 0), (claimed("a", 60), 1), (Event::Completed { lease: "a".into() }, 2)]);
-        let again = apply(&done, &Event::Reopened { request: "1".into() }, "t", at(3)).unwrap();
-        assert_eq!((again.phase, again.turn, again.attempts), (Phase::Received, 1, 0));
-        let done = apply(&again, &Event::Ignored { reason: "Closed", message: String::new() }, "t", at(4)).unwrap();
-        assert!(apply(&done, &Event::Reopened { request: "1".into() }, "t", at(5)).is_err());
-        assert!(apply(&done, &Event::Reopened { request: "2".into() }, "t", at(5)).is_ok());
+        let done = run(&[
+            (Event::Accepted, 0),
+            (claimed("a", 60), 1),
+            (Event::Completed { lease: "a".into() }, 2),
+        ]);
+        let again = apply(
+            &done,
+            &Event::Reopened {
+                request: "1".into(),
+            },
+            "t",
+            at(3),
+        )
+        .unwrap();
+        assert_eq!(
+            (again.phase, again.turn, again.attempts),
+            (Phase::Received, 1, 0)
+        );
+        let done = apply(
+            &again,
+            &Event::Ignored {
+                reason: "Closed",
+                message: String::new(),
+            },
+            "t",
+            at(4),
+        )
+        .unwrap();
+        assert!(
+            apply(
+                &done,
+                &Event::Reopened {
+                    request: "1".into()
+                },
+                "t",
+                at(5)
+            )
+            .is_err()
+        );
+        assert!(
+            apply(
+                &done,
+                &Event::Reopened {
+                    request: "2".into()
+                },
+                "t",
+                at(5)
+            )
+            .is_ok()
+        );
     }
 
     fn challenged(deadline: i64) -> Event {
-        Event::VerificationStarted { challenge_id: "c".into(), reasons: vec!["mfa-reset: 'new phone'".into()], deadline: at(deadline), lease: None }
+        Event::VerificationStarted {
+            challenge_id: "c".into(),
+            reasons: vec!["mfa-reset: 'new phone'".into()],
+            deadline: at(deadline),
+            lease: None,
+        }
     }
 
     #[test]
     fn a_verification_all_the_way() {
-        let sent = || (Event::ChallengeSent { method: "push".into(), user_id: 7, address: "k***@x".into() }, 2);
+        let sent = || {
+            (
+                Event::ChallengeSent {
+                    method: "push".into(),
+                    user_id: 7,
+                    address: "k***@x".into(),
+                },
+                2,
+            )
+        };
         let status = run(&[(challenged(300), 1), sent()]);
-        assert!(apply(&status, &claimed("a", 60), "t", at(3)).is_err(), "nobody gets it meanwhile");
+        assert!(
+            apply(&status, &claimed("a", 60), "t", at(3)).is_err(),
+            "nobody gets it meanwhile"
+        );
         assert_eq!(owed(&status), Some(Owed::VerificationNote));
-        let verified = then(&status, &[(Event::Verified { challenge_id: "c".into(), valid_until: at(900) }, 10)]);
+        let verified = then(
+            &status,
+            &[(
+                Event::Verified {
+                    challenge_id: "c".into(),
+                    valid_until: at(900),
+                },
+                10,
+            )],
+        );
         assert_eq!(verified.phase, Phase::Ready);
-        assert!(is_verified(&verified, Some(7), at(899)) && !is_verified(&verified, Some(7), at(900)), "for a time");
-        assert!(!is_verified(&verified, Some(8), at(20)) && !is_verified(&verified, None, at(20)), "for this requester");
+        assert!(
+            is_verified(&verified, Some(7), at(899)) && !is_verified(&verified, Some(7), at(900)),
+            "for a time"
+        );
+        assert!(
+            !is_verified(&verified, Some(8), at(20)) && !is_verified(&verified, None, at(20)),
+            "for this requester"
+        );
         // The first answer counts; one to another challenge never does.
-        let denied = Event::VerificationFailed { challenge_id: "c".into(), state: VerificationState::Denied, message: "no".into() };
+        let denied = Event::VerificationFailed {
+            challenge_id: "c".into(),
+            state: VerificationState::Denied,
+            message: "no".into(),
+        };
         assert!(apply(&verified, &denied, "t", at(11)).is_err());
-        assert!(apply(&status, &Event::Verified { challenge_id: "x".into(), valid_until: at(900) }, "t", at(11)).is_err());
+        assert!(
+            apply(
+                &status,
+                &Event::Verified {
+                    challenge_id: "x".into(),
+                    valid_until: at(900)
+                },
+                "t",
+                at(11)
+            )
+            .is_err()
+        );
         let refused = then(&status, &[(denied, 10)]);
-        assert_eq!((refused.phase, refused.verification.as_ref().unwrap().state), (Phase::Refused, VerificationState::Denied));
-        assert!(apply(&refused, &Event::Verified { challenge_id: "c".into(), valid_until: at(900) }, "t", at(11)).is_err(), "too late");
-        let again = then(&refused, &[(Event::VerifyAgain { by: 3, action: 5, challenge_id: "d".into(), deadline: at(400) }, 20)]);
-        assert_eq!((again.phase, again.verification.as_ref().unwrap().number), (Phase::Verifying, 2));
-        let overridden = then(&again, &[(Event::VerificationOverridden { by: 3, action: 6, valid_until: at(900) }, 30)]);
+        assert_eq!(
+            (refused.phase, refused.verification.as_ref().unwrap().state),
+            (Phase::Refused, VerificationState::Denied)
+        );
+        assert!(
+            apply(
+                &refused,
+                &Event::Verified {
+                    challenge_id: "c".into(),
+                    valid_until: at(900)
+                },
+                "t",
+                at(11)
+            )
+            .is_err(),
+            "too late"
+        );
+        let again = then(
+            &refused,
+            &[(
+                Event::VerifyAgain {
+                    by: 3,
+                    action: 5,
+                    challenge_id: "d".into(),
+                    deadline: at(400),
+                },
+                20,
+            )],
+        );
+        assert_eq!(
+            (again.phase, again.verification.as_ref().unwrap().number),
+            (Phase::Verifying, 2)
+        );
+        let overridden = then(
+            &again,
+            &[(
+                Event::VerificationOverridden {
+                    by: 3,
+                    action: 6,
+                    valid_until: at(900),
+                },
+                30,
+            )],
+        );
         assert!(overridden.phase == Phase::Ready && is_verified(&overridden, None, at(40)));
     }
 
@@ -1023,9 +1537,15 @@ mod tests {
             deadline: at(300),
             lease: lease.map(str::to_string),
         };
-        assert!(apply(&working, &started(None), "t", at(2)).is_err() && apply(&working, &started(Some("b")), "t", at(2)).is_err());
+        assert!(
+            apply(&working, &started(None), "t", at(2)).is_err()
+                && apply(&working, &started(Some("b")), "t", at(2)).is_err()
+        );
         let paused = then(&working, &[(started(Some("a")), 2)]);
-        assert_eq!((paused.phase, paused.lease.is_none()), (Phase::Verifying, true));
+        assert_eq!(
+            (paused.phase, paused.lease.is_none()),
+            (Phase::Verifying, true)
+        );
     }
 
     fn step(number: i32) -> Step {
@@ -1068,41 +1588,155 @@ mod tests {
         run(&[
             (Event::Accepted, 0),
             (claimed("a", 60), 1),
-            (Event::StepProposed { lease: lease(), step: Box::new(step(1)) }, 2),
-            (Event::StepProposed { lease: lease(), step: Box::new(step(2)) }, 3),
-            (Event::ApprovalPrepared { lease: lease(), approval: Box::new(approval(&[1, 2], 300)) }, 4),
-            (Event::ApprovalRequested { lease: lease(), action_id: Some(9) }, 5),
+            (
+                Event::StepProposed {
+                    lease: lease(),
+                    step: Box::new(step(1)),
+                },
+                2,
+            ),
+            (
+                Event::StepProposed {
+                    lease: lease(),
+                    step: Box::new(step(2)),
+                },
+                3,
+            ),
+            (
+                Event::ApprovalPrepared {
+                    lease: lease(),
+                    approval: Box::new(approval(&[1, 2], 300)),
+                },
+                4,
+            ),
+            (
+                Event::ApprovalRequested {
+                    lease: lease(),
+                    action_id: Some(9),
+                },
+                5,
+            ),
         ])
     }
 
     fn then(status: &TicketStatus, events: &[(Event, i64)]) -> TicketStatus {
-        events.iter().fold(status.clone(), |status, (event, second)| apply(&status, event, "test", at(*second)).unwrap())
+        events
+            .iter()
+            .fold(status.clone(), |status, (event, second)| {
+                apply(&status, event, "test", at(*second)).unwrap()
+            })
     }
 
     #[test]
     fn an_approval_all_the_way() {
         let status = asked();
-        assert_eq!((status.phase, status.seen_action), (Phase::AwaitingApproval, Some(9)));
-        assert_eq!(wakes_at(&status), Some(at(150)), "a reminder comes before the end");
+        assert_eq!(
+            (status.phase, status.seen_action),
+            (Phase::AwaitingApproval, Some(9))
+        );
+        assert_eq!(
+            wakes_at(&status),
+            Some(at(150)),
+            "a reminder comes before the end"
+        );
         let taken = then(
             &status,
             &[
-                (Event::Approved { by: 3, action: 11, messages: vec![10] }, 10),
-                (Event::StepsTaken { lease: "g".into(), holder: "gateway".into(), expires_at: at(60) }, 11),
-                (Event::StepSent { lease: "g".into(), number: 1 }, 12),
-                (Event::StepEnded { number: 1, state: StepState::Done, result: "done".into() }, 13),
-                (Event::StepSent { lease: "g".into(), number: 2 }, 14),
-                (Event::StepEnded { number: 2, state: StepState::Failed, result: "no".into() }, 15),
+                (
+                    Event::Approved {
+                        by: 3,
+                        action: 11,
+                        messages: vec![10],
+                    },
+                    10,
+                ),
+                (
+                    Event::StepsTaken {
+                        lease: "g".into(),
+                        holder: "gateway".into(),
+                        expires_at: at(60),
+                    },
+                    11,
+                ),
+                (
+                    Event::StepSent {
+                        lease: "g".into(),
+                        number: 1,
+                    },
+                    12,
+                ),
+                (
+                    Event::StepEnded {
+                        number: 1,
+                        state: StepState::Done,
+                        result: "done".into(),
+                    },
+                    13,
+                ),
+                (
+                    Event::StepSent {
+                        lease: "g".into(),
+                        number: 2,
+                    },
+                    14,
+                ),
+                (
+                    Event::StepEnded {
+                        number: 2,
+                        state: StepState::Failed,
+                        result: "no".into(),
+                    },
+                    15,
+                ),
                 (Event::StepsFinished { lease: "g".into() }, 16),
             ],
         );
-        assert_eq!((taken.phase, taken.round, taken.attempts), (Phase::Ready, 1, 0));
-        assert_eq!(taken.wake, Some(Wake { reason: WakeReason::StepsRun, replies: vec![10] }));
+        assert_eq!(
+            (taken.phase, taken.round, taken.attempts),
+            (Phase::Ready, 1, 0)
+        );
+        assert_eq!(
+            taken.wake,
+            Some(Wake {
+                reason: WakeReason::StepsRun,
+                replies: vec![10]
+            })
+        );
         assert!(taken.approval_is(ApprovalState::Ran));
         // The same yes again runs nothing.
-        assert!(apply(&taken, &Event::Approved { by: 3, action: 11, messages: vec![] }, "t", at(20)).is_err());
-        assert!(apply(&taken, &Event::StepsTaken { lease: "g".into(), holder: "g".into(), expires_at: at(90) }, "t", at(20)).is_err());
-        let done = then(&taken, &[(claimed("b", 90), 21), (Event::Completed { lease: "b".into() }, 22)]);
+        assert!(
+            apply(
+                &taken,
+                &Event::Approved {
+                    by: 3,
+                    action: 11,
+                    messages: vec![]
+                },
+                "t",
+                at(20)
+            )
+            .is_err()
+        );
+        assert!(
+            apply(
+                &taken,
+                &Event::StepsTaken {
+                    lease: "g".into(),
+                    holder: "g".into(),
+                    expires_at: at(90)
+                },
+                "t",
+                at(20)
+            )
+            .is_err()
+        );
+        let done = then(
+            &taken,
+            &[
+                (claimed("b", 90), 21),
+                (Event::Completed { lease: "b".into() }, 22),
+            ],
+        );
         assert_eq!((done.phase, done.wake), (Phase::Done, None));
     }
 
@@ -1111,18 +1745,77 @@ mod tests {
         let status = then(
             &asked(),
             &[
-                (Event::Approved { by: 3, action: 11, messages: vec![] }, 10),
-                (Event::StepsTaken { lease: "g".into(), holder: "one".into(), expires_at: at(60) }, 11),
-                (Event::StepSent { lease: "g".into(), number: 1 }, 12),
+                (
+                    Event::Approved {
+                        by: 3,
+                        action: 11,
+                        messages: vec![],
+                    },
+                    10,
+                ),
+                (
+                    Event::StepsTaken {
+                        lease: "g".into(),
+                        holder: "one".into(),
+                        expires_at: at(60),
+                    },
+                    11,
+                ),
+                (
+                    Event::StepSent {
+                        lease: "g".into(),
+                        number: 1,
+                    },
+                    12,
+                ),
                 (Event::LeaseExpired, 60),
             ],
         );
-        assert_eq!((status.phase, status.steps[0].state), (Phase::AwaitingApproval, StepState::Running));
-        assert!(apply(&status, &claimed("agent", 200), "t", at(61)).is_err(), "no agent gets it meanwhile");
-        let status = then(&status, &[(Event::StepsTaken { lease: "h".into(), holder: "two".into(), expires_at: at(120) }, 61)]);
+        assert_eq!(
+            (status.phase, status.steps[0].state),
+            (Phase::AwaitingApproval, StepState::Running)
+        );
+        assert!(
+            apply(&status, &claimed("agent", 200), "t", at(61)).is_err(),
+            "no agent gets it meanwhile"
+        );
+        let status = then(
+            &status,
+            &[(
+                Event::StepsTaken {
+                    lease: "h".into(),
+                    holder: "two".into(),
+                    expires_at: at(120),
+                },
+                61,
+            )],
+        );
         // The first, if it lives after all, cannot go on; what it had sent it may still report.
-        assert_eq!(apply(&status, &Event::StepSent { lease: "g".into(), number: 2 }, "t", at(62)), Err(Refused::LeaseLost));
-        assert!(apply(&status, &Event::StepEnded { number: 1, state: StepState::Done, result: "x".into() }, "t", at(62)).is_ok());
+        assert_eq!(
+            apply(
+                &status,
+                &Event::StepSent {
+                    lease: "g".into(),
+                    number: 2
+                },
+                "t",
+                at(62)
+            ),
+            Err(Refused::LeaseLost)
+        );
+        assert!(
+            apply(
+                &status,
+                &Event::StepEnded {
+                    number: 1,
+                    state: StepState::Done,
+                    result: "x".into()
+                },
+                "t",
+                at(62)
+            )
+            .is_ok()
+        );
         // Five gateways that die fail the ticket, and a human is told.
         let mut status = status;
         for n in 0..MAX_ATTEMPTS {
@@ -1131,46 +1824,148 @@ mod tests {
             if status.phase.is_terminal() {
                 break;
             }
-            status = then(&status, &[(Event::StepsTaken { lease: "h".into(), holder: "x".into(), expires_at: at(now + 50) }, now + 1)]);
+            status = then(
+                &status,
+                &[(
+                    Event::StepsTaken {
+                        lease: "h".into(),
+                        holder: "x".into(),
+                        expires_at: at(now + 50),
+                    },
+                    now + 1,
+                )],
+            );
         }
-        assert_eq!((status.phase, status.steps[0].state, status.steps[1].state), (Phase::Failed, StepState::Unknown, StepState::Void));
+        assert_eq!(
+            (status.phase, status.steps[0].state, status.steps[1].state),
+            (Phase::Failed, StepState::Unknown, StepState::Void)
+        );
         assert_eq!(owed(&status), Some(Owed::FailureNote));
     }
 
     #[test]
     fn a_denial_and_an_expiry_are_owed_a_note_and_run_nothing() {
-        let denied = then(&asked(), &[(Event::Denied { by: 3, action: 11, messages: vec![] }, 10)]);
-        assert_eq!((denied.phase, owed(&denied)), (Phase::Ready, Some(Owed::DecisionNote)));
+        let denied = then(
+            &asked(),
+            &[(
+                Event::Denied {
+                    by: 3,
+                    action: 11,
+                    messages: vec![],
+                },
+                10,
+            )],
+        );
+        assert_eq!(
+            (denied.phase, owed(&denied)),
+            (Phase::Ready, Some(Owed::DecisionNote))
+        );
         assert!(denied.steps.iter().all(|s| s.state == StepState::Denied));
         let expired = then(&asked(), &[(Event::DeadlinePassed, 300)]);
-        assert_eq!((expired.phase, owed(&expired)), (Phase::Done, Some(Owed::DecisionNote)));
-        let marker = format!("rallied-x-0-{}", decision_tag(expired.approval.as_ref().unwrap()));
+        assert_eq!(
+            (expired.phase, owed(&expired)),
+            (Phase::Done, Some(Owed::DecisionNote))
+        );
+        let marker = format!(
+            "rallied-x-0-{}",
+            decision_tag(expired.approval.as_ref().unwrap())
+        );
         let noted = then(
             &expired,
             &[
-                (Event::WriteIntended { kind: IntentKind::DecisionNote, marker: marker.clone() }, 301),
-                (Event::WritePosted { marker, action_id: None }, 302),
+                (
+                    Event::WriteIntended {
+                        kind: IntentKind::DecisionNote,
+                        marker: marker.clone(),
+                    },
+                    301,
+                ),
+                (
+                    Event::WritePosted {
+                        marker,
+                        action_id: None,
+                    },
+                    302,
+                ),
             ],
         );
         assert_eq!(owed(&noted), None);
-        assert!(apply(&noted, &Event::Approved { by: 3, action: 12, messages: vec![] }, "t", at(303)).is_err());
+        assert!(
+            apply(
+                &noted,
+                &Event::Approved {
+                    by: 3,
+                    action: 12,
+                    messages: vec![]
+                },
+                "t",
+                at(303)
+            )
+            .is_err()
+        );
     }
 
     #[test]
     fn a_message_wakes_the_agent_and_the_request_stands() {
-        let woken = then(&asked(), &[(Event::Messages { replies: vec![10], up_to: 10, assigned_agent: Some(4) }, 10)]);
-        assert_eq!((woken.phase, woken.round, woken.seen_action), (Phase::Ready, 1, Some(10)));
-        assert!(woken.approval_is(ApprovalState::Requested) && woken.steps[0].state == StepState::Waiting);
-        let back = then(&woken, &[(claimed("b", 90), 11), (Event::TurnEnded { lease: "b".into() }, 12)]);
-        assert_eq!((back.phase, back.deadline.clone().map(|d| d.0)), (Phase::AwaitingApproval, Some(at(300))));
+        let woken = then(
+            &asked(),
+            &[(
+                Event::Messages {
+                    replies: vec![10],
+                    up_to: 10,
+                    assigned_agent: Some(4),
+                },
+                10,
+            )],
+        );
+        assert_eq!(
+            (woken.phase, woken.round, woken.seen_action),
+            (Phase::Ready, 1, Some(10))
+        );
+        assert!(
+            woken.approval_is(ApprovalState::Requested)
+                && woken.steps[0].state == StepState::Waiting
+        );
+        let back = then(
+            &woken,
+            &[
+                (claimed("b", 90), 11),
+                (Event::TurnEnded { lease: "b".into() }, 12),
+            ],
+        );
+        assert_eq!(
+            (back.phase, back.deadline.clone().map(|d| d.0)),
+            (Phase::AwaitingApproval, Some(at(300)))
+        );
         // A new step makes a new request, and the old yes-to-be is void.
         let again = then(
             &woken,
             &[
                 (claimed("b", 90), 11),
-                (Event::StepProposed { lease: "b".into(), step: Box::new(step(3)) }, 12),
-                (Event::ApprovalPrepared { lease: "b".into(), approval: Box::new(Approval { number: 2, ..approval(&[1, 2, 3], 400) }) }, 13),
-                (Event::ApprovalRequested { lease: "b".into(), action_id: Some(14) }, 14),
+                (
+                    Event::StepProposed {
+                        lease: "b".into(),
+                        step: Box::new(step(3)),
+                    },
+                    12,
+                ),
+                (
+                    Event::ApprovalPrepared {
+                        lease: "b".into(),
+                        approval: Box::new(Approval {
+                            number: 2,
+                            ..approval(&[1, 2, 3], 400)
+                        }),
+                    },
+                    13,
+                ),
+                (
+                    Event::ApprovalRequested {
+                        lease: "b".into(),
+                        action_id: Some(14),
+                    },
+                    14,
+                ),
             ],
         );
         assert!(again.steps.iter().all(|s| s.state == StepState::Waiting));
@@ -1182,7 +1977,13 @@ mod tests {
         let status = run(&[
             (Event::Accepted, 0),
             (claimed("a", 60), 1),
-            (Event::StepProposed { lease: "a".into(), step: Box::new(step(1)) }, 2),
+            (
+                Event::StepProposed {
+                    lease: "a".into(),
+                    step: Box::new(step(1)),
+                },
+                2,
+            ),
             (Event::LeaseExpired, 60),
             (claimed("b", 120), 61),
         ]);
@@ -1193,10 +1994,25 @@ mod tests {
     fn only_so_many_steps_wait() {
         let mut status = run(&[(Event::Accepted, 0), (claimed("a", 60), 1)]);
         for n in 1..=OPEN_STEPS as i32 {
-            status = then(&status, &[(Event::StepProposed { lease: "a".into(), step: Box::new(step(n)) }, 2)]);
+            status = then(
+                &status,
+                &[(
+                    Event::StepProposed {
+                        lease: "a".into(),
+                        step: Box::new(step(n)),
+                    },
+                    2,
+                )],
+            );
         }
-        let one_more = Event::StepProposed { lease: "a".into(), step: Box::new(step(OPEN_STEPS as i32 + 1)) };
-        assert_eq!(apply(&status, &one_more, "t", at(3)), Err(Refused::TooManySteps));
+        let one_more = Event::StepProposed {
+            lease: "a".into(),
+            step: Box::new(step(OPEN_STEPS as i32 + 1)),
+        };
+        assert_eq!(
+            apply(&status, &one_more, "t", at(3)),
+            Err(Refused::TooManySteps)
+        );
     }
 
     #[test]
@@ -1207,9 +2023,18 @@ mod tests {
             (run(&[(challenged(300), 0)]), Phase::Refused),
             (asked(), Phase::Done),
         ] {
-            let deadline = status.deadline.as_ref().expect("a waiting phase has a deadline").0;
+            let deadline = status
+                .deadline
+                .as_ref()
+                .expect("a waiting phase has a deadline")
+                .0;
             assert_eq!(due(&status, deadline), Some(Event::DeadlinePassed));
-            assert_eq!(apply(&status, &Event::DeadlinePassed, "t", deadline).unwrap().phase, phase);
+            assert_eq!(
+                apply(&status, &Event::DeadlinePassed, "t", deadline)
+                    .unwrap()
+                    .phase,
+                phase
+            );
         }
     }
 
@@ -1219,38 +2044,120 @@ mod tests {
         prop_oneof![
             Just(Event::Accepted),
             (0i64..500).prop_map(challenged),
-            Just(Event::ChallengeSent { method: "m".into(), user_id: 7, address: "a".into() }),
-            Just(Event::Verified { challenge_id: "c".into(), valid_until: at(900) }),
-            Just(Event::VerificationFailed { challenge_id: "c".into(), state: VerificationState::Denied, message: "no".into() }),
-            Just(Event::VerificationSkipped { valid_until: at(900) }),
-            (0i64..500).prop_map(|t| Event::VerifyAgain { by: 3, action: 5, challenge_id: "d".into(), deadline: at(t) }),
-            Just(Event::VerificationOverridden { by: 3, action: 5, valid_until: at(900) }),
+            Just(Event::ChallengeSent {
+                method: "m".into(),
+                user_id: 7,
+                address: "a".into()
+            }),
+            Just(Event::Verified {
+                challenge_id: "c".into(),
+                valid_until: at(900)
+            }),
+            Just(Event::VerificationFailed {
+                challenge_id: "c".into(),
+                state: VerificationState::Denied,
+                message: "no".into()
+            }),
+            Just(Event::VerificationSkipped {
+                valid_until: at(900)
+            }),
+            (0i64..500).prop_map(|t| Event::VerifyAgain {
+                by: 3,
+                action: 5,
+                challenge_id: "d".into(),
+                deadline: at(t)
+            }),
+            Just(Event::VerificationOverridden {
+                by: 3,
+                action: 5,
+                valid_until: at(900)
+            }),
             lease.clone().prop_map(|lease| Event::PlanOnly { lease }),
             (lease.clone(), 0i64..500).prop_map(|(l, t)| claimed(&l, t)),
-            (lease.clone(), 0i64..500).prop_map(|(lease, t)| Event::Heartbeat { lease, expires_at: at(t) }),
-            lease.clone().prop_map(|lease| Event::Released { lease, holder: "p".into() }),
+            (lease.clone(), 0i64..500).prop_map(|(lease, t)| Event::Heartbeat {
+                lease,
+                expires_at: at(t)
+            }),
+            lease.clone().prop_map(|lease| Event::Released {
+                lease,
+                holder: "p".into()
+            }),
             Just(Event::LeaseExpired),
             Just(Event::DeadlinePassed),
-            marker.clone().prop_map(|marker| Event::WriteIntended { kind: IntentKind::PlanNote, marker }),
-            marker.clone().prop_map(|marker| Event::WritePosted { marker, action_id: None }),
+            marker.clone().prop_map(|marker| Event::WriteIntended {
+                kind: IntentKind::PlanNote,
+                marker
+            }),
+            marker.clone().prop_map(|marker| Event::WritePosted {
+                marker,
+                action_id: None
+            }),
             marker.prop_map(|marker| Event::WriteRefused { marker }),
             lease.clone().prop_map(|lease| Event::Completed { lease }),
-            (lease.clone(), 1i32..6).prop_map(|(lease, n)| Event::StepProposed { lease, step: Box::new(step(n)) }),
-            (lease.clone(), 1i32..6).prop_map(|(lease, n)| Event::StepStarted { lease, step: Box::new(step(n)) }),
+            (lease.clone(), 1i32..6).prop_map(|(lease, n)| Event::StepProposed {
+                lease,
+                step: Box::new(step(n))
+            }),
+            (lease.clone(), 1i32..6).prop_map(|(lease, n)| Event::StepStarted {
+                lease,
+                step: Box::new(step(n))
+            }),
             (lease.clone(), 1i32..6).prop_map(|(lease, number)| Event::StepSent { lease, number }),
-            (1i32..6, prop_oneof![Just(StepState::Done), Just(StepState::Failed), Just(StepState::Waiting)])
-                .prop_map(|(number, state)| Event::StepEnded { number, state, result: "x".into() }),
-            (lease.clone(), 0i64..900).prop_map(|(lease, t)| Event::ApprovalPrepared { lease, approval: Box::new(approval(&[1, 2, 3], t)) }),
-            (lease.clone(), 1i64..9).prop_map(|(lease, id)| Event::ApprovalRequested { lease, action_id: Some(id) }),
+            (
+                1i32..6,
+                prop_oneof![
+                    Just(StepState::Done),
+                    Just(StepState::Failed),
+                    Just(StepState::Waiting)
+                ]
+            )
+                .prop_map(|(number, state)| Event::StepEnded {
+                    number,
+                    state,
+                    result: "x".into()
+                }),
+            (lease.clone(), 0i64..900).prop_map(|(lease, t)| Event::ApprovalPrepared {
+                lease,
+                approval: Box::new(approval(&[1, 2, 3], t))
+            }),
+            (lease.clone(), 1i64..9).prop_map(|(lease, id)| Event::ApprovalRequested {
+                lease,
+                action_id: Some(id)
+            }),
             lease.clone().prop_map(|lease| Event::TurnEnded { lease }),
-            (1i64..9).prop_map(|up_to| Event::RepliesSeen { up_to, assigned_agent: Some(3) }),
-            (1i64..9).prop_map(|up_to| Event::Messages { replies: vec![up_to], up_to, assigned_agent: Some(3) }),
-            (1i64..9).prop_map(|action| Event::Approved { by: 3, action, messages: Vec::new() }),
-            (1i64..9).prop_map(|action| Event::Denied { by: 3, action, messages: Vec::new() }),
-            (lease.clone(), 0i64..500).prop_map(|(lease, t)| Event::StepsTaken { lease, holder: "g".into(), expires_at: at(t) }),
+            (1i64..9).prop_map(|up_to| Event::RepliesSeen {
+                up_to,
+                assigned_agent: Some(3)
+            }),
+            (1i64..9).prop_map(|up_to| Event::Messages {
+                replies: vec![up_to],
+                up_to,
+                assigned_agent: Some(3)
+            }),
+            (1i64..9).prop_map(|action| Event::Approved {
+                by: 3,
+                action,
+                messages: Vec::new()
+            }),
+            (1i64..9).prop_map(|action| Event::Denied {
+                by: 3,
+                action,
+                messages: Vec::new()
+            }),
+            (lease.clone(), 0i64..500).prop_map(|(lease, t)| Event::StepsTaken {
+                lease,
+                holder: "g".into(),
+                expires_at: at(t)
+            }),
             lease.prop_map(|lease| Event::StepsFinished { lease }),
-            Just(Event::Ignored { reason: "Closed", message: "closed".into() }),
-            Just(Event::Failed { reason: "Broken", message: "broken".into() }),
+            Just(Event::Ignored {
+                reason: "Closed",
+                message: "closed".into()
+            }),
+            Just(Event::Failed {
+                reason: "Broken",
+                message: "broken".into()
+            }),
             "[0-9]".prop_map(|request| Event::Reopened { request }),
         ]
     }

@@ -9,7 +9,9 @@ const MAX_HTML: usize = 512 * 1024;
 pub fn from_html(html: &str) -> String {
     let html = cut(html, MAX_HTML);
     // Wide enough that paragraphs are not wrapped: the reader wraps.
-    let text = html2text::config::plain_no_decorate().string_from_read(html.as_bytes(), 10_000).unwrap_or_default();
+    let text = html2text::config::plain_no_decorate()
+        .string_from_read(html.as_bytes(), 10_000)
+        .unwrap_or_default();
     plain(&text)
 }
 
@@ -19,7 +21,11 @@ pub fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len().min(MAX_TEXT));
     let mut blank = 0;
     for line in text.split('\n') {
-        let line: String = line.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|c| !c.is_control()).collect();
+        let line: String = line
+            .chars()
+            .map(|c| if c == '\t' { ' ' } else { c })
+            .filter(|c| !c.is_control())
+            .collect();
         let line = line.trim_end();
         blank = if line.is_empty() { blank + 1 } else { 0 };
         if blank > 1 || (line.is_empty() && out.is_empty()) {

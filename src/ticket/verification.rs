@@ -22,17 +22,28 @@ pub fn start(
     let number = status.verification.as_ref().map_or(0, |v| v.number) + 1;
     let uid = connection.metadata.uid.as_deref().unwrap_or_default();
     let own = ticket.metadata.uid.as_deref().unwrap_or_default();
-    let hash = Sha256::digest(format!("{uid}/{own}/{}/{}/{number}", ticket.spec.ticket_id, status.turn));
-    let id: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let hash = Sha256::digest(format!(
+        "{uid}/{own}/{}/{}/{number}",
+        ticket.spec.ticket_id, status.turn
+    ));
+    let id: String = hash
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     // The words are the requester's: they stay in HaloPSA where subjects do.
     let reasons = match connection.spec.privacy.hide_subjects {
-        true => reasons.iter().map(|r| r.split(':').next().unwrap_or_default().to_string()).collect(),
+        true => reasons
+            .iter()
+            .map(|r| r.split(':').next().unwrap_or_default().to_string())
+            .collect(),
         false => reasons.to_vec(),
     };
     Event::VerificationStarted {
         challenge_id: format!("rv-{id}"),
         reasons,
-        deadline: Timestamp::now() + SignedDuration::try_from(timeout).unwrap_or(SignedDuration::from_secs(300)),
+        deadline: Timestamp::now()
+            + SignedDuration::try_from(timeout).unwrap_or(SignedDuration::from_secs(300)),
         lease,
     }
 }
@@ -67,14 +78,39 @@ const OVERRIDE: [&str; 6] = [
     "verificatie overslaan",
 ];
 /// With one of these nothing is asked for.
-const NOT: [&str; 12] = ["dont", "do not", "not", "never", "nicht", "ne", "pas", "no", "niet", "should we", "can we", "if"];
+const NOT: [&str; 12] = [
+    "dont",
+    "do not",
+    "not",
+    "never",
+    "nicht",
+    "ne",
+    "pas",
+    "no",
+    "niet",
+    "should we",
+    "can we",
+    "if",
+];
 
 /// What a reply asks for; quotes and signatures do not count, nor does a question.
 pub fn wish(html: &str, text: &str) -> Option<Ask> {
-    let text = if html.trim().is_empty() { crate::ticket::text::plain(text) } else { words::own_html(html).0 };
+    let text = if html.trim().is_empty() {
+        crate::ticket::text::plain(text)
+    } else {
+        words::own_html(html).0
+    };
     let (own, _) = words::own_text(&text);
     let split = words::split(&own);
-    let line = format!(" {} ", split.words.iter().map(|w| w.text.as_str()).collect::<Vec<_>>().join(" "));
+    let line = format!(
+        " {} ",
+        split
+            .words
+            .iter()
+            .map(|w| w.text.as_str())
+            .collect::<Vec<_>>()
+            .join(" ")
+    );
     let has = |phrase: &&str| line.contains(&format!(" {phrase} "));
     if split.question || split.words.len() > 30 || NOT.iter().any(&has) {
         return None;
@@ -94,7 +130,10 @@ mod tests {
         for (text, wanted) in [
             ("Verify again, please", Some(Ask::Again)),
             ("verify again", Some(Ask::Again)),
-            ("Override verification: I know her voice.", Some(Ask::Override)),
+            (
+                "Override verification: I know her voice.",
+                Some(Ask::Override),
+            ),
             ("Please override the verification", Some(Ask::Override)),
             ("Erneut verifizieren bitte", Some(Ask::Again)),
             ("Do not override verification", None),
@@ -105,6 +144,12 @@ mod tests {
         ] {
             assert_eq!(wish("", text), wanted, "{text}");
         }
-        assert_eq!(wish("<p>Hi</p><blockquote>override verification</blockquote>", ""), None);
+        assert_eq!(
+            wish(
+                "<p>Hi</p><blockquote>override verification</blockquote>",
+                ""
+            ),
+            None
+        );
     }
 }

@@ -17,9 +17,15 @@ impl Http {
     pub fn new(client: reqwest::Client, url: &str, key: SecretString) -> Result<Self, Error> {
         let what = || "http.signingSecretRef".to_string();
         if key.expose_secret().len() < MIN_KEY {
-            return Err(Error::Reference { what: what(), why: format!("the key is shorter than {MIN_KEY} characters and could be guessed") });
+            return Err(Error::Reference {
+                what: what(),
+                why: format!("the key is shorter than {MIN_KEY} characters and could be guessed"),
+            });
         }
-        let url = reqwest::Url::parse(url).map_err(|e| Error::Reference { what: "http.url".into(), why: e.to_string() })?;
+        let url = reqwest::Url::parse(url).map_err(|e| Error::Reference {
+            what: "http.url".into(),
+            why: e.to_string(),
+        })?;
         Ok(Self { client, url, key })
     }
 
@@ -28,22 +34,44 @@ impl Http {
         url.set_path(&format!("{}{path}", self.url.path().trim_end_matches('/')));
         let now = Timestamp::now().as_second();
         let signature = sign(&self.key, now, method.as_str(), url.path(), &body);
-        let request = self.client.request(method, url).header(TIMESTAMP, now).header(SIGNATURE, signature);
-        if body.is_empty() { request } else { request.header("content-type", "application/json").body(body) }
+        let request = self
+            .client
+            .request(method, url)
+            .header(TIMESTAMP, now)
+            .header(SIGNATURE, signature);
+        if body.is_empty() {
+            request
+        } else {
+            request
+                .header("content-type", "application/json")
+                .body(body)
+        }
     }
 
     pub async fn start(&self, challenge: &Challenge) -> Result<State, Error> {
         let body = serde_json::to_vec(challenge).map_err(|e| Error::Answer(e.to_string()))?;
-        let request = self.request(Method::POST, "/challenges", body).header("idempotency-key", &challenge.challenge_id);
+        let request = self
+            .request(Method::POST, "/challenges", body)
+            .header("idempotency-key", &challenge.challenge_id);
         state_of(&answer(request).await?, &challenge.challenge_id)
     }
 
     pub async fn state(&self, challenge_id: &str) -> Result<State, Error> {
-        state_of(&answer(self.request(Method::GET, &format!("/challenges/{challenge_id}"), Vec::new())).await?, challenge_id)
+        state_of(
+            &answer(self.request(
+                Method::GET,
+                &format!("/challenges/{challenge_id}"),
+                Vec::new(),
+            ))
+            .await?,
+            challenge_id,
+        )
     }
 
     pub async fn check(&self) -> Result<(), Error> {
-        answer(self.request(Method::GET, "/health", Vec::new())).await.map(|_| ())
+        answer(self.request(Method::GET, "/health", Vec::new()))
+            .await
+            .map(|_| ())
     }
 }
 
@@ -53,5 +81,7 @@ fn state_of(answer: &Value, challenge_id: &str) -> Result<State, Error> {
         return Err(Error::Answer("it is about another challenge".into()));
     }
     let state = answer.get("state").cloned().unwrap_or_default();
-    serde_json::from_value(state).map_err(|_| Error::Answer("its state is none of pending, verified, denied, expired, failed".into()))
+    serde_json::from_value(state).map_err(|_| {
+        Error::Answer("its state is none of pending, verified, denied, expired, failed".into())
+    })
 }

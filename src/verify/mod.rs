@@ -85,15 +85,40 @@ impl Provider {
         if let Some(http) = &spec.http {
             let reference = &http.signing_secret_ref;
             let key = secret(kube, &namespace, &reference.name, &reference.key).await?;
-            return Ok(Provider::Http(http::Http::new(client(kube, &namespace, http.ca_config_map_ref.as_ref()).await?, &http.url, key)?));
+            return Ok(Provider::Http(http::Http::new(
+                client(kube, &namespace, http.ca_config_map_ref.as_ref()).await?,
+                &http.url,
+                key,
+            )?));
         }
         if let Some(traceless) = &spec.traceless {
-            let key = secret(kube, &namespace, &traceless.secret_ref.name, "signingSecret").await?;
-            let organization = secret(kube, &namespace, &traceless.secret_ref.name, "organizationUUID").await?;
+            let key = secret(
+                kube,
+                &namespace,
+                &traceless.secret_ref.name,
+                "signingSecret",
+            )
+            .await?;
+            let organization = secret(
+                kube,
+                &namespace,
+                &traceless.secret_ref.name,
+                "organizationUUID",
+            )
+            .await?;
             let http = client(kube, &namespace, traceless.ca_config_map_ref.as_ref()).await?;
-            return Ok(Provider::Traceless(traceless::Traceless::new(http, &traceless.endpoint, traceless.push_method, key, organization)));
+            return Ok(Provider::Traceless(traceless::Traceless::new(
+                http,
+                &traceless.endpoint,
+                traceless.push_method,
+                key,
+                organization,
+            )));
         }
-        Err(Error::Reference { what: "spec".into(), why: "it names neither http nor traceless".into() })
+        Err(Error::Reference {
+            what: "spec".into(),
+            why: "it names neither http nor traceless".into(),
+        })
     }
 
     /// Sends the challenge, unless it was sent before.
@@ -121,15 +146,34 @@ impl Provider {
 }
 
 /// A key of a Secret.
-pub async fn secret(kube: &Client, namespace: &str, name: &str, key: &str) -> Result<SecretString, Error> {
+pub async fn secret(
+    kube: &Client,
+    namespace: &str,
+    name: &str,
+    key: &str,
+) -> Result<SecretString, Error> {
     let what = || format!("key {key} of Secret {name}");
-    let found = Api::<Secret>::namespaced(kube.clone(), namespace).get_opt(name).await;
-    let found = found.map_err(|e| Error::Reference { what: what(), why: crate::k8s::explain(&e) })?;
-    let bytes = found.and_then(|s| s.data?.remove(key)).ok_or_else(|| Error::Reference { what: what(), why: "there is none; apply it".into() })?;
+    let found = Api::<Secret>::namespaced(kube.clone(), namespace)
+        .get_opt(name)
+        .await;
+    let found = found.map_err(|e| Error::Reference {
+        what: what(),
+        why: crate::k8s::explain(&e),
+    })?;
+    let bytes = found
+        .and_then(|s| s.data?.remove(key))
+        .ok_or_else(|| Error::Reference {
+            what: what(),
+            why: "there is none; apply it".into(),
+        })?;
     Ok(String::from_utf8_lossy(&bytes.0).trim().to_string().into())
 }
 
-async fn client(kube: &Client, namespace: &str, ca: Option<&CaConfigMapRef>) -> Result<reqwest::Client, Error> {
+async fn client(
+    kube: &Client,
+    namespace: &str,
+    ca: Option<&CaConfigMapRef>,
+) -> Result<reqwest::Client, Error> {
     let mut builder = reqwest::Client::builder()
         .https_only(true)
         .connect_timeout(Duration::from_secs(5))
@@ -137,22 +181,44 @@ async fn client(kube: &Client, namespace: &str, ca: Option<&CaConfigMapRef>) -> 
         .redirect(reqwest::redirect::Policy::none());
     if let Some(reference) = ca {
         let what = format!("ConfigMap {}", reference.name);
-        let map = Api::<ConfigMap>::namespaced(kube.clone(), namespace).get_opt(&reference.name).await;
-        let map = map.map_err(|e| Error::Reference { what: what.clone(), why: crate::k8s::explain(&e) })?;
+        let map = Api::<ConfigMap>::namespaced(kube.clone(), namespace)
+            .get_opt(&reference.name)
+            .await;
+        let map = map.map_err(|e| Error::Reference {
+            what: what.clone(),
+            why: crate::k8s::explain(&e),
+        })?;
         let pem = map.and_then(|m| m.data?.remove(&reference.key));
-        let pem = pem.ok_or_else(|| Error::Reference { what: what.clone(), why: format!("it has no key {}", reference.key) })?;
-        let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(|e| Error::Reference { what, why: innermost(&e) })?;
+        let pem = pem.ok_or_else(|| Error::Reference {
+            what: what.clone(),
+            why: format!("it has no key {}", reference.key),
+        })?;
+        let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(|e| {
+            Error::Reference {
+                what,
+                why: innermost(&e),
+            }
+        })?;
         builder = builder.tls_certs_only(certificates);
     }
-    builder.build().map_err(|e| Error::Unreachable(innermost(&e)))
+    builder
+        .build()
+        .map_err(|e| Error::Unreachable(innermost(&e)))
 }
 
 /// Sends a request; its answer as JSON, bounded.
 async fn answer(request: reqwest::RequestBuilder) -> Result<serde_json::Value, Error> {
-    let mut response = request.send().await.map_err(|e| Error::Unreachable(innermost(&e)))?;
+    let mut response = request
+        .send()
+        .await
+        .map_err(|e| Error::Unreachable(innermost(&e)))?;
     let status = response.status();
     let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|e| Error::Unreachable(innermost(&e)))? {
+    while let Some(chunk) = response
+        .chunk()
+        .await
+        .map_err(|e| Error::Unreachable(innermost(&e)))?
+    {
         if bytes.len() + chunk.len() > MAX_ANSWER {
             return Err(Error::Answer("it is too long".into()));
         }
@@ -181,7 +247,9 @@ pub fn is_address(email: &str) -> bool {
                 && user.chars().all(plain)
                 && domain.contains('.')
                 && domain.split('.').all(|part| !part.is_empty())
-                && domain.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'))
+                && domain
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'))
         })
 }
 
@@ -194,7 +262,17 @@ mod tests {
         assert_eq!(masked("kim.lee@acme.example"), "k***@acme.example");
         assert_eq!(masked("nonsense"), "***");
         assert!(is_address("kim.lee+x@acme.example"));
-        for bad in ["", "kim", "@x.example", "kim@", "kim@x", "a@b.example, c@d.example", "a b@c.example", "kim@x..example", "kim@x.example\n"] {
+        for bad in [
+            "",
+            "kim",
+            "@x.example",
+            "kim@",
+            "kim@x",
+            "a@b.example, c@d.example",
+            "a b@c.example",
+            "kim@x..example",
+            "kim@x.example\n",
+        ] {
             assert!(!is_address(bad), "{bad}");
         }
     }

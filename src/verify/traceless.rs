@@ -28,17 +28,51 @@ pub struct Traceless {
 }
 
 impl Traceless {
-    pub fn new(client: reqwest::Client, endpoint: &str, method: PushMethod, key: SecretString, organization: SecretString) -> Self {
-        Self { client, endpoint: endpoint.to_string(), method, key, organization }
+    pub fn new(
+        client: reqwest::Client,
+        endpoint: &str,
+        method: PushMethod,
+        key: SecretString,
+        organization: SecretString,
+    ) -> Self {
+        Self {
+            client,
+            endpoint: endpoint.to_string(),
+            method,
+            key,
+            organization,
+        }
     }
 
-    fn request(&self, method: Method, path: &str, body: Vec<u8>) -> Result<reqwest::RequestBuilder, Error> {
-        let url = reqwest::Url::parse(&format!("{}/organizations/{}{path}", self.endpoint, self.organization.expose_secret()))
-            .map_err(|e| Error::Reference { what: "traceless.endpoint".into(), why: e.to_string() })?;
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<reqwest::RequestBuilder, Error> {
+        let url = reqwest::Url::parse(&format!(
+            "{}/organizations/{}{path}",
+            self.endpoint,
+            self.organization.expose_secret()
+        ))
+        .map_err(|e| Error::Reference {
+            what: "traceless.endpoint".into(),
+            why: e.to_string(),
+        })?;
         let now = Timestamp::now().as_second();
         let signature = sign(&self.key, now, method.as_str(), url.path(), &body);
-        let request = self.client.request(method, url).header(TIMESTAMP, now).header(SIGNATURE, signature);
-        Ok(if body.is_empty() { request } else { request.header("content-type", "application/json").body(body) })
+        let request = self
+            .client
+            .request(method, url)
+            .header(TIMESTAMP, now)
+            .header(SIGNATURE, signature);
+        Ok(if body.is_empty() {
+            request
+        } else {
+            request
+                .header("content-type", "application/json")
+                .body(body)
+        })
     }
 
     pub async fn start(&self, challenge: &Challenge) -> Result<State, Error> {
@@ -47,16 +81,30 @@ impl Traceless {
             PushMethod::DuoPush => "duo_push",
         };
         let body = json!({"externalId": challenge.challenge_id, "email": challenge.email, "method": method, "reason": challenge.reason});
-        state_of(&answer(self.request(Method::POST, "/verifications", body.to_string().into_bytes())?).await?, &challenge.challenge_id)
+        state_of(
+            &answer(self.request(
+                Method::POST,
+                "/verifications",
+                body.to_string().into_bytes(),
+            )?)
+            .await?,
+            &challenge.challenge_id,
+        )
     }
 
     pub async fn state(&self, challenge_id: &str) -> Result<State, Error> {
-        let request = self.request(Method::GET, &format!("/verifications/{challenge_id}"), Vec::new())?;
+        let request = self.request(
+            Method::GET,
+            &format!("/verifications/{challenge_id}"),
+            Vec::new(),
+        )?;
         state_of(&answer(request).await?, challenge_id)
     }
 
     pub async fn check(&self) -> Result<(), Error> {
-        answer(self.request(Method::GET, "", Vec::new())?).await.map(|_| ())
+        answer(self.request(Method::GET, "", Vec::new())?)
+            .await
+            .map(|_| ())
     }
 }
 
@@ -64,11 +112,17 @@ fn state_of(answer: &Value, challenge_id: &str) -> Result<State, Error> {
     if answer.get("externalId").and_then(Value::as_str) != Some(challenge_id) {
         return Err(Error::Answer("it is about another verification".into()));
     }
-    Ok(match answer.get("status").and_then(Value::as_str).unwrap_or_default() {
-        "pending" => State::Pending,
-        "approved" => State::Verified,
-        "denied" => State::Denied,
-        "timeout" => State::Expired,
-        _ => State::Failed,
-    })
+    Ok(
+        match answer
+            .get("status")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+        {
+            "pending" => State::Pending,
+            "approved" => State::Verified,
+            "denied" => State::Denied,
+            "timeout" => State::Expired,
+            _ => State::Failed,
+        },
+    )
 }

@@ -39,13 +39,23 @@ pub const TOOLS: [WriteTool; 7] = [
         name: PRIVATE_NOTE,
         title: "Add a private note",
         description: "Adds an internal note to the ticket. The requester does not see it.",
-        schema: || object(json!({"text": text_schema("The note, plain text")}), &["text"]),
+        schema: || {
+            object(
+                json!({"text": text_schema("The note, plain text")}),
+                &["text"],
+            )
+        },
     },
     WriteTool {
         name: REPLY,
         title: "Reply to the requester",
         description: "Sends a reply to the ticket's requester by e-mail.",
-        schema: || object(json!({"text": text_schema("The reply, plain text")}), &["text"]),
+        schema: || {
+            object(
+                json!({"text": text_schema("The reply, plain text")}),
+                &["text"],
+            )
+        },
     },
     WriteTool {
         name: UPDATE,
@@ -78,14 +88,22 @@ pub const TOOLS: [WriteTool; 7] = [
         title: "Create a child ticket",
         description: "Creates a ticket below this one, for the same client and requester.",
         schema: || {
-            object(json!({"summary": short_schema("One line"), "details": text_schema("What has to be done, plain text")}), &["summary", "details"])
+            object(
+                json!({"summary": short_schema("One line"), "details": text_schema("What has to be done, plain text")}),
+                &["summary", "details"],
+            )
         },
     },
     WriteTool {
         name: CLOSE,
         title: "Close the ticket",
         description: "Closes the ticket with a closure note. HaloPSA refuses it while nobody is assigned.",
-        schema: || object(json!({"closureNote": text_schema("How it was solved, plain text")}), &["closureNote"]),
+        schema: || {
+            object(
+                json!({"closureNote": text_schema("How it was solved, plain text")}),
+                &["closureNote"],
+            )
+        },
     },
     WriteTool {
         name: LINK,
@@ -166,7 +184,9 @@ impl Update {
             ("team", &self.team),
             ("assigned agent", &self.agent),
         ];
-        all.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?))).collect()
+        all.into_iter()
+            .filter_map(|(name, value)| Some((name, value.as_deref()?)))
+            .collect()
     }
 }
 
@@ -203,25 +223,40 @@ struct LinkArguments {
 }
 
 fn typed<T: DeserializeOwned>(arguments: &Map<String, Value>) -> Result<T, String> {
-    serde_json::from_value(Value::Object(arguments.clone())).map_err(|e| text::one_line(&e.to_string(), 200))
+    serde_json::from_value(Value::Object(arguments.clone()))
+        .map_err(|e| text::one_line(&e.to_string(), 200))
 }
 
 fn bounded(name: &str, value: String, limit: usize) -> Result<String, String> {
     let length = value.trim().chars().count();
-    if length == 0 || length > limit { Err(format!("{name} has 1 to {limit} characters")) } else { Ok(value.trim().to_string()) }
+    if length == 0 || length > limit {
+        Err(format!("{name} has 1 to {limit} characters"))
+    } else {
+        Ok(value.trim().to_string())
+    }
 }
 
 /// A call's arguments as a write, or what does not fit. `why` is taken out before.
 pub fn parse(tool: &str, arguments: &Map<String, Value>) -> Result<Write, String> {
     match tool {
-        PRIVATE_NOTE => Ok(Write::PrivateNote { text: bounded("text", typed::<TextArguments>(arguments)?.text, MAX_TEXT)? }),
-        REPLY => Ok(Write::Reply { text: bounded("text", typed::<TextArguments>(arguments)?.text, MAX_TEXT)? }),
+        PRIVATE_NOTE => Ok(Write::PrivateNote {
+            text: bounded("text", typed::<TextArguments>(arguments)?.text, MAX_TEXT)?,
+        }),
+        REPLY => Ok(Write::Reply {
+            text: bounded("text", typed::<TextArguments>(arguments)?.text, MAX_TEXT)?,
+        }),
         UPDATE => {
             let update: Update = typed(arguments)?;
             if update.fields().is_empty() {
-                return Err("give at least one of status, priority, type, category, team, agent".into());
+                return Err(
+                    "give at least one of status, priority, type, category, team, agent".into(),
+                );
             }
-            if let Some((name, _)) = update.fields().iter().find(|(_, v)| v.trim().is_empty() || v.chars().count() > MAX_SHORT) {
+            if let Some((name, _)) = update
+                .fields()
+                .iter()
+                .find(|(_, v)| v.trim().is_empty() || v.chars().count() > MAX_SHORT)
+            {
                 return Err(format!("{name} has 1 to {MAX_SHORT} characters"));
             }
             // Closing is a tool of its own, so that a policy about it cannot be got round.
@@ -235,19 +270,33 @@ pub fn parse(tool: &str, arguments: &Map<String, Value>) -> Result<Write, String
             if !(1..=MAX_MINUTES).contains(&given.minutes) {
                 return Err(format!("minutes is 1 to {MAX_MINUTES}"));
             }
-            Ok(Write::LogTime { minutes: given.minutes, note: bounded("note", given.note, MAX_TEXT)? })
+            Ok(Write::LogTime {
+                minutes: given.minutes,
+                note: bounded("note", given.note, MAX_TEXT)?,
+            })
         }
         CHILD => {
             let given: ChildArguments = typed(arguments)?;
-            Ok(Write::Child { summary: bounded("summary", given.summary, MAX_SHORT)?, details: bounded("details", given.details, MAX_TEXT)? })
+            Ok(Write::Child {
+                summary: bounded("summary", given.summary, MAX_SHORT)?,
+                details: bounded("details", given.details, MAX_TEXT)?,
+            })
         }
-        CLOSE => Ok(Write::Close { closure_note: bounded("closureNote", typed::<CloseArguments>(arguments)?.closure_note, MAX_TEXT)? }),
+        CLOSE => Ok(Write::Close {
+            closure_note: bounded(
+                "closureNote",
+                typed::<CloseArguments>(arguments)?.closure_note,
+                MAX_TEXT,
+            )?,
+        }),
         LINK => {
             let given: LinkArguments = typed(arguments)?;
             if !(1..=i64::from(i32::MAX)).contains(&given.article_id) {
                 return Err("articleId is a HaloPSA id".into());
             }
-            Ok(Write::Link { article_id: given.article_id })
+            Ok(Write::Link {
+                article_id: given.article_id,
+            })
         }
         _ => Err("there is no tool of this name".into()),
     }
@@ -266,9 +315,18 @@ pub fn listed(ticket_id: i64, step: &Step) -> Listed {
         Some(Ok(write)) => described(&write),
         // Another server's tool, or one that is over and whose arguments were cut.
         _ => {
-            let what = find(&step.tool).map_or_else(|| format!("Call {}", step.tool), |t| t.title.to_string());
+            let what = find(&step.tool)
+                .map_or_else(|| format!("Call {}", step.tool), |t| t.title.to_string());
             let values = match arguments {
-                Some(arguments) => arguments.iter().map(|(k, v)| (k.clone(), v.as_str().map_or_else(|| v.to_string(), str::to_string))).collect(),
+                Some(arguments) => arguments
+                    .iter()
+                    .map(|(k, v)| {
+                        (
+                            k.clone(),
+                            v.as_str().map_or_else(|| v.to_string(), str::to_string),
+                        )
+                    })
+                    .collect(),
                 None => vec![("with".to_string(), step.arguments.clone())],
             };
             (what, values)
@@ -293,9 +351,28 @@ fn described(write: &Write) -> (String, Vec<(String, String)>) {
     match write {
         Write::PrivateNote { text } => (title(PRIVATE_NOTE), one("text", text)),
         Write::Reply { text } => (title(REPLY), one("text", text)),
-        Write::Update(update) => (title(UPDATE), update.fields().into_iter().map(|(n, v)| (n.to_string(), v.to_string())).collect()),
-        Write::LogTime { minutes, note } => (title(LOG_TIME), vec![("minutes".into(), minutes.to_string()), ("note".into(), note.clone())]),
-        Write::Child { summary, details } => (title(CHILD), vec![("summary".into(), summary.clone()), ("details".into(), details.clone())]),
+        Write::Update(update) => (
+            title(UPDATE),
+            update
+                .fields()
+                .into_iter()
+                .map(|(n, v)| (n.to_string(), v.to_string()))
+                .collect(),
+        ),
+        Write::LogTime { minutes, note } => (
+            title(LOG_TIME),
+            vec![
+                ("minutes".into(), minutes.to_string()),
+                ("note".into(), note.clone()),
+            ],
+        ),
+        Write::Child { summary, details } => (
+            title(CHILD),
+            vec![
+                ("summary".into(), summary.clone()),
+                ("details".into(), details.clone()),
+            ],
+        ),
         Write::Close { closure_note } => (title(CLOSE), one("closure note", closure_note)),
         Write::Link { article_id } => (title(LINK), one("article", &article_id.to_string())),
     }
@@ -311,7 +388,12 @@ mod tests {
 
     #[test]
     fn arguments_are_checked() {
-        assert!(parsed(PRIVATE_NOTE, json!({"text": " Hello "})).is_ok_and(|w| w == Write::PrivateNote { text: "Hello".into() }));
+        assert!(
+            parsed(PRIVATE_NOTE, json!({"text": " Hello "})).is_ok_and(|w| w
+                == Write::PrivateNote {
+                    text: "Hello".into()
+                })
+        );
         for (tool, arguments) in [
             (PRIVATE_NOTE, json!({"text": ""})),
             (PRIVATE_NOTE, json!({"text": "x", "ticketId": 7})),
@@ -326,14 +408,22 @@ mod tests {
             (LINK, json!({"articleId": -1})),
             ("HALOPSA_ADD_PRIVATE_NOTE", json!({"text": "x"})),
         ] {
-            assert!(parsed(tool, arguments.clone()).is_err(), "{tool} {arguments}");
+            assert!(
+                parsed(tool, arguments.clone()).is_err(),
+                "{tool} {arguments}"
+            );
         }
     }
 
     #[test]
     fn names_are_unique_and_schemas_closed() {
         for (i, tool) in TOOLS.iter().enumerate() {
-            assert_eq!(tool.schema()["additionalProperties"], false, "{}", tool.name);
+            assert_eq!(
+                tool.schema()["additionalProperties"],
+                false,
+                "{}",
+                tool.name
+            );
             assert!(TOOLS[i + 1..].iter().all(|t| t.name != tool.name));
         }
     }

@@ -26,7 +26,11 @@ async fn measure<F: Future<Output = ()>>(what: &str, count: i64, call: impl Fn(i
         call(n).await;
         at.elapsed()
     };
-    let mut took: Vec<Duration> = futures::stream::iter(0..count).map(timed).buffer_unordered(CONNECTIONS).collect().await;
+    let mut took: Vec<Duration> = futures::stream::iter(0..count)
+        .map(timed)
+        .buffer_unordered(CONNECTIONS)
+        .collect()
+        .await;
     let rate = count as f64 / started.elapsed().as_secs_f64();
     println!("{what}: {rate:.0} a second, {}", percentiles(&mut took));
     rate
@@ -35,7 +39,13 @@ async fn measure<F: Future<Output = ()>>(what: &str, count: i64, call: impl Fn(i
 fn percentiles(took: &mut [Duration]) -> String {
     took.sort();
     let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize].as_secs_f64() * 1000.0;
-    format!("p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms ({} calls)", at(0.5), at(0.99), at(1.0), took.len())
+    format!(
+        "p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms ({} calls)",
+        at(0.5),
+        at(0.99),
+        at(1.0),
+        took.len()
+    )
 }
 
 #[tokio::main]
@@ -45,8 +55,12 @@ async fn main() {
     println!("{CONNECTIONS} connections, everything on this machine");
     let api = harness.api::<Ticket>();
     let spec = |id| TicketSpec {
-        connection_ref: LocalRef { name: "none".into() },
-        client_ref: Some(LocalRef { name: "none".into() }),
+        connection_ref: LocalRef {
+            name: "none".into(),
+        },
+        client_ref: Some(LocalRef {
+            name: "none".into(),
+        }),
         ticket_id: id,
         subject: Some("Printer on the second floor is offline again".into()),
         ..TicketSpec::default()
@@ -54,16 +68,24 @@ async fn main() {
     let create = |n| {
         let (api, ticket) = (api.clone(), Ticket::new(&format!("bench-{n}"), spec(n + 1)));
         async move {
-            api.create(&PostParams::default(), &ticket).await.expect("created");
+            api.create(&PostParams::default(), &ticket)
+                .await
+                .expect("created");
         }
     };
     let alone = measure("the apiserver alone creates Tickets", TICKETS, create).await;
 
     let (username, password) = harness.webhook_login().await;
-    let (http, url) = (harness.http(), format!("{}/webhooks/{}/halo", harness.webhooks, harness.namespace));
+    let (http, url) = (
+        harness.http(),
+        format!("{}/webhooks/{}/halo", harness.webhooks, harness.namespace),
+    );
     let post = |id: i64| {
         let body = json!({"event": "new ticket logged", "object_id": id, "ticket": {"id": id, "summary": "Printer on the second floor is offline again", "client_id": ACME}});
-        http.post(&url).basic_auth(&username, Some(&password)).json(&body).send()
+        http.post(&url)
+            .basic_auth(&username, Some(&password))
+            .json(&body)
+            .send()
     };
     let webhook = |n: i64| {
         let sent = post(1_000_000 + n);
@@ -71,7 +93,12 @@ async fn main() {
             assert!(sent.await.expect("answered").status().is_success());
         }
     };
-    let taken = measure("webhooks taken (while the controller works on them)", TICKETS, webhook).await;
+    let taken = measure(
+        "webhooks taken (while the controller works on them)",
+        TICKETS,
+        webhook,
+    )
+    .await;
     println!("ratio: {:.0} %", taken / alone * 100.0);
 
     // A ticket of the simulator each time, so that the gateway can gather its context.
@@ -91,13 +118,23 @@ async fn main() {
         tokio::time::sleep(Duration::from_millis(30)).await;
         let at = Instant::now();
         harness.open_ticket(ACME, &format!("Printer {n} is offline"));
-        let work = claim.await.expect("joined").expect("claimed").expect("a ticket");
+        let work = claim
+            .await
+            .expect("joined")
+            .expect("claimed")
+            .expect("a ticket");
         // The simulator waits 20 ms before it posts.
         took.push(at.elapsed().saturating_sub(Duration::from_millis(20)));
         agent.release(&work).await.expect("released");
         // Out of the way of the next.
-        let _ = harness.api::<Ticket>().delete(&work.ticket, &Default::default()).await;
+        let _ = harness
+            .api::<Ticket>()
+            .delete(&work.ticket, &Default::default())
+            .await;
     }
-    println!("webhook to claimed, context read, by a warm agent: {}", percentiles(&mut took));
+    println!(
+        "webhook to claimed, context read, by a warm agent: {}",
+        percentiles(&mut took)
+    );
     harness.stop().await;
 }

@@ -48,13 +48,27 @@ async fn run(schedule: Vec<(usize, Trouble)>, limit: u32, background: bool) {
             1
         }
         Trouble::Unauthorized(times) | Trouble::Limited(times) => {
-            let kind = if matches!(trouble, Trouble::Limited(_)) { "rate_limited" } else { "unauthorized" };
-            let next = serde_json::from_value(json!({"kind": kind, "times": times, "path": "/api/"})).unwrap();
+            let kind = if matches!(trouble, Trouble::Limited(_)) {
+                "rate_limited"
+            } else {
+                "unauthorized"
+            };
+            let next =
+                serde_json::from_value(json!({"kind": kind, "times": times, "path": "/api/"}))
+                    .unwrap();
             shared.engine().faults.next.push(next);
-            if kind == "unauthorized" { u64::from(times) } else { 0 }
+            if kind == "unauthorized" {
+                u64::from(times)
+            } else {
+                0
+            }
         }
     };
-    let priority = if background { Priority::Background } else { Priority::Ticket };
+    let priority = if background {
+        Priority::Background
+    } else {
+        Priority::Ticket
+    };
     let calls = futures::stream::iter(0..CALLS).map(|_| {
         let (halo, answered) = (halo.clone(), answered.clone());
         async move {
@@ -74,13 +88,24 @@ async fn run(schedule: Vec<(usize, Trouble)>, limit: u32, background: bool) {
     done.extend(calls.collect::<Vec<_>>().await);
     let counts = sim.shared.auth.counts();
     assert_eq!(done.len(), CALLS);
-    assert!(counts.tokens <= signs, "{} sign-ins, {signs} reasons for one", counts.tokens);
+    assert!(
+        counts.tokens <= signs,
+        "{} sign-ins, {signs} reasons for one",
+        counts.tokens
+    );
     let may = if background { limit - limit / 5 } else { limit };
-    assert!(counts.requests <= u64::from(may), "{} requests, {may} allowed", counts.requests);
+    assert!(
+        counts.requests <= u64::from(may),
+        "{} requests, {may} allowed",
+        counts.requests
+    );
     for outcome in done {
         if let Err(error) = outcome {
             // No room in time; or its renewed token was refused as well, or the second 429 in a row.
-            assert!(["RateLimited", "Forbidden"].contains(&error.reason()), "{error}");
+            assert!(
+                ["RateLimited", "Forbidden"].contains(&error.reason()),
+                "{error}"
+            );
         }
     }
 }
@@ -101,7 +126,12 @@ proptest! {
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_wait_for_room_instead_of_failing() {
     let sim = sim().await;
-    sim.shared.auth.set_limit(halosim::auth::Limit { requests: 50, window_seconds: 2, retry_after: true, named: true });
+    sim.shared.auth.set_limit(halosim::auth::Limit {
+        requests: 50,
+        window_seconds: 2,
+        retry_after: true,
+        named: true,
+    });
     let mut config = config(&sim);
     // The client believes in more than there is, and learns it.
     config.requests = 80;
@@ -109,10 +139,21 @@ async fn callers_wait_for_room_instead_of_failing() {
     config.name = "msp/waits".into();
     config.patience = Duration::from_secs(60);
     let halo = Client::new(config).unwrap();
-    let all = futures::future::join_all((0..160).map(|_| halo.get("/Agent/me", &[], Priority::Ticket))).await;
-    let failed: Vec<String> = all.into_iter().filter_map(|r| r.err().map(|e| e.to_string())).collect();
+    let all =
+        futures::future::join_all((0..160).map(|_| halo.get("/Agent/me", &[], Priority::Ticket)))
+            .await;
+    let failed: Vec<String> = all
+        .into_iter()
+        .filter_map(|r| r.err().map(|e| e.to_string()))
+        .collect();
     assert!(failed.is_empty(), "{} failed: {}", failed.len(), failed[0]);
     let text = halopsa_operator::metrics::METRICS.text();
-    assert!(text.contains("halopsa_request_window_limit{connection=\"msp/waits\"}"), "{text}");
-    assert!(text.contains("halopsa_requests_total{method=\"GET\",path=\"/Agent/me\",status=\"429\"}"), "{text}");
+    assert!(
+        text.contains("halopsa_request_window_limit{connection=\"msp/waits\"}"),
+        "{text}"
+    );
+    assert!(
+        text.contains("halopsa_requests_total{method=\"GET\",path=\"/Agent/me\",status=\"429\"}"),
+        "{text}"
+    );
 }

@@ -11,7 +11,12 @@ use std::time::Duration;
 
 pub async fn sim() -> Sim {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Sim::start(Options { rate_limit: 100_000, ..Options::default() }).await.unwrap()
+    Sim::start(Options {
+        rate_limit: 100_000,
+        ..Options::default()
+    })
+    .await
+    .unwrap()
 }
 
 pub fn config(sim: &Sim) -> Config {

@@ -19,12 +19,22 @@ pub async fn asked(harness: &Harness, summary: &str) -> (i64, String) {
 }
 
 pub fn notes_with(harness: &Harness, ticket: i64, text: &str) -> usize {
-    harness.our_actions(ticket).iter().filter(|a| a["note"].as_str().unwrap_or_default().contains(text)).count()
+    harness
+        .our_actions(ticket)
+        .iter()
+        .filter(|a| a["note"].as_str().unwrap_or_default().contains(text))
+        .count()
 }
 
 async fn journal(harness: &Harness, name: &str, event: &str) -> usize {
     let ticket = harness.api::<Ticket>().get(name).await.unwrap();
-    ticket.status.unwrap().journal.iter().filter(|e| e.event == event).count()
+    ticket
+        .status
+        .unwrap()
+        .journal
+        .iter()
+        .filter(|e| e.event == event)
+        .count()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -36,9 +46,21 @@ async fn the_assigned_technicians_yes_runs_exactly_what_was_asked() {
     // First the plan, then the request; nothing has changed.
     let actions = harness.our_actions(id);
     assert_eq!(actions.len(), 2, "{actions:#?}");
-    assert!(actions[0]["note"].as_str().unwrap().contains("Diagnosis and plan"));
+    assert!(
+        actions[0]["note"]
+            .as_str()
+            .unwrap()
+            .contains("Diagnosis and plan")
+    );
     let request = actions[1]["note_html"].as_str().unwrap();
-    for part in ["approval needed", "Reply to the requester", "In Progress", "Dana Novak", "Valid until", &format!("ticket {id}")] {
+    for part in [
+        "approval needed",
+        "Reply to the requester",
+        "In Progress",
+        "Dana Novak",
+        "Valid until",
+        &format!("ticket {id}"),
+    ] {
         assert!(request.contains(part), "{part}: {request}");
     }
     assert!(actions.iter().all(|a| a["hiddenfromuser"] == true));
@@ -46,27 +68,63 @@ async fn the_assigned_technicians_yes_runs_exactly_what_was_asked() {
 
     // Others' words change nothing.
     harness.reply(id, LUIS, "<p>Approved, go ahead</p>");
-    let robot = Author::Agent { id: DANA, application: "Zapier".into() };
-    harness.act(&robot, json!({"ticket_id": id, "outcome": "Private Note", "note": "approved"}));
-    let mail = Author::Agent { id: DANA, application: "nethelpdesk-agent-web-application".into() };
+    let robot = Author::Agent {
+        id: DANA,
+        application: "Zapier".into(),
+    };
+    harness.act(
+        &robot,
+        json!({"ticket_id": id, "outcome": "Private Note", "note": "approved"}),
+    );
+    let mail = Author::Agent {
+        id: DANA,
+        application: "nethelpdesk-agent-web-application".into(),
+    };
     harness.act(&mail, json!({"ticket_id": id, "outcome": "Email User", "note": "approved", "emaildirection": "I"}));
-    eventually("the replies are seen and ignored", || async { (journal(&harness, &name, "ReplyIgnored").await == 3).then_some(()) }).await;
+    eventually("the replies are seen and ignored", || async {
+        (journal(&harness, &name, "ReplyIgnored").await == 3).then_some(())
+    })
+    .await;
     assert_eq!(harness.halo(id, "status_id"), 1);
 
-    harness.reply(id, DANA, "<p>Approved, go ahead.</p><blockquote>No, wait</blockquote>");
+    harness.reply(
+        id,
+        DANA,
+        "<p>Approved, go ahead.</p><blockquote>No, wait</blockquote>",
+    );
     let ticket = harness.ticket_in(&name, "Done").await;
     let status = ticket.status.unwrap();
-    assert!(status.steps.iter().all(|s| s.state == StepState::Done), "{:#?}", status.steps);
+    assert!(
+        status.steps.iter().all(|s| s.state == StepState::Done),
+        "{:#?}",
+        status.steps
+    );
     assert_eq!(status.approval.as_ref().unwrap().state, ApprovalState::Ran);
     assert_eq!(status.approval.unwrap().decided_by, Some(DANA));
     assert_eq!(harness.halo(id, "status_name"), "In Progress");
-    let sent: Vec<_> = harness.our_actions(id).into_iter().filter(|a| a["hiddenfromuser"] == false).collect();
+    let sent: Vec<_> = harness
+        .our_actions(id)
+        .into_iter()
+        .filter(|a| a["hiddenfromuser"] == false)
+        .collect();
     assert_eq!(sent.len(), 1, "one reply to the requester");
-    assert_eq!((&sent[0]["outcome"], &sent[0]["sendemail"]), (&json!("Email User"), &json!(true)));
-    for (text, times) in [("Diagnosis and plan", 1), ("approval needed", 1), ("the approved steps", 1), ("All approved steps are done", 1)] {
+    assert_eq!(
+        (&sent[0]["outcome"], &sent[0]["sendemail"]),
+        (&json!("Email User"), &json!(true))
+    );
+    for (text, times) in [
+        ("Diagnosis and plan", 1),
+        ("approval needed", 1),
+        ("the approved steps", 1),
+        ("All approved steps are done", 1),
+    ] {
         assert_eq!(notes_with(&harness, id, text), times, "{text}");
     }
-    assert!(status.steps.iter().all(|s| !s.arguments.contains("Hello")), "no text is kept of what is over: {:?}", status.steps);
+    assert!(
+        status.steps.iter().all(|s| !s.arguments.contains("Hello")),
+        "no text is kept of what is over: {:?}",
+        status.steps
+    );
 
     // The same yes again, and more of them, run nothing more.
     harness.reply(id, DANA, "<p>Approved</p>");
@@ -82,32 +140,63 @@ async fn a_no_runs_nothing_and_a_question_is_answered() {
     harness.run_agent("acme-dental-group").await;
     let (id, name) = asked(&harness, "Label printer is offline").await;
     harness.reply(id, DANA, "<p>Yes, but only the first step</p>");
-    eventually("the agent's answer", || async { (notes_with(&harness, id, "neither a clear yes nor a clear no") == 1).then_some(()) }).await;
+    eventually("the agent's answer", || async {
+        (notes_with(&harness, id, "neither a clear yes nor a clear no") == 1).then_some(())
+    })
+    .await;
     let ticket = harness.ticket_in(&name, "AwaitingApproval").await;
-    assert_eq!(ticket.status.unwrap().approval.unwrap().state, ApprovalState::Requested, "the request stands");
+    assert_eq!(
+        ticket.status.unwrap().approval.unwrap().state,
+        ApprovalState::Requested,
+        "the request stands"
+    );
     harness.reply(id, DANA, "<p>No, don't.</p>");
     let status = harness.ticket_in(&name, "Done").await.status.unwrap();
     assert!(status.steps.iter().all(|s| s.state == StepState::Denied));
     assert_eq!(harness.halo(id, "status_id"), 1);
-    eventually("the note about it", || async { (notes_with(&harness, id, "the steps were denied") == 1).then_some(()) }).await;
-    assert_eq!(notes_with(&harness, id, "Understood: none of the steps was run"), 1);
+    eventually("the note about it", || async {
+        (notes_with(&harness, id, "the steps were denied") == 1).then_some(())
+    })
+    .await;
+    assert_eq!(
+        notes_with(&harness, id, "Understood: none of the steps was run"),
+        1
+    );
     harness.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_answers() {
     let mut harness = Harness::start("expiry").await;
-    harness.execute(&[ACME], json!({"approvals": {"validFor": "9s", "remindAfter": "3s"}})).await;
+    harness
+        .execute(
+            &[ACME],
+            json!({"approvals": {"validFor": "9s", "remindAfter": "3s"}}),
+        )
+        .await;
     harness.run_agent("acme-dental-group").await;
     let (id, name) = asked(&harness, "Label printer is offline").await;
-    eventually("a reminder", || async { (notes_with(&harness, id, "still waiting for approval") == 1).then_some(()) }).await;
+    eventually("a reminder", || async {
+        (notes_with(&harness, id, "still waiting for approval") == 1).then_some(())
+    })
+    .await;
     let status = harness.ticket_in(&name, "Done").await.status.unwrap();
-    assert_eq!((status.reason.as_deref(), status.approval.unwrap().state), (Some("ApprovalExpired"), ApprovalState::Expired));
-    eventually("the note about it", || async { (notes_with(&harness, id, "the request for approval has ended") == 1).then_some(()) }).await;
+    assert_eq!(
+        (status.reason.as_deref(), status.approval.unwrap().state),
+        (Some("ApprovalExpired"), ApprovalState::Expired)
+    );
+    eventually("the note about it", || async {
+        (notes_with(&harness, id, "the request for approval has ended") == 1).then_some(())
+    })
+    .await;
     harness.reply(id, DANA, "<p>Approved</p>");
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(harness.halo(id, "status_id"), 1, "too late");
-    assert_eq!(harness.our_actions(id).len(), 4, "plan, request, reminder, end");
+    assert_eq!(
+        harness.our_actions(id).len(),
+        4,
+        "plan, request, reminder, end"
+    );
     harness.stop().await;
 }
 
@@ -119,15 +208,42 @@ async fn policies_say_what_runs_at_once_and_who_else_may_approve() {
         {"tools": ["halopsa_update_ticket"], "effect": "Auto", "when": "has(args.status) && args.status == 'In Progress'"},
         {"tools": ["halopsa_reply_*"], "effect": "ApprovalNeeded", "approvers": {"team": "2nd Line Support"}},
         {"tools": ["halopsa_close_ticket"], "effect": "Disabled"}]}});
-    harness.apply::<halopsa_operator::api::ToolPolicy>("p", &policy).await;
+    harness
+        .apply::<halopsa_operator::api::ToolPolicy>("p", &policy)
+        .await;
     let api = harness.api::<halopsa_operator::api::ToolPolicy>();
-    let status = eventually("the policy's status", || async { api.get("p").await.unwrap().status }).await;
-    assert_eq!(status.rules.iter().map(|r| (r.tools, r.decides)).collect::<Vec<_>>(), [(1, 1), (1, 1), (1, 1)]);
+    let status = eventually("the policy's status", || async {
+        api.get("p").await.unwrap().status
+    })
+    .await;
+    assert_eq!(
+        status
+            .rules
+            .iter()
+            .map(|r| (r.tools, r.decides))
+            .collect::<Vec<_>>(),
+        [(1, 1), (1, 1), (1, 1)]
+    );
     harness.run_agent("acme-dental-group").await;
     let (id, name) = asked(&harness, "Label printer is offline").await;
-    assert_eq!(harness.halo(id, "status_name"), "In Progress", "ran at once");
-    let tools = harness.agent_gateway("acme-dental-group").await.tools().await.unwrap();
-    assert!(!tools.names().await.unwrap().contains(&"halopsa_close_ticket".to_string()));
+    assert_eq!(
+        harness.halo(id, "status_name"),
+        "In Progress",
+        "ran at once"
+    );
+    let tools = harness
+        .agent_gateway("acme-dental-group")
+        .await
+        .tools()
+        .await
+        .unwrap();
+    assert!(
+        !tools
+            .names()
+            .await
+            .unwrap()
+            .contains(&"halopsa_close_ticket".to_string())
+    );
     // Luis is in the team.
     harness.reply(id, LUIS, "<p>ok, go ahead</p>");
     let status = harness.ticket_in(&name, "Done").await.status.unwrap();
@@ -147,19 +263,51 @@ async fn a_workflow_tells_the_built_in_brain_what_to_do() {
             {"tool": "halopsa_create_child_ticket", "arguments": {"summary": "Visit {{requester}}", "details": "Printer of ticket {{ticketId}}"}},
             {"tool": "halopsa_link_article", "arguments": {"articleId": 1}},
             {"tool": "halopsa_close_ticket", "arguments": {"closureNote": "Done by the book"}}]}});
-    harness.apply::<halopsa_operator::api::Workflow>("printers", &workflow).await;
+    harness
+        .apply::<halopsa_operator::api::Workflow>("printers", &workflow)
+        .await;
     harness.run_agent("acme-dental-group").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let (id, name) = asked(&harness, "Label printer is offline").await;
-    assert!(harness.our_actions(id)[0]["note"].as_str().unwrap().contains("By workflow printers: Log five minutes."));
+    assert!(
+        harness.our_actions(id)[0]["note"]
+            .as_str()
+            .unwrap()
+            .contains("By workflow printers: Log five minutes.")
+    );
     harness.reply(id, DANA, "<p>Yes please</p>");
-    let done = |s: &Ticket| s.status.as_ref().is_some_and(|s| s.steps.iter().all(|s| s.state == StepState::Done));
+    let done = |s: &Ticket| {
+        s.status
+            .as_ref()
+            .is_some_and(|s| s.steps.iter().all(|s| s.state == StepState::Done))
+    };
     let api = harness.api::<Ticket>();
-    eventually("every step is done", || async { Some(api.get(&name).await.unwrap()).filter(done) }).await;
+    eventually("every step is done", || async {
+        Some(api.get(&name).await.unwrap()).filter(done)
+    })
+    .await;
     assert_eq!(harness.halo(id, "hasbeenclosed"), true);
-    assert!(harness.halo(id, "closure_note").as_str().unwrap().contains("Done by the book"));
+    assert!(
+        harness
+            .halo(id, "closure_note")
+            .as_str()
+            .unwrap()
+            .contains("Done by the book")
+    );
     assert!((harness.halo(id, "timetaken").as_f64().unwrap() - 0.1).abs() < 1e-9);
-    let child = harness.sim.shared.store().kind("tickets").unwrap().values().find(|t| t.get("parent_id") == Some(&json!(id))).cloned().unwrap();
-    assert_eq!((&child["client_id"], &child["summary"]), (&json!(ACME), &Value::from("Visit Kim Lee")));
+    let child = harness
+        .sim
+        .shared
+        .store()
+        .kind("tickets")
+        .unwrap()
+        .values()
+        .find(|t| t.get("parent_id") == Some(&json!(id)))
+        .cloned()
+        .unwrap();
+    assert_eq!(
+        (&child["client_id"], &child["summary"]),
+        (&json!(ACME), &Value::from("Visit Kim Lee"))
+    );
     harness.stop().await;
 }

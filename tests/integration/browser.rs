@@ -23,7 +23,10 @@ struct Network {
 
 impl Network {
     fn new() -> Self {
-        let holder = Command::new("unshare").args(["--net", "sleep", "3600"]).spawn().expect("unshare, of util-linux");
+        let holder = Command::new("unshare")
+            .args(["--net", "sleep", "3600"])
+            .spawn()
+            .expect("unshare, of util-linux");
         let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
         let own = of("self");
         while of(&holder.id().to_string()).is_none_or(|namespace| Some(namespace) == own) {
@@ -33,14 +36,21 @@ impl Network {
         // Of the range that is kept for tests of networks.
         let [a, b] = number.to_be_bytes();
         let base = b & 0xfc;
-        let network = Self { here: format!("198.18.{a}.{}", base + 1), there: format!("198.18.{a}.{}", base + 2), holder };
+        let network = Self {
+            here: format!("198.18.{a}.{}", base + 1),
+            there: format!("198.18.{a}.{}", base + 2),
+            holder,
+        };
         let (near, far) = (format!("hs{number:04x}"), format!("hs{number:04x}b"));
         let (pid, inside) = (network.holder.id(), network.inside());
         run(&format!("ip link add {near} type veth peer name {far}"));
         run(&format!("ip link set {far} netns {pid}"));
         run(&format!("ip address add {}/30 dev {near}", network.here));
         run(&format!("ip link set {near} up"));
-        run(&format!("{inside} ip address add {}/30 dev {far}", network.there));
+        run(&format!(
+            "{inside} ip address add {}/30 dev {far}",
+            network.there
+        ));
         // No address comes later by itself.
         run(&format!("{inside} ip link set {far} addrgenmode none"));
         run(&format!("{inside} ip link set {far} up"));
@@ -55,7 +65,9 @@ impl Network {
 
     /// A port here that leads to this one on loopback.
     async fn forward(&self, to: std::net::SocketAddr) -> (String, tokio::task::JoinHandle<()>) {
-        let listener = tokio::net::TcpListener::bind((self.here.as_str(), 0)).await.unwrap();
+        let listener = tokio::net::TcpListener::bind((self.here.as_str(), 0))
+            .await
+            .unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let task = tokio::spawn(async move {
             while let Ok((mut near, _)) = listener.accept().await {
@@ -78,8 +90,14 @@ impl Drop for Network {
 
 fn run(command: &str) {
     let mut words = command.split(' ');
-    let status = Command::new(words.next().unwrap()).args(words).status().unwrap_or_else(|e| panic!("{command}: {e}"));
-    assert!(status.success(), "{command}: {status}; the browser test needs root");
+    let status = Command::new(words.next().unwrap())
+        .args(words)
+        .status()
+        .unwrap_or_else(|e| panic!("{command}: {e}"));
+    assert!(
+        status.success(),
+        "{command}: {status}; the browser test needs root"
+    );
 }
 
 /// A chromedriver; its browsers end with it.
@@ -105,11 +123,24 @@ impl Driver {
             .expect("nsenter, of util-linux");
         let url = format!("http://{}:9515", network.there);
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        eventually("chromedriver: tests/cluster/cluster tools installs it", || async {
-            http.get(format!("{url}/status")).send().await.ok().filter(|r| r.status().is_success())
-        })
+        eventually(
+            "chromedriver: tests/cluster/cluster tools installs it",
+            || async {
+                http.get(format!("{url}/status"))
+                    .send()
+                    .await
+                    .ok()
+                    .filter(|r| r.status().is_success())
+            },
+        )
         .await;
-        Self { process, url, halo: format!("https://{address}"), forward, _network: network }
+        Self {
+            process,
+            url,
+            halo: format!("https://{address}"),
+            forward,
+            _network: network,
+        }
     }
 
     async fn browser(&self) -> Person {
@@ -119,9 +150,18 @@ impl Driver {
             "goog:chromeOptions": {"args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,960", "--no-proxy-server"]},
             "timeouts": {"pageLoad": 30_000, "script": 10_000, "implicit": 0},
         });
-        let Value::Object(capabilities) = capabilities else { unreachable!() };
-        let client = ClientBuilder::new(HttpConnector::new()).capabilities(capabilities).connect(&self.url).await.expect("a browser");
-        Person { client, halo: self.halo.clone() }
+        let Value::Object(capabilities) = capabilities else {
+            unreachable!()
+        };
+        let client = ClientBuilder::new(HttpConnector::new())
+            .capabilities(capabilities)
+            .connect(&self.url)
+            .await
+            .expect("a browser");
+        Person {
+            client,
+            halo: self.halo.clone(),
+        }
     }
 }
 
@@ -141,20 +181,39 @@ struct Person {
 
 impl Person {
     async fn open(&self, path: &str) {
-        self.client.goto(&format!("{}{path}", self.halo)).await.unwrap();
+        self.client
+            .goto(&format!("{}{path}", self.halo))
+            .await
+            .unwrap();
     }
 
     async fn find(&self, css: &str) -> Element {
-        self.client.wait().at_most(Duration::from_secs(30)).for_element(Locator::Css(css)).await.unwrap_or_else(|e| panic!("{css}: {e}"))
+        self.client
+            .wait()
+            .at_most(Duration::from_secs(30))
+            .for_element(Locator::Css(css))
+            .await
+            .unwrap_or_else(|e| panic!("{css}: {e}"))
     }
 
     /// Clicks; when the page is just being replaced, on the new one.
     async fn click(&self, locator: Locator<'_>) {
         for _ in 0..20 {
-            let found = self.client.wait().at_most(Duration::from_secs(30)).for_element(locator).await;
-            match found.unwrap_or_else(|e| panic!("{locator:?}: {e}")).click().await {
+            let found = self
+                .client
+                .wait()
+                .at_most(Duration::from_secs(30))
+                .for_element(locator)
+                .await;
+            match found
+                .unwrap_or_else(|e| panic!("{locator:?}: {e}"))
+                .click()
+                .await
+            {
                 Ok(()) => return,
-                Err(error) if error.is_stale_element_reference() => tokio::time::sleep(Duration::from_millis(100)).await,
+                Err(error) if error.is_stale_element_reference() => {
+                    tokio::time::sleep(Duration::from_millis(100)).await
+                }
                 Err(error) => panic!("{locator:?}: {error}"),
             }
         }
@@ -166,7 +225,10 @@ impl Person {
     }
 
     async fn press(&self, button: &str) {
-        self.click(Locator::XPath(&format!("//button[normalize-space()='{button}']"))).await;
+        self.click(Locator::XPath(&format!(
+            "//button[normalize-space()='{button}']"
+        )))
+        .await;
     }
 
     async fn fill(&self, css: &str, text: &str) {
@@ -174,7 +236,9 @@ impl Person {
     }
 
     async fn text(&self) -> String {
-        let text = self.script("return (document.querySelector('main') ?? document.documentElement).innerText").await;
+        let text = self
+            .script("return (document.querySelector('main') ?? document.documentElement).innerText")
+            .await;
         text.as_str().unwrap_or_default().to_string()
     }
 
@@ -186,14 +250,21 @@ impl Person {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        panic!("{} never showed {text:?}: {}", self.client.current_url().await.unwrap(), self.text().await);
+        panic!(
+            "{} never showed {text:?}: {}",
+            self.client.current_url().await.unwrap(),
+            self.text().await
+        );
     }
 
     async fn sign_in(&self, name: &str) {
         self.open("/").await;
         self.fill("input[name=search]", name).await;
         self.press("Search").await;
-        self.click(Locator::XPath(&format!("//form[@action='/signin']//button[strong='{name}']"))).await;
+        self.click(Locator::XPath(&format!(
+            "//form[@action='/signin']//button[strong='{name}']"
+        )))
+        .await;
         self.find("header .who").await;
     }
 
@@ -202,9 +273,15 @@ impl Person {
     }
 
     async fn picture(&self, name: &str) {
-        let Some(folder) = std::env::var_os("SCREENSHOTS") else { return };
+        let Some(folder) = std::env::var_os("SCREENSHOTS") else {
+            return;
+        };
         let png = self.client.screenshot().await.unwrap();
-        std::fs::write(std::path::Path::new(&folder).join(format!("{name}.png")), png).unwrap();
+        std::fs::write(
+            std::path::Path::new(&folder).join(format!("{name}.png")),
+            png,
+        )
+        .unwrap();
     }
 }
 
@@ -231,7 +308,8 @@ async fn play(kim: Person, dana: Person) {
     // The requester opens a ticket, with markup in it that has to stay text.
     kim.sign_in("Kim Lee").await;
     kim.link("New Ticket").await;
-    kim.fill("input[name=summary]", "Label printer is offline").await;
+    kim.fill("input[name=summary]", "Label printer is offline")
+        .await;
     let details = "It shows offline since this morning. <script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>";
     kim.fill("textarea[name=details]", details).await;
     kim.press("Create ticket").await;
@@ -241,26 +319,57 @@ async fn play(kim: Person, dana: Person) {
 
     // The technician finds it, takes it, and sees the agent's notes come.
     dana.open("/tickets").await;
-    assert!(dana.client.current_url().await.unwrap().path() == "/signin", "nobody is signed in");
+    assert!(
+        dana.client.current_url().await.unwrap().path() == "/signin",
+        "nobody is signed in"
+    );
     dana.sign_in("Dana Novak").await;
     dana.fill("input[name=search]", "label printer").await;
     dana.press("Filter").await;
     dana.picture("tickets").await;
     dana.link("Label printer is offline").await;
     dana.sees("Diagnosis and plan").await;
-    dana.find("select[name=agent_id]").await.select_by_label("Dana Novak").await.unwrap();
+    dana.find("select[name=agent_id]")
+        .await
+        .select_by_label("Dana Novak")
+        .await
+        .unwrap();
     dana.press("Save").await;
     dana.sees("Assigned to Dana Novak").await;
     dana.sees("approval needed").await;
     assert_eq!(dana.script("return window.hacked").await, Value::Null);
-    assert_eq!(dana.script("return document.querySelectorAll('.thread li.private .tag.internal').length").await, 3);
+    assert_eq!(
+        dana.script("return document.querySelectorAll('.thread li.private .tag.internal').length")
+            .await,
+        3
+    );
     dana.picture("ticket-agent").await;
-    assert!(!kim.text().await.contains("Diagnosis and plan"), "internal notes are not the requester's");
+    assert!(
+        !kim.text().await.contains("Diagnosis and plan"),
+        "internal notes are not the requester's"
+    );
 
     // By keyboard: the skip link comes first, a note is opened by Enter, and sent.
-    dana.find("body").await.send_keys(&Key::Tab.to_string()).await.unwrap();
-    assert_eq!(dana.client.active_element().await.unwrap().text().await.unwrap(), "Skip to content");
-    dana.find(".act.private summary").await.send_keys(&Key::Enter.to_string()).await.unwrap();
+    dana.find("body")
+        .await
+        .send_keys(&Key::Tab.to_string())
+        .await
+        .unwrap();
+    assert_eq!(
+        dana.client
+            .active_element()
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap(),
+        "Skip to content"
+    );
+    dana.find(".act.private summary")
+        .await
+        .send_keys(&Key::Enter.to_string())
+        .await
+        .unwrap();
     let keys = format!("Approved, go ahead.{}{}", Key::Tab, Key::Enter);
     dana.fill(".act.private textarea", &keys).await;
     dana.sees("All approved steps are done").await;
@@ -268,12 +377,21 @@ async fn play(kim: Person, dana: Person) {
     // The agent's reply reaches the requester, who answers; nothing internal does.
     kim.sees("Email User").await;
     kim.click(Locator::Css(".act summary")).await;
-    kim.fill(".act textarea[name=note]", "It prints again, thank you! <b>:-)</b>").await;
+    kim.fill(
+        ".act textarea[name=note]",
+        "It prints again, thank you! <b>:-)</b>",
+    )
+    .await;
     kim.press("Send").await;
     kim.sees("It prints again, thank you! <b>:-)</b>").await;
     kim.picture("ticket-user").await;
     let shown = kim.text().await;
-    assert!(!shown.contains("Diagnosis") && !shown.contains("approval needed") && !shown.contains("go ahead"), "{shown}");
+    assert!(
+        !shown.contains("Diagnosis")
+            && !shown.contains("approval needed")
+            && !shown.contains("go ahead"),
+        "{shown}"
+    );
     dana.sees("It prints again, thank you! <b>:-)</b>").await;
     dana.click(Locator::Css(".act summary")).await;
     dana.fill(".act[open] textarea", "Glad to hear it.").await;
@@ -292,16 +410,28 @@ async fn play(kim: Person, dana: Person) {
     dana.sees("Succeeded").await;
     dana.click(Locator::Css("details.delivery summary")).await;
     let delivered = dana.text().await;
-    assert!(delivered.contains("\"object_id\"") && delivered.contains("authorization: ***") && delivered.contains("HTTP 20"), "{delivered}");
+    assert!(
+        delivered.contains("\"object_id\"")
+            && delivered.contains("authorization: ***")
+            && delivered.contains("HTTP 20"),
+        "{delivered}"
+    );
     dana.picture("deliveries").await;
     dana.link("Applications").await;
     dana.link("Rallied Agent").await;
     dana.picture("application").await;
-    let ticked = "return [...document.querySelectorAll('input[name=scope]:checked')].map(i => i.value)";
-    assert_eq!(dana.script(ticked).await, json!(["all:standard", "all:teams", "admin:webhooks"]));
+    let ticked =
+        "return [...document.querySelectorAll('input[name=scope]:checked')].map(i => i.value)";
+    assert_eq!(
+        dana.script(ticked).await,
+        json!(["all:standard", "all:teams", "admin:webhooks"])
+    );
     dana.click(Locator::Css("input[value='read:kb']")).await;
     dana.press("Save").await;
-    assert_eq!(dana.script(ticked).await, json!(["all:standard", "all:teams", "admin:webhooks", "read:kb"]));
+    assert_eq!(
+        dana.script(ticked).await,
+        json!(["all:standard", "all:teams", "admin:webhooks", "read:kb"])
+    );
     dana.press("Regenerate secret").await;
     assert_eq!(dana.find("#secret").await.text().await.unwrap().len(), 73);
     dana.link("Agents").await;

@@ -12,7 +12,11 @@ use serde_json::json;
 async fn connects_registers_imports_and_cleans_up() {
     let harness = Harness::start("connect").await;
     harness.ready(&[ACME, BLUE]).await;
-    let connection = harness.api::<HaloPSAConnection>().get("halo").await.unwrap();
+    let connection = harness
+        .api::<HaloPSAConnection>()
+        .get("halo")
+        .await
+        .unwrap();
     let status = connection.status.unwrap();
     assert_eq!(status.api_agent.unwrap().name, "Rallied Agent");
     assert_eq!(status.imported_clients, Some(2));
@@ -21,44 +25,114 @@ async fn connects_registers_imports_and_cleans_up() {
         let id = store.webhooks.keys().next().unwrap().clone();
         store.read_webhook(&id).unwrap()
     };
-    assert_eq!(webhook["name"], format!("Rallied ({}/halo)", harness.namespace));
+    assert_eq!(
+        webhook["name"],
+        format!("Rallied ({}/halo)", harness.namespace)
+    );
     assert_eq!(webhook["events"].as_array().unwrap().len(), 5);
-    assert_eq!((webhook["authentication_type"].as_i64(), webhook["content_type"].as_str()), (Some(1), Some("application/json")));
+    assert_eq!(
+        (
+            webhook["authentication_type"].as_i64(),
+            webhook["content_type"].as_str()
+        ),
+        (Some(1), Some("application/json"))
+    );
 
     // Each client has its agent: asleep, without an API token.
-    let deployments = harness.api::<Deployment>().list(&ListParams::default()).await.unwrap().items;
+    let deployments = harness
+        .api::<Deployment>()
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .items;
     assert_eq!(
-        deployments.iter().map(ResourceExt::name_any).collect::<Vec<_>>(),
-        ["halopsa-agent-acme-dental-group", "halopsa-agent-blue-harbor-logistics"]
+        deployments
+            .iter()
+            .map(ResourceExt::name_any)
+            .collect::<Vec<_>>(),
+        [
+            "halopsa-agent-acme-dental-group",
+            "halopsa-agent-blue-harbor-logistics"
+        ]
     );
-    assert!(deployments.iter().all(|d| d.spec.as_ref().unwrap().replicas == Some(0)));
+    assert!(
+        deployments
+            .iter()
+            .all(|d| d.spec.as_ref().unwrap().replicas == Some(0))
+    );
     // Someone's kubectl edit is undone, someone's kubectl delete too.
     let patch = json!({"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 1}}}});
-    harness.api::<Deployment>().patch("halopsa-agent-acme-dental-group", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
-    harness.api::<ServiceAccount>().delete("halopsa-agent-acme-dental-group", &DeleteParams::default()).await.unwrap();
+    harness
+        .api::<Deployment>()
+        .patch(
+            "halopsa-agent-acme-dental-group",
+            &PatchParams::default(),
+            &Patch::Merge(patch),
+        )
+        .await
+        .unwrap();
+    harness
+        .api::<ServiceAccount>()
+        .delete("halopsa-agent-acme-dental-group", &DeleteParams::default())
+        .await
+        .unwrap();
     let (api, accounts) = (harness.api::<Deployment>(), harness.api::<ServiceAccount>());
     eventually("the Deployment set right", || async {
-        let pod = api.get("halopsa-agent-acme-dental-group").await.unwrap().spec?.template.spec?;
+        let pod = api
+            .get("halopsa-agent-acme-dental-group")
+            .await
+            .unwrap()
+            .spec?
+            .template
+            .spec?;
         (pod.termination_grace_period_seconds == Some(30)).then_some(())
     })
     .await;
-    eventually("the ServiceAccount made again", || async { accounts.get_opt("halopsa-agent-acme-dental-group").await.unwrap() }).await;
-
-    // Drift in HaloPSA is repaired though nobody touched the resource.
-    harness.sim.shared.store().webhooks.values_mut().for_each(|w| {
-        w.insert("active".into(), false.into());
-        w.insert("url".into(), "https://elsewhere.example".into());
-    });
-    eventually("the webhook set right", || async {
-        let store = harness.sim.shared.store();
-        store.webhooks.values().all(|w| w["active"] == true && w["url"].as_str().unwrap().starts_with(&harness.webhooks)).then_some(())
+    eventually("the ServiceAccount made again", || async {
+        accounts
+            .get_opt("halopsa-agent-acme-dental-group")
+            .await
+            .unwrap()
     })
     .await;
 
-    harness.api::<HaloPSAConnection>().delete("halo", &DeleteParams::default()).await.unwrap();
+    // Drift in HaloPSA is repaired though nobody touched the resource.
+    harness
+        .sim
+        .shared
+        .store()
+        .webhooks
+        .values_mut()
+        .for_each(|w| {
+            w.insert("active".into(), false.into());
+            w.insert("url".into(), "https://elsewhere.example".into());
+        });
+    eventually("the webhook set right", || async {
+        let store = harness.sim.shared.store();
+        store
+            .webhooks
+            .values()
+            .all(|w| {
+                w["active"] == true && w["url"].as_str().unwrap().starts_with(&harness.webhooks)
+            })
+            .then_some(())
+    })
+    .await;
+
+    harness
+        .api::<HaloPSAConnection>()
+        .delete("halo", &DeleteParams::default())
+        .await
+        .unwrap();
     let api = harness.api::<HaloPSAConnection>();
-    eventually("the connection gone", || async { api.get_opt("halo").await.unwrap().is_none().then_some(()) }).await;
-    assert!(harness.sim.shared.store().webhooks.is_empty(), "the webhook is removed from HaloPSA");
+    eventually("the connection gone", || async {
+        api.get_opt("halo").await.unwrap().is_none().then_some(())
+    })
+    .await;
+    assert!(
+        harness.sim.shared.store().webhooks.is_empty(),
+        "the webhook is removed from HaloPSA"
+    );
     harness.stop().await;
 }
 
@@ -67,37 +141,62 @@ async fn every_trouble_is_a_condition_and_heals() {
     let harness = Harness::start("trouble").await;
     harness.credentials("wrong").await;
     harness.connect(&[ACME]).await;
-    let said = harness.connection_is("CredentialsValid", "False", "InvalidCredentials").await;
-    assert!(said.contains("regenerated") && !said.contains("wrong"), "{said}");
+    let said = harness
+        .connection_is("CredentialsValid", "False", "InvalidCredentials")
+        .await;
+    assert!(
+        said.contains("regenerated") && !said.contains("wrong"),
+        "{said}"
+    );
     harness.credentials(halosim::seed::CLIENT_SECRET).await;
     harness.connection_is("Ready", "True", "Connected").await;
 
     let scopes = |scopes: &[&str]| {
         let scopes = scopes.iter().map(|s| s.to_string()).collect();
-        assert!(harness.sim.shared.auth.change(halosim::seed::CLIENT_ID, |a| a.scopes = scopes));
+        assert!(
+            harness
+                .sim
+                .shared
+                .auth
+                .change(halosim::seed::CLIENT_ID, |a| a.scopes = scopes)
+        );
         harness.sim.shared.auth.forget_tokens();
     };
     scopes(&["all:standard", "all:teams"]);
-    let said = harness.connection_is("CredentialsValid", "False", "MissingScopes").await;
+    let said = harness
+        .connection_is("CredentialsValid", "False", "MissingScopes")
+        .await;
     assert!(said.contains("not admin:webhooks"), "{said}");
     scopes(&["all", "all:standard", "all:teams", "admin:webhooks"]);
     harness.connection_is("Ready", "True", "Connected").await;
     // A warning, seen with the next change: it is asked about now and then only.
     harness.credentials("wrong").await;
-    harness.connection_is("CredentialsValid", "False", "InvalidCredentials").await;
+    harness
+        .connection_is("CredentialsValid", "False", "InvalidCredentials")
+        .await;
     harness.credentials(halosim::seed::CLIENT_SECRET).await;
-    let said = harness.connection_is("CredentialsValid", "True", "ExcessiveScopes").await;
+    let said = harness
+        .connection_is("CredentialsValid", "True", "ExcessiveScopes")
+        .await;
     assert!(said.contains("also has all,"), "{said}");
     harness.connection_is("Ready", "True", "Connected").await;
 
     harness.sim.shared.engine().faults.down = true;
-    let said = harness.connection_is("CredentialsValid", "Unknown", "HaloPSAFailing").await;
+    let said = harness
+        .connection_is("CredentialsValid", "Unknown", "HaloPSAFailing")
+        .await;
     assert!(said.contains("503"), "{said}");
     harness.sim.shared.engine().faults.down = false;
     harness.connection_is("Ready", "True", "Connected").await;
 
-    harness.api::<Secret>().delete("credentials", &DeleteParams::default()).await.unwrap();
-    let said = harness.connection_is("CredentialsValid", "False", "SecretInvalid").await;
+    harness
+        .api::<Secret>()
+        .delete("credentials", &DeleteParams::default())
+        .await
+        .unwrap();
+    let said = harness
+        .connection_is("CredentialsValid", "False", "SecretInvalid")
+        .await;
     assert!(said.contains("Secret credentials is missing"), "{said}");
     harness.credentials(halosim::seed::CLIENT_SECRET).await;
     harness.connection_is("Ready", "True", "Connected").await;
@@ -110,11 +209,26 @@ async fn deselected_clients_are_drained_first() {
     harness.ready(&[ACME, BLUE]).await;
     let id = harness.open_ticket(ACME, "Printer offline");
     // No agent runs, so the ticket stays open.
-    harness.ticket_in(&format!("acme-dental-group-{id}"), "Ready").await;
+    harness
+        .ticket_in(&format!("acme-dental-group-{id}"), "Ready")
+        .await;
     harness.connect(&[]).await;
     let api = harness.api::<ImportedClient>();
-    eventually("the idle client is removed", || async { api.get_opt("blue-harbor-logistics").await.unwrap().is_none().then_some(()) }).await;
-    let acme = eventually("the busy one is drained", || async { api.get_opt("acme-dental-group").await.unwrap().filter(|c| c.spec.suspend) }).await;
+    eventually("the idle client is removed", || async {
+        api.get_opt("blue-harbor-logistics")
+            .await
+            .unwrap()
+            .is_none()
+            .then_some(())
+    })
+    .await;
+    let acme = eventually("the busy one is drained", || async {
+        api.get_opt("acme-dental-group")
+            .await
+            .unwrap()
+            .filter(|c| c.spec.suspend)
+    })
+    .await;
     assert_eq!(acme.metadata.deletion_timestamp, None);
     // Its ticket ends; then it goes.
     let (_, changes) = {
@@ -122,7 +236,14 @@ async fn deselected_clients_are_drained_first() {
         store.delete_ticket(id).unwrap()
     };
     harness.sim.shared.publish(changes);
-    eventually("the drained client is removed", || async { api.get_opt("acme-dental-group").await.unwrap().is_none().then_some(()) }).await;
+    eventually("the drained client is removed", || async {
+        api.get_opt("acme-dental-group")
+            .await
+            .unwrap()
+            .is_none()
+            .then_some(())
+    })
+    .await;
     harness.stop().await;
 }
 
@@ -131,10 +252,26 @@ async fn applying_twice_changes_nothing_and_rest_writes_nothing() {
     let harness = Harness::start("quiet").await;
     harness.ready(&[ACME]).await;
     let versions = || async {
-        let connection = harness.api::<HaloPSAConnection>().get("halo").await.unwrap();
-        let client = harness.api::<ImportedClient>().get("acme-dental-group").await.unwrap();
-        let deployment = harness.api::<Deployment>().get("halopsa-agent-acme-dental-group").await.unwrap();
-        [connection.meta().resource_version.clone(), client.meta().resource_version.clone(), deployment.meta().resource_version.clone()]
+        let connection = harness
+            .api::<HaloPSAConnection>()
+            .get("halo")
+            .await
+            .unwrap();
+        let client = harness
+            .api::<ImportedClient>()
+            .get("acme-dental-group")
+            .await
+            .unwrap();
+        let deployment = harness
+            .api::<Deployment>()
+            .get("halopsa-agent-acme-dental-group")
+            .await
+            .unwrap();
+        [
+            connection.meta().resource_version.clone(),
+            client.meta().resource_version.clone(),
+            deployment.meta().resource_version.clone(),
+        ]
     };
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     let before = versions().await;
@@ -156,7 +293,14 @@ async fn policies_say_whether_they_are_in_force() {
         let api = api.clone();
         async move {
             eventually(reason, || async {
-                let found = api.get("p").await.unwrap().status?.conditions.into_iter().find(|c| c.type_ == "Accepted")?;
+                let found = api
+                    .get("p")
+                    .await
+                    .unwrap()
+                    .status?
+                    .conditions
+                    .into_iter()
+                    .find(|c| c.type_ == "Accepted")?;
                 (found.reason == reason).then_some(())
             })
             .await

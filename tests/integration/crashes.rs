@@ -40,7 +40,12 @@ const AT_ONCE: usize = 7;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_ends_anywhere_writes_nothing_twice() {
     let wrong: Vec<String> = futures::stream::iter(POINTS)
-        .map(|(point, nth)| async move { tokio::spawn(one(point, nth)).await.unwrap_or_else(|e| Err(format!("{point} {nth}: {e}"))).err() })
+        .map(|(point, nth)| async move {
+            tokio::spawn(one(point, nth))
+                .await
+                .unwrap_or_else(|e| Err(format!("{point} {nth}: {e}")))
+                .err()
+        })
         .buffer_unordered(AT_ONCE)
         .filter_map(std::future::ready)
         .collect()
@@ -67,7 +72,12 @@ async fn one(point: &'static str, nth: u32) -> Result<(), String> {
                 harness.restart().await;
             }
             // The apiserver may be busy; that is not what is tested here.
-            let status = api.get_opt(&name).await.ok().flatten().and_then(|t| t.status);
+            let status = api
+                .get_opt(&name)
+                .await
+                .ok()
+                .flatten()
+                .and_then(|t| t.status);
             match status.map(|s| s.phase) {
                 Some(Phase::AwaitingApproval) if !answered => {
                     answered = true;
@@ -92,19 +102,46 @@ async fn one(point: &'static str, nth: u32) -> Result<(), String> {
             return Err(format!("not done: {:?} {:?}", status.phase, status.message));
         }
         // The note before the last one may come a moment after the phase.
-        for text in ["Diagnosis and plan", "approval needed", "the approved steps", "All approved steps are done"] {
+        for text in [
+            "Diagnosis and plan",
+            "approval needed",
+            "the approved steps",
+            "All approved steps are done",
+        ] {
             let times = notes_with(&harness, id, text);
             if times != 1 {
-                return Err(format!("{times} notes with '{text}'; steps: {:?}", status.steps));
+                return Err(format!(
+                    "{times} notes with '{text}'; steps: {:?}",
+                    status.steps
+                ));
             }
         }
         let actions = harness.our_actions(id);
-        let replies = actions.iter().filter(|a| a["hiddenfromuser"] == false).count();
-        let changes = actions.iter().filter(|a| a["note"].as_str().unwrap_or_default().contains("Changed by Rallied")).count();
+        let replies = actions
+            .iter()
+            .filter(|a| a["hiddenfromuser"] == false)
+            .count();
+        let changes = actions
+            .iter()
+            .filter(|a| {
+                a["note"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .contains("Changed by Rallied")
+            })
+            .count();
         if (replies, changes, actions.len()) != (1, 1, 6) {
             let notes: Vec<String> = actions
                 .iter()
-                .map(|a| format!("{} {} {} {:.70}", a["id"], a["outcome"], a["datetime"], a["note"].as_str().unwrap_or_default()))
+                .map(|a| {
+                    format!(
+                        "{} {} {} {:.70}",
+                        a["id"],
+                        a["outcome"],
+                        a["datetime"],
+                        a["note"].as_str().unwrap_or_default()
+                    )
+                })
                 .collect();
             return Err(format!(
                 "{replies} replies, {changes} changes, {} actions: {notes:#?} {:#?} {:#?}",
@@ -113,11 +150,21 @@ async fn one(point: &'static str, nth: u32) -> Result<(), String> {
                 status
                     .journal
                     .iter()
-                    .map(|j| format!("{} {} {}", j.event, j.by.clone().unwrap_or_default(), j.detail.clone().unwrap_or_default()))
+                    .map(|j| format!(
+                        "{} {} {}",
+                        j.event,
+                        j.by.clone().unwrap_or_default(),
+                        j.detail.clone().unwrap_or_default()
+                    ))
                     .collect::<Vec<_>>()
             ));
         }
-        match status.steps.iter().filter(|s| s.state != StepState::Void).all(|s| s.state == StepState::Done) {
+        match status
+            .steps
+            .iter()
+            .filter(|s| s.state != StepState::Void)
+            .all(|s| s.state == StepState::Done)
+        {
             true => Ok(()),
             false => Err(format!("{:?}", status.steps)),
         }
@@ -143,7 +190,13 @@ async fn another_servers_tool_that_was_interrupted_is_unknown_and_not_repeated()
     let status = harness.ticket_in(&name, "Done").await.status.unwrap();
     assert_eq!(status.steps[0].state, StepState::Unknown);
     assert_eq!(tools.called.lock().unwrap().len(), 1, "not a second time");
-    assert!(notes_with(&harness, id, "cannot be found out from here") >= 1, "a human is told");
-    assert_eq!(notes_with(&harness, id, "Not every approved step was done"), 1);
+    assert!(
+        notes_with(&harness, id, "cannot be found out from here") >= 1,
+        "a human is told"
+    );
+    assert_eq!(
+        notes_with(&harness, id, "Not every approved step was done"),
+        1
+    );
     harness.stop().await;
 }

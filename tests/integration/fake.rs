@@ -7,7 +7,8 @@ use axum::routing::post;
 use axum::{Json, Router};
 use axum_server::tls_rustls::RustlsConfig;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ListToolsResult,
+    PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool,
 };
 use rmcp::service::RequestContext;
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
@@ -26,10 +27,20 @@ async fn serve(router: Router) -> Fake {
     let tls = halosim::tls::issue(&[], None).unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
-    let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let url = format!(
+        "https://localhost:{}",
+        listener.local_addr().unwrap().port()
+    );
     let config = RustlsConfig::from_config(tls.server);
-    tokio::spawn(axum_server::from_tcp_rustls(listener, config).unwrap().serve(router.into_make_service()));
-    Fake { url, ca: tls.ca_pem }
+    tokio::spawn(
+        axum_server::from_tcp_rustls(listener, config)
+            .unwrap()
+            .serve(router.into_make_service()),
+    );
+    Fake {
+        url,
+        ca: tls.ca_pem,
+    }
 }
 
 /// Gives the answer to the n-th request, from 0: a status and a body.
@@ -45,8 +56,13 @@ pub struct Model {
 
 impl Model {
     pub async fn start(script: Script) -> (Self, Fake) {
-        let model = Self { script: Arc::new(Mutex::new((0, script))), requests: Arc::default() };
-        let router = Router::new().route("/v1/chat/completions", post(answer)).with_state(model.clone());
+        let model = Self {
+            script: Arc::new(Mutex::new((0, script))),
+            requests: Arc::default(),
+        };
+        let router = Router::new()
+            .route("/v1/chat/completions", post(answer))
+            .with_state(model.clone());
         (model, serve(router).await)
     }
 
@@ -60,8 +76,16 @@ impl Model {
     }
 }
 
-async fn answer(State(model): State<Model>, headers: HeaderMap, Json(request): Json<Value>) -> axum::response::Response {
-    let key = headers.get("authorization").and_then(|v| v.to_str().ok()).unwrap_or_default().to_string();
+async fn answer(
+    State(model): State<Model>,
+    headers: HeaderMap,
+    Json(request): Json<Value>,
+) -> axum::response::Response {
+    let key = headers
+        .get("authorization")
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default()
+        .to_string();
     model.requests.lock().unwrap().push((key, request.clone()));
     let mut script = model.script.lock().unwrap();
     let n = script.0;
@@ -82,11 +106,17 @@ pub fn calls(calls: &[(&str, Value)]) -> (u16, Value) {
         .map(|(i, (name, arguments))| json!({"id": format!("call-{i}"), "type": "function", "function": {"name": name, "arguments": arguments.to_string()}}))
         .collect();
     let message = json!({"role": "assistant", "content": null, "tool_calls": calls});
-    (200, json!({"choices": [{"message": message, "finish_reason": "tool_calls"}], "usage": {"total_tokens": 100}}))
+    (
+        200,
+        json!({"choices": [{"message": message, "finish_reason": "tool_calls"}], "usage": {"total_tokens": 100}}),
+    )
 }
 
 pub fn words(text: &str) -> (u16, Value) {
-    (200, json!({"choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}], "usage": {"total_tokens": 50}}))
+    (
+        200,
+        json!({"choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}], "usage": {"total_tokens": 50}}),
+    )
 }
 
 pub fn plan() -> Value {
@@ -107,21 +137,39 @@ impl Tools {
         let server = Self::default();
         server.offer(tools);
         let service = server.clone();
-        let config = StreamableHttpServerConfig::default().with_legacy_session_mode(false).with_json_response(true).disable_allowed_hosts();
-        let mcp = StreamableHttpService::new(move || Ok(service.clone()), Arc::new(NeverSessionManager::default()), config);
+        let config = StreamableHttpServerConfig::default()
+            .with_legacy_session_mode(false)
+            .with_json_response(true)
+            .disable_allowed_hosts();
+        let mcp = StreamableHttpService::new(
+            move || Ok(service.clone()),
+            Arc::new(NeverSessionManager::default()),
+            config,
+        );
         let keys = server.keys.clone();
-        let seen = move |headers: HeaderMap, request: axum::extract::Request, next: axum::middleware::Next| {
-            let key = headers.get("x-api-key").and_then(|v| v.to_str().ok()).unwrap_or_default().to_string();
+        let seen = move |headers: HeaderMap,
+                         request: axum::extract::Request,
+                         next: axum::middleware::Next| {
+            let key = headers
+                .get("x-api-key")
+                .and_then(|v| v.to_str().ok())
+                .unwrap_or_default()
+                .to_string();
             keys.lock().unwrap().push(key);
             next.run(request)
         };
-        let router = Router::new().nest_service("/mcp", mcp).layer(axum::middleware::from_fn(seen));
+        let router = Router::new()
+            .nest_service("/mcp", mcp)
+            .layer(axum::middleware::from_fn(seen));
         (server, serve(router).await)
     }
 
     /// The tools from now on: names and descriptions.
     pub fn offer(&self, tools: &[(&str, &str)]) {
-        *self.tools.lock().unwrap() = tools.iter().map(|(n, d)| (n.to_string(), d.to_string())).collect();
+        *self.tools.lock().unwrap() = tools
+            .iter()
+            .map(|(n, d)| (n.to_string(), d.to_string()))
+            .collect();
     }
 }
 
@@ -130,16 +178,34 @@ impl ServerHandler for Tools {
         ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
     }
 
-    async fn list_tools(&self, _: Option<PaginatedRequestParams>, _: RequestContext<RoleServer>) -> Result<ListToolsResult, ErrorData> {
-        let schema = json!({"type": "object", "properties": {"user": {"type": "string"}}}).as_object().cloned().unwrap();
+    async fn list_tools(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        let schema = json!({"type": "object", "properties": {"user": {"type": "string"}}})
+            .as_object()
+            .cloned()
+            .unwrap();
         let tools = self.tools.lock().unwrap().clone();
-        let tool = |(name, description): (String, String)| Tool::new(name, description, Arc::new(schema.clone()));
-        Ok(ListToolsResult::with_all_items(tools.into_iter().map(tool).collect()))
+        let tool = |(name, description): (String, String)| {
+            Tool::new(name, description, Arc::new(schema.clone()))
+        };
+        Ok(ListToolsResult::with_all_items(
+            tools.into_iter().map(tool).collect(),
+        ))
     }
 
-    async fn call_tool(&self, request: CallToolRequestParams, _: RequestContext<RoleServer>) -> Result<CallToolResponse, ErrorData> {
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
         let arguments = Value::Object(request.arguments.unwrap_or_default());
-        self.called.lock().unwrap().push((request.name.to_string(), arguments.clone()));
+        self.called
+            .lock()
+            .unwrap()
+            .push((request.name.to_string(), arguments.clone()));
         Ok(CallToolResult::structured(json!({"done": request.name, "with": arguments})).into())
     }
 }

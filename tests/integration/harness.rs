@@ -37,7 +37,11 @@ fn run_operator(arguments: &(ControllerArgs, ReceiverArgs)) -> Vec<tokio::task::
     let forever = || futures::FutureExt::shared(std::future::pending::<()>());
     let (controller_args, receiver_args) = arguments.clone();
     vec![
-        tokio::spawn(async move { controller(controller_args, forever()).await.expect("controller") }),
+        tokio::spawn(async move {
+            controller(controller_args, forever())
+                .await
+                .expect("controller")
+        }),
         tokio::spawn(async move { receiver(receiver_args, forever()).await.expect("receiver") }),
     ]
 }
@@ -54,12 +58,19 @@ fn free_port() -> SocketAddr {
 }
 
 /// Tries until it gives something, for half a minute.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, probe: impl FnMut() -> F) -> T {
+pub async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    probe: impl FnMut() -> F,
+) -> T {
     within(Duration::from_secs(30), what, probe).await
 }
 
 /// Tries until it gives something, ten times a second.
-pub async fn within<T, F: Future<Output = Option<T>>>(time: Duration, what: &str, mut probe: impl FnMut() -> F) -> T {
+pub async fn within<T, F: Future<Output = Option<T>>>(
+    time: Duration,
+    what: &str,
+    mut probe: impl FnMut() -> F,
+) -> T {
     for _ in 0..time.as_millis() / 100 {
         if let Some(value) = probe().await {
             return value;
@@ -71,7 +82,9 @@ pub async fn within<T, F: Future<Output = Option<T>>>(time: Duration, what: &str
 
 fn merge(into: &mut Value, from: Value) {
     match (into, from) {
-        (Value::Object(into), Value::Object(from)) => from.into_iter().for_each(|(key, value)| merge(into.entry(key).or_insert(Value::Null), value)),
+        (Value::Object(into), Value::Object(from)) => from
+            .into_iter()
+            .for_each(|(key, value)| merge(into.entry(key).or_insert(Value::Null), value)),
         (into, from) => *into = from,
     }
 }
@@ -85,14 +98,29 @@ impl Harness {
     /// The same, with so much time for a request to HaloPSA.
     pub async fn start_with(name: &str, timeout: Duration) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let _ = tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).with_test_writer().try_init();
-        let kube = Client::try_default().await.expect("a cluster: run make integration");
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_test_writer()
+            .try_init();
+        let kube = Client::try_default()
+            .await
+            .expect("a cluster: run make integration");
         let namespace = format!("it-{name}-{:06x}", rand::random::<u32>() & 0xff_ffff);
-        let object: Namespace =
-            serde_json::from_value(json!({"metadata": {"name": namespace, "labels": {"rallied.ai/test": "integration"}}})).unwrap();
-        Api::all(kube.clone()).create(&PostParams::default(), &object).await.unwrap();
+        let object: Namespace = serde_json::from_value(
+            json!({"metadata": {"name": namespace, "labels": {"rallied.ai/test": "integration"}}}),
+        )
+        .unwrap();
+        Api::all(kube.clone())
+            .create(&PostParams::default(), &object)
+            .await
+            .unwrap();
         halopsa_operator::audit::kept::start(&namespace);
-        let sim = Sim::start(Options { rate_limit: 100_000, ..Options::default() }).await.unwrap();
+        let sim = Sim::start(Options {
+            rate_limit: 100_000,
+            ..Options::default()
+        })
+        .await
+        .unwrap();
         let (listen, gateway_listen) = (free_port(), free_port());
         let common = Common {
             namespace: Some(namespace.clone()),
@@ -112,7 +140,12 @@ impl Harness {
             sweep: Duration::from_secs(3600),
             no_leader_election: true,
         };
-        let receiver_args = ReceiverArgs { common, listen, plain: false, gateway_listen };
+        let receiver_args = ReceiverArgs {
+            common,
+            listen,
+            plain: false,
+            gateway_listen,
+        };
         let arguments = (controller_args, receiver_args);
         let operator = run_operator(&arguments);
         let secrets: Api<Secret> = Api::namespaced(kube.clone(), &namespace);
@@ -124,10 +157,23 @@ impl Harness {
         sim.shared.trust(ca.clone());
         let port = |address: SocketAddr| format!("https://localhost:{}", address.port());
         let (webhooks, gateway) = (port(listen), port(gateway_listen));
-        let harness = Self { kube, namespace, sim, webhooks, gateway, ca, arguments, operator, tasks: Vec::new(), agents: Vec::new() };
+        let harness = Self {
+            kube,
+            namespace,
+            sim,
+            webhooks,
+            gateway,
+            ca,
+            arguments,
+            operator,
+            tasks: Vec::new(),
+            agents: Vec::new(),
+        };
         harness.credentials(halosim::seed::CLIENT_SECRET).await;
         let ca = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "halosim-ca"}, "data": {"ca.crt": harness.sim.shared.ca_pem}});
-        harness.apply::<k8s_openapi::api::core::v1::ConfigMap>("halosim-ca", &ca).await;
+        harness
+            .apply::<k8s_openapi::api::core::v1::ConfigMap>("halosim-ca", &ca)
+            .await;
         harness
     }
 
@@ -152,18 +198,38 @@ impl Harness {
 
     /// Assigns a ticket without a trace in its actions, as an import does.
     pub fn assign(&self, ticket: i64, agent: i64) {
-        self.sim.shared.store().get_mut("tickets", ticket).unwrap().insert("agent_id".into(), agent.into());
+        self.sim
+            .shared
+            .store()
+            .get_mut("tickets", ticket)
+            .unwrap()
+            .insert("agent_id".into(), agent.into());
     }
 
     /// An action by a technician in HaloPSA's web pages; its id.
     pub fn reply(&self, ticket: i64, agent: i64, html: &str) -> i64 {
-        let author = halosim::store::Author::Agent { id: agent, application: "nethelpdesk-agent-web-application".into() };
-        self.act(&author, json!({"ticket_id": ticket, "outcome": "Private Note", "note_html": html}))
+        let author = halosim::store::Author::Agent {
+            id: agent,
+            application: "nethelpdesk-agent-web-application".into(),
+        };
+        self.act(
+            &author,
+            json!({"ticket_id": ticket, "outcome": "Private Note", "note_html": html}),
+        )
     }
 
     /// An action by anybody; its id.
     pub fn act(&self, author: &halosim::store::Author, input: Value) -> i64 {
-        let (action, changes) = self.sim.shared.store().write_action(input.as_object().unwrap(), author, std::time::Instant::now()).unwrap();
+        let (action, changes) = self
+            .sim
+            .shared
+            .store()
+            .write_action(
+                input.as_object().unwrap(),
+                author,
+                std::time::Instant::now(),
+            )
+            .unwrap();
         self.sim.shared.publish(changes);
         action["id"].as_i64().unwrap()
     }
@@ -171,12 +237,24 @@ impl Harness {
     /// Our own actions on a ticket, whole.
     pub fn our_actions(&self, ticket: i64) -> Vec<serde_json::Map<String, Value>> {
         let store = self.sim.shared.store();
-        store.actions(ticket).into_iter().filter(|a| a["actionby_application_id"] == "Rallied Agent").cloned().collect()
+        store
+            .actions(ticket)
+            .into_iter()
+            .filter(|a| a["actionby_application_id"] == "Rallied Agent")
+            .cloned()
+            .collect()
     }
 
     /// A field of a ticket in HaloPSA.
     pub fn halo(&self, ticket: i64, field: &str) -> Value {
-        self.sim.shared.store().get("tickets", ticket).unwrap().get(field).cloned().unwrap_or_default()
+        self.sim
+            .shared
+            .store()
+            .get("tickets", ticket)
+            .unwrap()
+            .get(field)
+            .cloned()
+            .unwrap_or_default()
     }
 
     pub fn api<K>(&self) -> Api<K>
@@ -188,9 +266,19 @@ impl Harness {
 
     pub async fn apply<K>(&self, name: &str, object: &Value) -> K
     where
-        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + Clone + serde::de::DeserializeOwned + Debug,
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + serde::de::DeserializeOwned
+            + Debug,
     {
-        self.api::<K>().patch(name, &PatchParams::apply("test").force(), &Patch::Apply(object)).await.unwrap()
+        self.api::<K>()
+            .patch(
+                name,
+                &PatchParams::apply("test").force(),
+                &Patch::Apply(object),
+            )
+            .await
+            .unwrap()
     }
 
     pub async fn credentials(&self, secret: &str) {
@@ -218,7 +306,11 @@ impl Harness {
         let api = self.api::<HaloPSAConnection>();
         eventually(&format!("{type_}={status} {reason}"), || async {
             let connection = api.get_opt("halo").await.unwrap()?;
-            let found = connection.status?.conditions.into_iter().find(|c| c.type_ == type_)?;
+            let found = connection
+                .status?
+                .conditions
+                .into_iter()
+                .find(|c| c.type_ == type_)?;
             (found.status == status && found.reason == reason).then_some(found.message)
         })
         .await
@@ -235,7 +327,13 @@ impl Harness {
         let api = self.api::<ImportedClient>();
         eventually("the imported clients", || async {
             let all = api.list(&Default::default()).await.unwrap().items;
-            let ready = |c: &ImportedClient| c.status.as_ref().is_some_and(|s| s.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"));
+            let ready = |c: &ImportedClient| {
+                c.status.as_ref().is_some_and(|s| {
+                    s.conditions
+                        .iter()
+                        .any(|c| c.type_ == "Ready" && c.status == "True")
+                })
+            };
             (all.len() == ids.len() && all.iter().all(ready)).then_some(())
         })
         .await;
@@ -243,7 +341,17 @@ impl Harness {
 
     /// A new ticket by an end user of the client; its id.
     pub fn open_ticket(&self, client: i64, summary: &str) -> i64 {
-        let user = self.sim.shared.store().kind("users").unwrap().values().find(|u| u["client_id"] == client).unwrap()["id"].as_i64().unwrap();
+        let user = self
+            .sim
+            .shared
+            .store()
+            .kind("users")
+            .unwrap()
+            .values()
+            .find(|u| u["client_id"] == client)
+            .unwrap()["id"]
+            .as_i64()
+            .unwrap();
         self.open_ticket_by(client, user, summary)
     }
 
@@ -252,7 +360,12 @@ impl Harness {
         let (ticket, changes) = {
             let mut store = self.sim.shared.store();
             let input = json!({"client_id": client, "user_id": user, "summary": summary, "details": "<p>It does not work.</p>"});
-            store.write_ticket(input.as_object().unwrap(), &halosim::store::Author::User { id: user }).unwrap()
+            store
+                .write_ticket(
+                    input.as_object().unwrap(),
+                    &halosim::store::Author::User { id: user },
+                )
+                .unwrap()
         };
         self.sim.shared.publish(changes);
         ticket["id"].as_i64().unwrap()
@@ -261,8 +374,13 @@ impl Harness {
     /// Our own notes on a ticket.
     pub fn our_notes(&self, ticket: i64) -> Vec<String> {
         let store = self.sim.shared.store();
-        let notes = store.actions(ticket).into_iter().filter(|a| a["actionby_application_id"] == "Rallied Agent");
-        notes.map(|a| a["note"].as_str().unwrap_or_default().to_string()).collect()
+        let notes = store
+            .actions(ticket)
+            .into_iter()
+            .filter(|a| a["actionby_application_id"] == "Rallied Agent");
+        notes
+            .map(|a| a["note"].as_str().unwrap_or_default().to_string())
+            .collect()
     }
 
     pub async fn ticket_in(&self, name: &str, phase: &str) -> Ticket {
@@ -283,7 +401,11 @@ impl Harness {
             "spec": {"serviceAccountName": service_account, "nodeSelector": {"none": "such"}, "containers": [{"name": "x", "image": "local/none:0"}]},
         }))
         .unwrap();
-        let pod = self.api::<Pod>().create(&PostParams::default(), &pod).await.unwrap();
+        let pod = self
+            .api::<Pod>()
+            .create(&PostParams::default(), &pod)
+            .await
+            .unwrap();
         let request = TokenRequest {
             spec: TokenRequestSpec {
                 audiences: vec![audience.into()],
@@ -298,17 +420,29 @@ impl Harness {
             ..TokenRequest::default()
         };
         let api = self.api::<ServiceAccount>();
-        api.create_token_request(service_account, &PostParams::default(), &request).await.unwrap().status.unwrap().token
+        api.create_token_request(service_account, &PostParams::default(), &request)
+            .await
+            .unwrap()
+            .status
+            .unwrap()
+            .token
     }
 
     /// Files as the kubelet would mount them, and the agent's view of the gateway.
     pub async fn agent_gateway(&self, client: &str) -> agent::gateway::Gateway {
-        let token = self.token(&format!("halopsa-agent-{client}"), "halopsa-gateway").await;
-        let folder = std::env::temp_dir().join(format!("{}-{:08x}", self.namespace, rand::random::<u32>()));
+        let token = self
+            .token(&format!("halopsa-agent-{client}"), "halopsa-gateway")
+            .await;
+        let folder =
+            std::env::temp_dir().join(format!("{}-{:08x}", self.namespace, rand::random::<u32>()));
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("token"), token).unwrap();
         std::fs::write(folder.join("ca.crt"), &self.ca).unwrap();
-        agent::gateway::Gateway { url: self.gateway.clone(), ca_file: folder.join("ca.crt"), token_file: folder.join("token") }
+        agent::gateway::Gateway {
+            url: self.gateway.clone(),
+            ca_file: folder.join("ca.crt"),
+            token_file: folder.join("token"),
+        }
     }
 
     /// An agent of the client, in this process.
@@ -324,12 +458,22 @@ impl Harness {
     /// An HTTP client that trusts the operator.
     pub fn http(&self) -> reqwest::Client {
         let ca = reqwest::Certificate::from_pem(self.ca.as_bytes()).unwrap();
-        reqwest::Client::builder().tls_certs_only([ca]).no_proxy().build().unwrap()
+        reqwest::Client::builder()
+            .tls_certs_only([ca])
+            .no_proxy()
+            .build()
+            .unwrap()
     }
 
     /// User name and password of the connection's webhook.
     pub async fn webhook_login(&self) -> (String, String) {
-        let data = self.api::<Secret>().get("halo-webhook").await.unwrap().data.unwrap();
+        let data = self
+            .api::<Secret>()
+            .get("halo-webhook")
+            .await
+            .unwrap()
+            .data
+            .unwrap();
         let text = |key: &str| String::from_utf8(data[key].0.clone()).unwrap();
         (text("username"), text("password"))
     }
@@ -348,8 +492,16 @@ impl Harness {
         let connections = self.api::<HaloPSAConnection>();
         for connection in connections.list(&Default::default()).await.unwrap() {
             let patch = json!({"metadata": {"finalizers": null}});
-            let _ = connections.patch(&connection.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await;
+            let _ = connections
+                .patch(
+                    &connection.name_any(),
+                    &PatchParams::default(),
+                    &Patch::Merge(patch),
+                )
+                .await;
         }
-        let _ = Api::<Namespace>::all(self.kube.clone()).delete(&self.namespace, &DeleteParams::background()).await;
+        let _ = Api::<Namespace>::all(self.kube.clone())
+            .delete(&self.namespace, &DeleteParams::background())
+            .await;
     }
 }

@@ -1,7 +1,9 @@
 //! What the apiserver refuses, and the sentence it says.
 
 use crate::harness::Harness;
-use halopsa_operator::api::{HaloPSAConnection, ImportedClient, ToolPolicy, ToolServer, VerificationProvider, Workflow};
+use halopsa_operator::api::{
+    HaloPSAConnection, ImportedClient, ToolPolicy, ToolServer, VerificationProvider, Workflow,
+};
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 
@@ -9,7 +11,10 @@ async fn refusal<K>(api: &Api<K>, object: &Value) -> String
 where
     K: kube::Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
 {
-    let params = PatchParams { dry_run: true, ..PatchParams::apply("test").force() };
+    let params = PatchParams {
+        dry_run: true,
+        ..PatchParams::apply("test").force()
+    };
     let name = object["metadata"]["name"].as_str().unwrap();
     match api.patch(name, &params, &Patch::Apply(object)).await {
         Err(kube::Error::Api(status)) => status.message,
@@ -23,20 +28,56 @@ async fn nonsense_is_refused_with_a_sentence_that_helps() {
     let good = harness.connection(&[12]);
     let api = harness.api::<HaloPSAConnection>();
     for (path, value, sentence) in [
-        ("/spec/instanceURL", json!("https://x.example/"), "has no trailing slash"),
-        ("/spec/instanceURL", json!("http://x.example"), "starts with https://"),
-        ("/spec/instanceURL", json!("https://user@x.example"), "is a plain URL"),
+        (
+            "/spec/instanceURL",
+            json!("https://x.example/"),
+            "has no trailing slash",
+        ),
+        (
+            "/spec/instanceURL",
+            json!("http://x.example"),
+            "starts with https://",
+        ),
+        (
+            "/spec/instanceURL",
+            json!("https://user@x.example"),
+            "is a plain URL",
+        ),
         ("/spec/instanceURL", json!("https://"), "instanceURL"),
-        ("/spec/webhook/url", json!("http://x.example"), "starts with https://"),
-        ("/spec/webhook/url", json!("https://x.example/"), "has no trailing slash"),
+        (
+            "/spec/webhook/url",
+            json!("http://x.example"),
+            "starts with https://",
+        ),
+        (
+            "/spec/webhook/url",
+            json!("https://x.example/"),
+            "has no trailing slash",
+        ),
         ("/spec/credentialsSecretRef", json!({}), "name"),
-        ("/spec/clients", json!({"all": true, "ids": [1]}), "imports every client"),
-        ("/spec/clients", json!({"ids": [0]}), "greater than or equal to 1"),
+        (
+            "/spec/clients",
+            json!({"all": true, "ids": [1]}),
+            "imports every client",
+        ),
+        (
+            "/spec/clients",
+            json!({"ids": [0]}),
+            "greater than or equal to 1",
+        ),
         ("/spec/agent", json!({"mode": "Wild"}), "Unsupported value"),
         ("/spec/agent", json!({"idleTime": "-5m"}), "idleTime"),
         ("/spec/agent", json!({"maxReplicas": 0}), "maxReplicas"),
-        ("/spec/agent", json!({"model": {"baseURL": "http://models.example/v1", "name": "m"}}), "starts with https://"),
-        ("/spec/agent", json!({"model": {"baseURL": "https://models.example/v1/", "name": "m"}}), "without a trailing slash"),
+        (
+            "/spec/agent",
+            json!({"model": {"baseURL": "http://models.example/v1", "name": "m"}}),
+            "starts with https://",
+        ),
+        (
+            "/spec/agent",
+            json!({"model": {"baseURL": "https://models.example/v1/", "name": "m"}}),
+            "without a trailing slash",
+        ),
         (
             "/spec/agent",
             json!({"model": {"baseURL": "https://models.example/v1", "name": "m", "limits": {"tokensPerTicket": 1}}}),
@@ -46,24 +87,55 @@ async fn nonsense_is_refused_with_a_sentence_that_helps() {
         ("/metadata/name", json!("n".repeat(64)), "at most 63"),
     ] {
         let mut bad = good.clone();
-        bad.pointer_mut(&path[..path.rfind('/').unwrap()]).unwrap()[&path[path.rfind('/').unwrap() + 1..]] = value.clone();
+        bad.pointer_mut(&path[..path.rfind('/').unwrap()]).unwrap()
+            [&path[path.rfind('/').unwrap() + 1..]] = value.clone();
         let said = refusal(&api, &bad).await;
         assert!(said.contains(sentence), "{path} = {value}: {said}");
     }
-    let client =
-        |name: &str, spec: Value| json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "ImportedClient", "metadata": {"name": name}, "spec": spec});
+    let client = |name: &str, spec: Value| json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "ImportedClient", "metadata": {"name": name}, "spec": spec});
     let api = harness.api::<ImportedClient>();
     for (name, spec, sentence) in [
-        ("a", json!({"connectionRef": {"name": "halo"}}), "one of the two"),
-        ("a", json!({"connectionRef": {"name": "halo"}, "haloClientId": 1, "haloClientName": "x"}), "one of the two"),
-        ("a", json!({"connectionRef": {"name": "halo"}, "haloClientId": 1, "slug": "Not A Slug"}), "slug"),
-        ("a.b", json!({"connectionRef": {"name": "halo"}, "haloClientId": 1}), "lowercase letters, digits and hyphens"),
+        (
+            "a",
+            json!({"connectionRef": {"name": "halo"}}),
+            "one of the two",
+        ),
+        (
+            "a",
+            json!({"connectionRef": {"name": "halo"}, "haloClientId": 1, "haloClientName": "x"}),
+            "one of the two",
+        ),
+        (
+            "a",
+            json!({"connectionRef": {"name": "halo"}, "haloClientId": 1, "slug": "Not A Slug"}),
+            "slug",
+        ),
+        (
+            "a.b",
+            json!({"connectionRef": {"name": "halo"}, "haloClientId": 1}),
+            "lowercase letters, digits and hyphens",
+        ),
     ] {
         let said = refusal(&api, &client(name, spec.clone())).await;
         assert!(said.contains(sentence), "{spec}: {said}");
     }
-    harness.apply::<ImportedClient>("a", &client("a", json!({"connectionRef": {"name": "halo"}, "haloClientId": 1}))).await;
-    let said = refusal(&api, &client("a", json!({"connectionRef": {"name": "other"}, "haloClientId": 1}))).await;
+    harness
+        .apply::<ImportedClient>(
+            "a",
+            &client(
+                "a",
+                json!({"connectionRef": {"name": "halo"}, "haloClientId": 1}),
+            ),
+        )
+        .await;
+    let said = refusal(
+        &api,
+        &client(
+            "a",
+            json!({"connectionRef": {"name": "other"}, "haloClientId": 1}),
+        ),
+    )
+    .await;
     assert!(said.contains("connectionRef is immutable"), "{said}");
 
     let policy = |rules: Value| json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "ToolPolicy", "metadata": {"name": "p"}, "spec": {"connectionRef": {"name": "halo"}, "rules": rules}});
@@ -72,11 +144,26 @@ async fn nonsense_is_refused_with_a_sentence_that_helps() {
         (json!([]), "at least 1"),
         (json!([{"tools": [], "effect": "Auto"}]), "at least 1"),
         (json!([{"tools": ["a b"], "effect": "Auto"}]), "tools"),
-        (json!([{"tools": ["a"], "effect": "Maybe"}]), "Unsupported value"),
-        (json!([{"tools": ["a"], "effect": "Auto", "approvers": {"team": "x"}}]), "belongs to effect ApprovalNeeded"),
-        (json!([{"tools": ["a"], "effect": "ApprovalNeeded", "approvers": {}}]), "give agentIds or team"),
-        (json!([{"tools": ["a"], "effect": "ApprovalNeeded", "approvers": {"agentIds": [1]}}]), "greater than or equal to 2"),
-        (json!([{"tools": ["a"], "effect": "Auto", "when": "x".repeat(1025)}]), "1024"),
+        (
+            json!([{"tools": ["a"], "effect": "Maybe"}]),
+            "Unsupported value",
+        ),
+        (
+            json!([{"tools": ["a"], "effect": "Auto", "approvers": {"team": "x"}}]),
+            "belongs to effect ApprovalNeeded",
+        ),
+        (
+            json!([{"tools": ["a"], "effect": "ApprovalNeeded", "approvers": {}}]),
+            "give agentIds or team",
+        ),
+        (
+            json!([{"tools": ["a"], "effect": "ApprovalNeeded", "approvers": {"agentIds": [1]}}]),
+            "greater than or equal to 2",
+        ),
+        (
+            json!([{"tools": ["a"], "effect": "Auto", "when": "x".repeat(1025)}]),
+            "1024",
+        ),
     ] {
         let said = refusal(&api, &policy(rules.clone())).await;
         assert!(said.contains(sentence), "{rules}: {said}");
@@ -93,27 +180,59 @@ async fn nonsense_is_refused_with_a_sentence_that_helps() {
     let tools = || json!([{"name": "a"}]);
     let api = harness.api::<ToolServer>();
     for (object, sentence) in [
-        (server("s", "http://tools.example/mcp", tools()), "starts with https://"),
-        (server("s", "https://user:pw@tools.example/mcp", tools()), "is a plain URL"),
-        (server("n".repeat(25).as_str(), "https://tools.example/mcp", tools()), "at most 24"),
-        (server("s", "https://tools.example/mcp", json!([])), "at least 1"),
-        (server("s", "https://tools.example/mcp", json!([{"name": "a b"}])), "name"),
+        (
+            server("s", "http://tools.example/mcp", tools()),
+            "starts with https://",
+        ),
+        (
+            server("s", "https://user:pw@tools.example/mcp", tools()),
+            "is a plain URL",
+        ),
+        (
+            server(
+                "n".repeat(25).as_str(),
+                "https://tools.example/mcp",
+                tools(),
+            ),
+            "at most 24",
+        ),
+        (
+            server("s", "https://tools.example/mcp", json!([])),
+            "at least 1",
+        ),
+        (
+            server("s", "https://tools.example/mcp", json!([{"name": "a b"}])),
+            "name",
+        ),
     ] {
         let said = refusal(&api, &object).await;
         assert!(said.contains(sentence), "{object}: {said}");
     }
-    harness.apply::<ToolServer>("s", &server("s", "http://tools.apps.svc:8080/mcp", tools())).await;
-    let provider =
-        |spec: Value| json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "VerificationProvider", "metadata": {"name": "v"}, "spec": spec});
+    harness
+        .apply::<ToolServer>("s", &server("s", "http://tools.apps.svc:8080/mcp", tools()))
+        .await;
+    let provider = |spec: Value| json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "VerificationProvider", "metadata": {"name": "v"}, "spec": spec});
     let http = |url: &str| json!({"url": url, "signingSecretRef": {"name": "s", "key": "k"}});
     let api = harness.api::<VerificationProvider>();
     for (spec, sentence) in [
         (json!({}), "one of the two"),
-        (json!({"http": http("https://v.example"), "traceless": {"secretRef": {"name": "t"}, "endpoint": "https://t.example"}}), "one of the two"),
+        (
+            json!({"http": http("https://v.example"), "traceless": {"secretRef": {"name": "t"}, "endpoint": "https://t.example"}}),
+            "one of the two",
+        ),
         (json!({"http": http("http://v.example")}), "plain https URL"),
-        (json!({"http": http("https://v.example/")}), "without a trailing slash"),
-        (json!({"traceless": {"secretRef": {"name": "t"}, "endpoint": "http://t.example"}}), "starts with https://"),
-        (json!({"http": http("https://v.example"), "failurePolicy": "Shrug"}), "Unsupported value"),
+        (
+            json!({"http": http("https://v.example/")}),
+            "without a trailing slash",
+        ),
+        (
+            json!({"traceless": {"secretRef": {"name": "t"}, "endpoint": "http://t.example"}}),
+            "starts with https://",
+        ),
+        (
+            json!({"http": http("https://v.example"), "failurePolicy": "Shrug"}),
+            "Unsupported value",
+        ),
     ] {
         let said = refusal(&api, &provider(spec.clone())).await;
         assert!(said.contains(sentence), "{spec}: {said}");
@@ -121,8 +240,14 @@ async fn nonsense_is_refused_with_a_sentence_that_helps() {
     let workflow = |spec: Value| json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "Workflow", "metadata": {"name": "w"}, "spec": spec});
     let api = harness.api::<Workflow>();
     for (spec, sentence) in [
-        (json!({"connectionRef": {"name": "halo"}, "trigger": "x", "instructions": "y"}), "at least 3"),
-        (json!({"connectionRef": {"name": "halo"}, "trigger": "printer", "instructions": "y", "state": "On"}), "Unsupported value"),
+        (
+            json!({"connectionRef": {"name": "halo"}, "trigger": "x", "instructions": "y"}),
+            "at least 3",
+        ),
+        (
+            json!({"connectionRef": {"name": "halo"}, "trigger": "printer", "instructions": "y", "state": "On"}),
+            "Unsupported value",
+        ),
     ] {
         let said = refusal(&api, &workflow(spec.clone())).await;
         assert!(said.contains(sentence), "{spec}: {said}");

@@ -2,7 +2,9 @@
 
 use crate::harness::{ACME, BLUE, Harness, eventually};
 use halopsa_operator::api::HaloPSAConnection;
-use halopsa_operator::api::ticket::{Intent, IntentKind, IntentState, Phase, REOPEN_ANNOTATION, Ticket};
+use halopsa_operator::api::ticket::{
+    Intent, IntentKind, IntentState, Phase, REOPEN_ANNOTATION, Ticket,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -19,16 +21,36 @@ async fn one_note_and_one_only() {
     let ticket = harness.ticket_in(&name, "Done").await;
     let notes = harness.our_notes(id);
     assert_eq!(notes.len(), 1);
-    assert!(notes[0].contains("Restart the Print Spooler") && notes[0].contains("spooler"), "{}", notes[0]);
+    assert!(
+        notes[0].contains("Restart the Print Spooler") && notes[0].contains("spooler"),
+        "{}",
+        notes[0]
+    );
     let status = ticket.status.unwrap();
     assert_eq!(status.intents.len(), 1);
-    assert!(status.journal.iter().any(|e| e.call.as_ref().is_some_and(|c| c.tool == "halopsa_search_tickets" && c.outcome == "ok")));
-    assert!(!serde_json::to_string(&status).unwrap().contains("does not work"), "no ticket text in the status");
+    assert!(status.journal.iter().any(|e| {
+        e.call
+            .as_ref()
+            .is_some_and(|c| c.tool == "halopsa_search_tickets" && c.outcome == "ok")
+    }));
+    assert!(
+        !serde_json::to_string(&status)
+            .unwrap()
+            .contains("does not work"),
+        "no ticket text in the status"
+    );
 
     // Asked again by a human: a new turn, one more note.
     let patch = json!({"metadata": {"annotations": {REOPEN_ANNOTATION: "1"}}});
-    harness.api::<Ticket>().patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
-    eventually("a second note", || async { (harness.our_notes(id).len() == 2).then_some(()) }).await;
+    harness
+        .api::<Ticket>()
+        .patch(&name, &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .unwrap();
+    eventually("a second note", || async {
+        (harness.our_notes(id).len() == 2).then_some(())
+    })
+    .await;
     harness.ticket_in(&name, "Done").await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(harness.our_notes(id).len(), 2);
@@ -47,7 +69,9 @@ async fn a_lost_reply_and_late_reads_make_no_second_note() {
     }
     harness.run_agent("acme-dental-group").await;
     let id = harness.open_ticket(ACME, "Outlook keeps asking for my password");
-    harness.ticket_in(&format!("acme-dental-group-{id}"), "Done").await;
+    harness
+        .ticket_in(&format!("acme-dental-group-{id}"), "Done")
+        .await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(harness.our_notes(id).len(), 1);
     harness.stop().await;
@@ -59,9 +83,13 @@ async fn two_agents_share_the_tickets() {
     harness.ready(&[ACME]).await;
     harness.run_agent("acme-dental-group").await;
     harness.run_agent("acme-dental-group").await;
-    let ids: Vec<i64> = (0..12).map(|n| harness.open_ticket(ACME, &format!("Printer {n} is offline"))).collect();
+    let ids: Vec<i64> = (0..12)
+        .map(|n| harness.open_ticket(ACME, &format!("Printer {n} is offline")))
+        .collect();
     for id in &ids {
-        harness.ticket_in(&format!("acme-dental-group-{id}"), "Done").await;
+        harness
+            .ticket_in(&format!("acme-dental-group-{id}"), "Done")
+            .await;
     }
     assert!(ids.iter().all(|id| harness.our_notes(*id).len() == 1));
     harness.stop().await;
@@ -72,28 +100,58 @@ async fn a_moved_ticket_leaves_at_once_and_may_come_back() {
     let mut harness = Harness::start("moved").await;
     harness.ready(&[ACME, BLUE]).await;
     let id = harness.open_ticket(ACME, "Printer offline");
-    harness.ticket_in(&format!("acme-dental-group-{id}"), "Ready").await;
+    harness
+        .ticket_in(&format!("acme-dental-group-{id}"), "Ready")
+        .await;
     let changes = {
         let mut store = harness.sim.shared.store();
         let input = json!({"id": id, "tickettype_id": 1, "client_id": BLUE, "status_id": 2});
-        store.write_ticket(input.as_object().unwrap(), &halosim::store::Author::Agent { id: 3, application: "web".into() }).unwrap().1
+        store
+            .write_ticket(
+                input.as_object().unwrap(),
+                &halosim::store::Author::Agent {
+                    id: 3,
+                    application: "web".into(),
+                },
+            )
+            .unwrap()
+            .1
     };
     harness.sim.shared.publish(changes);
-    let left = harness.ticket_in(&format!("acme-dental-group-{id}"), "Ignored").await;
+    let left = harness
+        .ticket_in(&format!("acme-dental-group-{id}"), "Ignored")
+        .await;
     assert_eq!(left.status.unwrap().reason.as_deref(), Some("Moved"));
     // And back, before anybody has worked on it.
-    harness.ticket_in(&format!("blue-harbor-logistics-{id}"), "Ready").await;
+    harness
+        .ticket_in(&format!("blue-harbor-logistics-{id}"), "Ready")
+        .await;
     let changes = {
         let mut store = harness.sim.shared.store();
         let input = json!({"id": id, "tickettype_id": 1, "client_id": ACME, "status_id": 1});
-        store.write_ticket(input.as_object().unwrap(), &halosim::store::Author::Agent { id: 3, application: "web".into() }).unwrap().1
+        store
+            .write_ticket(
+                input.as_object().unwrap(),
+                &halosim::store::Author::Agent {
+                    id: 3,
+                    application: "web".into(),
+                },
+            )
+            .unwrap()
+            .1
     };
     harness.sim.shared.publish(changes);
-    harness.ticket_in(&format!("blue-harbor-logistics-{id}"), "Ignored").await;
-    harness.ticket_in(&format!("acme-dental-group-{id}"), "Ready").await;
+    harness
+        .ticket_in(&format!("blue-harbor-logistics-{id}"), "Ignored")
+        .await;
+    harness
+        .ticket_in(&format!("acme-dental-group-{id}"), "Ready")
+        .await;
     harness.run_agent("blue-harbor-logistics").await;
     harness.run_agent("acme-dental-group").await;
-    harness.ticket_in(&format!("acme-dental-group-{id}"), "Done").await;
+    harness
+        .ticket_in(&format!("acme-dental-group-{id}"), "Done")
+        .await;
     assert_eq!(harness.our_notes(id).len(), 1);
     harness.stop().await;
 }
@@ -103,11 +161,21 @@ async fn subjects_stay_in_halopsa_when_told_so() {
     let harness = Harness::start("private").await;
     harness.ready(&[ACME]).await;
     let patch = json!({"spec": {"privacy": {"hideSubjects": true}}});
-    harness.api::<HaloPSAConnection>().patch("halo", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    harness
+        .api::<HaloPSAConnection>()
+        .patch("halo", &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let id = harness.open_ticket(ACME, "A very private matter");
-    let ticket = harness.ticket_in(&format!("acme-dental-group-{id}"), "Ready").await;
-    assert!(!serde_json::to_string(&ticket).unwrap().contains("private matter"));
+    let ticket = harness
+        .ticket_in(&format!("acme-dental-group-{id}"), "Ready")
+        .await;
+    assert!(
+        !serde_json::to_string(&ticket)
+            .unwrap()
+            .contains("private matter")
+    );
     harness.stop().await;
 }
 
@@ -116,13 +184,21 @@ async fn halopsa_down_while_tickets_wait() {
     let mut harness = Harness::start("down").await;
     harness.ready(&[ACME]).await;
     let id = harness.open_ticket(ACME, "Printer offline");
-    harness.ticket_in(&format!("acme-dental-group-{id}"), "Ready").await;
+    harness
+        .ticket_in(&format!("acme-dental-group-{id}"), "Ready")
+        .await;
     harness.sim.shared.engine().faults.down = true;
     harness.run_agent("acme-dental-group").await;
     tokio::time::sleep(Duration::from_secs(4)).await;
     harness.sim.shared.engine().faults.down = false;
-    let ticket = harness.ticket_in(&format!("acme-dental-group-{id}"), "Done").await;
-    assert_eq!(ticket.status.unwrap().attempts, 1, "a HaloPSA that is down costs no attempt");
+    let ticket = harness
+        .ticket_in(&format!("acme-dental-group-{id}"), "Done")
+        .await;
+    assert_eq!(
+        ticket.status.unwrap().attempts,
+        1,
+        "a HaloPSA that is down costs no attempt"
+    );
     assert_eq!(harness.our_notes(id).len(), 1);
     harness.stop().await;
 }
@@ -164,7 +240,9 @@ async fn fail(harness: &Harness, name: &str, with_plan: Option<&str>) {
         })
         .into_iter()
         .collect();
-    api.replace_status(name, &PostParams::default(), &ticket).await.unwrap();
+    api.replace_status(name, &PostParams::default(), &ticket)
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,7 +251,10 @@ async fn a_failed_ticket_gets_one_note_that_says_so() {
     harness.ready(&[ACME]).await;
     let id = harness.open_ticket(ACME, "Printer offline");
     fail(&harness, &format!("acme-dental-group-{id}"), None).await;
-    eventually("the failure note", || async { (harness.our_notes(id).len() == 1).then_some(()) }).await;
+    eventually("the failure note", || async {
+        (harness.our_notes(id).len() == 1).then_some(())
+    })
+    .await;
     assert!(harness.our_notes(id)[0].contains("needs a technician"));
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(harness.our_notes(id).len(), 1);
@@ -190,13 +271,23 @@ async fn a_dead_agents_last_note_is_the_note() {
     {
         let mut store = harness.sim.shared.store();
         let input = json!({"ticket_id": id, "outcome": "Private Note", "note_html": "<p>the plan</p><p>rallied-x-0-plan</p>"});
-        let author = halosim::store::Author::Agent { id: halosim::seed::API_AGENT, application: "Rallied Agent".into() };
-        store.write_action(input.as_object().unwrap(), &author, std::time::Instant::now()).unwrap();
+        let author = halosim::store::Author::Agent {
+            id: halosim::seed::API_AGENT,
+            application: "Rallied Agent".into(),
+        };
+        store
+            .write_action(
+                input.as_object().unwrap(),
+                &author,
+                std::time::Instant::now(),
+            )
+            .unwrap();
     }
     fail(&harness, &name, Some("rallied-x-0-plan")).await;
     let api = harness.api::<Ticket>();
     eventually("the intent is known to be posted", || async {
-        (api.get(&name).await.unwrap().status?.intents.first()?.state == IntentState::Posted).then_some(())
+        (api.get(&name).await.unwrap().status?.intents.first()?.state == IntentState::Posted)
+            .then_some(())
     })
     .await;
     tokio::time::sleep(Duration::from_secs(5)).await;

@@ -27,7 +27,14 @@ pub async fn server(harness: &Harness, fake: &Fake, more: Value) {
 pub async fn ready(harness: &Harness, status: &str, reason: &str) -> String {
     let api = harness.api::<ToolServer>();
     eventually(&format!("the ToolServer is {reason}"), || async {
-        let found = api.get("m365").await.unwrap().status?.conditions.into_iter().next()?;
+        let found = api
+            .get("m365")
+            .await
+            .unwrap()
+            .status?
+            .conditions
+            .into_iter()
+            .next()?;
         (found.status == status && found.reason == reason).then_some(found.message)
     })
     .await
@@ -42,8 +49,12 @@ pub async fn workflow(harness: &Harness) {
     tokio::time::sleep(std::time::Duration::from_millis(700)).await;
 }
 
-const TOOLS: [(&str, &str); 4] =
-    [("get_user", "Reads a user"), ("reset_password", "Resets a password"), ("delete_user", "Deletes a user"), ("hidden", "Is not listed")];
+const TOOLS: [(&str, &str); 4] = [
+    ("get_user", "Reads a user"),
+    ("reset_password", "Resets a password"),
+    ("delete_user", "Deletes a user"),
+    ("hidden", "Is not listed"),
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn their_tools_are_prefixed_pinned_and_under_policy() {
@@ -52,16 +63,54 @@ async fn their_tools_are_prefixed_pinned_and_under_policy() {
     let (tools, fake) = Tools::start(&TOOLS).await;
     server(&harness, &fake, json!({"clients": ["acme-dental-group"]})).await;
     assert!(tools.keys.lock().unwrap().iter().all(|k| k == "k1"));
-    let agent = harness.agent_gateway("acme-dental-group").await.tools().await.unwrap();
-    let theirs = |names: Vec<String>| names.into_iter().filter(|n| n.starts_with("m365")).collect::<Vec<_>>();
-    let names = eventually("the tools", || async { Some(theirs(agent.names().await.unwrap())).filter(|n| !n.is_empty()) }).await;
-    assert_eq!(names, ["m365__get_user", "m365__reset_password"], "what cannot be undone is hidden, what is not listed does not exist");
-    let other = harness.agent_gateway("blue-harbor-logistics").await.tools().await.unwrap();
-    assert!(theirs(other.names().await.unwrap()).is_empty(), "another client's agent has none");
-    for name in ["m365__delete_user", "m365__hidden", "m365__GET_USER", "M365__get_user", "m365__", "x__get_user", "get_user"] {
+    let agent = harness
+        .agent_gateway("acme-dental-group")
+        .await
+        .tools()
+        .await
+        .unwrap();
+    let theirs = |names: Vec<String>| {
+        names
+            .into_iter()
+            .filter(|n| n.starts_with("m365"))
+            .collect::<Vec<_>>()
+    };
+    let names = eventually("the tools", || async {
+        Some(theirs(agent.names().await.unwrap())).filter(|n| !n.is_empty())
+    })
+    .await;
+    assert_eq!(
+        names,
+        ["m365__get_user", "m365__reset_password"],
+        "what cannot be undone is hidden, what is not listed does not exist"
+    );
+    let other = harness
+        .agent_gateway("blue-harbor-logistics")
+        .await
+        .tools()
+        .await
+        .unwrap();
+    assert!(
+        theirs(other.names().await.unwrap()).is_empty(),
+        "another client's agent has none"
+    );
+    for name in [
+        "m365__delete_user",
+        "m365__hidden",
+        "m365__GET_USER",
+        "M365__get_user",
+        "m365__",
+        "x__get_user",
+        "get_user",
+    ] {
         assert!(agent.call(name, json!({})).await.is_err(), "{name}");
     }
-    assert!(other.call("m365__get_user", json!({"user": "kim"})).await.is_err());
+    assert!(
+        other
+            .call("m365__get_user", json!({"user": "kim"}))
+            .await
+            .is_err()
+    );
     assert!(tools.called.lock().unwrap().is_empty());
 
     // A write waits for a technician; a read goes through to whoever holds a ticket.
@@ -69,21 +118,41 @@ async fn their_tools_are_prefixed_pinned_and_under_policy() {
     harness.run_agent("acme-dental-group").await;
     let (id, name) = asked(&harness, "User profile is stuck").await;
     assert!(tools.called.lock().unwrap().is_empty());
-    assert!(harness.our_actions(id)[1]["note_html"].as_str().unwrap().contains("Call m365__reset_password"));
+    assert!(
+        harness.our_actions(id)[1]["note_html"]
+            .as_str()
+            .unwrap()
+            .contains("Call m365__reset_password")
+    );
     harness.reply(id, DANA, "<p>yes please</p>");
     let status = harness.ticket_in(&name, "Done").await.status.unwrap();
     assert_eq!(status.steps[0].state, StepState::Done);
-    assert_eq!(*tools.called.lock().unwrap(), [("reset_password".to_string(), json!({"user": "Kim Lee"}))], "once");
+    assert_eq!(
+        *tools.called.lock().unwrap(),
+        [("reset_password".to_string(), json!({"user": "Kim Lee"}))],
+        "once"
+    );
     assert_eq!(notes_with(&harness, id, "the approved steps"), 1);
 
     // A policy speaks about them by their names.
     let policy = json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "ToolPolicy", "metadata": {"name": "p"},
         "spec": {"connectionRef": {"name": "halo"}, "rules": [{"tools": ["m365__*"], "effect": "Disabled"}]}});
     harness.apply::<ToolPolicy>("p", &policy).await;
-    eventually("they are hidden", || async { theirs(agent.names().await.unwrap()).is_empty().then_some(()) }).await;
+    eventually("they are hidden", || async {
+        theirs(agent.names().await.unwrap())
+            .is_empty()
+            .then_some(())
+    })
+    .await;
     let api = harness.api::<ToolPolicy>();
-    eventually("the rule is counted", || async { api.get("p").await.unwrap().status.filter(|s| s.rules.first().is_some_and(|r| r.tools == 3)) })
-        .await;
+    eventually("the rule is counted", || async {
+        api.get("p")
+            .await
+            .unwrap()
+            .status
+            .filter(|s| s.rules.first().is_some_and(|r| r.tools == 3))
+    })
+    .await;
     harness.stop().await;
 }
 
@@ -96,17 +165,33 @@ async fn a_server_that_is_gone_or_refuses_is_said() {
         json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "ToolServer", "metadata": {"name": "m365"}, "spec": {
         "connectionRef": {"name": "halo"}, "url": url, "caConfigMapRef": {"name": "m365-ca"}, "tools": [{"name": "*"}]}})
     };
-    harness.apply::<ToolServer>("m365", &object("https://localhost:1/mcp")).await;
-    assert!(ready(&harness, "False", "Unreachable").await.contains("ConfigMap m365-ca"));
+    harness
+        .apply::<ToolServer>("m365", &object("https://localhost:1/mcp"))
+        .await;
+    assert!(
+        ready(&harness, "False", "Unreachable")
+            .await
+            .contains("ConfigMap m365-ca")
+    );
     let ca = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m365-ca"}, "data": {"ca.crt": fake.ca}});
     harness.apply::<ConfigMap>("m365-ca", &ca).await;
     let api = harness.api::<ToolServer>();
     eventually("it cannot be reached", || async {
-        let message = api.get("m365").await.unwrap().status?.conditions.into_iter().next()?.message;
+        let message = api
+            .get("m365")
+            .await
+            .unwrap()
+            .status?
+            .conditions
+            .into_iter()
+            .next()?
+            .message;
         message.contains("does not speak MCP").then_some(())
     })
     .await;
-    harness.apply::<ToolServer>("m365", &object(&format!("{}/mcp", fake.url))).await;
+    harness
+        .apply::<ToolServer>("m365", &object(&format!("{}/mcp", fake.url)))
+        .await;
     ready(&harness, "False", "NoTools").await;
     harness.stop().await;
 }

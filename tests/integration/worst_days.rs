@@ -27,15 +27,29 @@ const PATIENCE: Duration = Duration::from_secs(180);
 
 async fn day(kind: Kind) {
     // What a refusing HaloPSA answers, it has not carried out; the rest it may have.
-    let refusal = matches!(kind, Kind::Unauthorized | Kind::RateLimited | Kind::RateLimitedSilently);
+    let refusal = matches!(
+        kind,
+        Kind::Unauthorized | Kind::RateLimited | Kind::RateLimitedSilently
+    );
     // A 429 that says nothing stops everything for a minute; one is enough.
-    let requests = if kind == Kind::RateLimitedSilently { &REQUESTS[8..] } else { &REQUESTS[..] };
+    let requests = if kind == Kind::RateLimitedSilently {
+        &REQUESTS[8..]
+    } else {
+        &REQUESTS[..]
+    };
     let next: Vec<Value> = requests
         .iter()
         .map(|(method, path)| json!({"kind": kind, "method": method, "path": path, "carried_out": *method == "POST" && !refusal}))
         .collect();
     let faults: Faults = serde_json::from_value(json!({"next": next})).unwrap();
-    let name = format!("day-{}", serde_json::to_value(kind).unwrap().as_str().unwrap().replace('_', "-"));
+    let name = format!(
+        "day-{}",
+        serde_json::to_value(kind)
+            .unwrap()
+            .as_str()
+            .unwrap()
+            .replace('_', "-")
+    );
     let mut harness = Harness::start_with(&name, Duration::from_secs(2)).await;
     harness.sim.shared.set_faults(faults);
     harness.connect(&[ACME]).await;
@@ -43,24 +57,52 @@ async fn day(kind: Kind) {
     let clients = harness.api::<halopsa_operator::api::ImportedClient>();
     within(PATIENCE, &format!("{kind:?}: ready"), || async {
         let connection = connections.get("halo").await.unwrap();
-        let ready = connection.status?.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
+        let ready = connection
+            .status?
+            .conditions
+            .iter()
+            .any(|c| c.type_ == "Ready" && c.status == "True");
         let all = clients.list(&Default::default()).await.unwrap().items;
-        (ready && all.len() == 1 && all[0].status.as_ref()?.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")).then_some(())
+        (ready
+            && all.len() == 1
+            && all[0]
+                .status
+                .as_ref()?
+                .conditions
+                .iter()
+                .any(|c| c.type_ == "Ready" && c.status == "True"))
+        .then_some(())
     })
     .await;
-    within(PATIENCE, &format!("{kind:?}: one webhook with its events"), || async {
-        let store = harness.sim.shared.store();
-        let ids: Vec<&String> = store.webhooks.keys().collect();
-        let events: Vec<i64> = store.notifications_of(ids.first()?).filter_map(|n| n["eventno"].as_i64()).collect();
-        (ids.len() == 1 && events.len() == 5).then_some(())
-    })
+    within(
+        PATIENCE,
+        &format!("{kind:?}: one webhook with its events"),
+        || async {
+            let store = harness.sim.shared.store();
+            let ids: Vec<&String> = store.webhooks.keys().collect();
+            let events: Vec<i64> = store
+                .notifications_of(ids.first()?)
+                .filter_map(|n| n["eventno"].as_i64())
+                .collect();
+            (ids.len() == 1 && events.len() == 5).then_some(())
+        },
+    )
     .await;
     harness.run_agent("acme-dental-group").await;
     let id = harness.open_ticket(ACME, "Label printer is offline");
     within(PATIENCE, &format!("{kind:?}: done"), || async {
-        let ticket = harness.api::<halopsa_operator::api::Ticket>().get_opt(&format!("acme-dental-group-{id}")).await.unwrap()?;
+        let ticket = harness
+            .api::<halopsa_operator::api::Ticket>()
+            .get_opt(&format!("acme-dental-group-{id}"))
+            .await
+            .unwrap()?;
         let status = ticket.status.as_ref()?;
-        assert!(!status.phase.is_terminal() || status.phase.as_str() == "Done", "{kind:?}: {} {:?}", ticket.name_any(), status.message);
+        assert!(
+            !status.phase.is_terminal() || status.phase.as_str() == "Done",
+            "{kind:?}: {} {:?}",
+            ticket.name_any(),
+            status.message
+        );
         (status.phase.as_str() == "Done").then_some(())
     })
     .await;
@@ -74,19 +116,31 @@ async fn day(kind: Kind) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_fault_on_the_way_from_yaml_to_the_note() {
-    futures::stream::iter(Kind::ALL).map(day).buffer_unordered(5).collect::<Vec<_>>().await;
+    futures::stream::iter(Kind::ALL)
+        .map(day)
+        .buffer_unordered(5)
+        .collect::<Vec<_>>()
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn webhooks_twice_and_out_of_order_from_a_clock_that_is_off() {
     let mut harness = Harness::start("disorder").await;
     harness.ready(&[ACME]).await;
-    let faults = json!({"duplicate_webhooks": true, "reorder_webhooks": true, "clock_skew_seconds": -1800});
-    harness.sim.shared.set_faults(serde_json::from_value(faults).unwrap());
+    let faults =
+        json!({"duplicate_webhooks": true, "reorder_webhooks": true, "clock_skew_seconds": -1800});
+    harness
+        .sim
+        .shared
+        .set_faults(serde_json::from_value(faults).unwrap());
     harness.run_agent("acme-dental-group").await;
-    let ids: Vec<i64> = (0..6).map(|n| harness.open_ticket(ACME, &format!("Printer {n} is offline"))).collect();
+    let ids: Vec<i64> = (0..6)
+        .map(|n| harness.open_ticket(ACME, &format!("Printer {n} is offline")))
+        .collect();
     for id in ids {
-        harness.ticket_in(&format!("acme-dental-group-{id}"), "Done").await;
+        harness
+            .ticket_in(&format!("acme-dental-group-{id}"), "Done")
+            .await;
         assert_eq!(harness.our_notes(id).len(), 1);
     }
     harness.stop().await;

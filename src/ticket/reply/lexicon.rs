@@ -104,7 +104,10 @@ pub const LEXICON: &[(Kind, &str)] = &[
         "keur dit niet goed|keur het niet goed|keur ik niet goed|keur dit af|slecht idee|dit mag niet|dat mag niet|mag niet|afgewezen|afgekeurd|wijs af|ik wijs dit af|ik wijs het af|geweigerd|ik weiger|weiger|annuleren|annuleer|annuleer dit|afbreken|stoppen|niet doen|doe dat niet|doe het niet|doe dit niet|niet uitvoeren|voer niet uit|liever niet|beter niet|niet akkoord|ik ga niet akkoord|ga niet akkoord|niet goedgekeurd|geen toestemming|geen goedkeuring|geen akkoord|zeker niet|absoluut niet|beslist niet|geen sprake van|laat maar|laat het maar|laat zo|niet nodig|nee dank je|nee bedankt|blijf eraf",
     ),
     (Kind::NoAtStart, "no|nein|non|nee|neen|noo|nooo"),
-    (Kind::Forbids, "dont|do not|please dont|please do not|pls dont|plz dont|dont you dare|you may not|you must not|mustnt|must not|never ever"),
+    (
+        Kind::Forbids,
+        "dont|do not|please dont|please do not|pls dont|plz dont|dont you dare|you may not|you must not|mustnt|must not|never ever",
+    ),
     (
         Kind::Harmless,
         "dont know|do not know|dont think|do not think|dont forget|do not forget|dont worry|do not worry|dont mind|do not mind|dont see|dont hesitate|do not hesitate|dont understand|do not understand|dont have|do not have|dont get|dont believe|dont care|dont remember|no idea|no clue|no rush|no hurry|no update|no news|no response|no reply|no answer|no change|no longer|no one|nobody|nothing yet|no luck|no luck yet|no error|no errors|no difference",

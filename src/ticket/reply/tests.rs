@@ -20,34 +20,76 @@ fn classify(sample: &Sample) -> Verdict {
 
 #[test]
 fn the_labelled_set() {
-    let samples: Vec<Sample> = LABELLED.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"))).collect();
+    let samples: Vec<Sample> = LABELLED
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}")))
+        .collect();
     let mut table: HashMap<(String, String), usize> = HashMap::new();
     let mut wrong = Vec::new();
     for sample in &samples {
         let verdict = classify(sample);
-        *table.entry((format!("{:?}", sample.intent), format!("{:?}", verdict.intent))).or_default() += 1;
+        *table
+            .entry((
+                format!("{:?}", sample.intent),
+                format!("{:?}", verdict.intent),
+            ))
+            .or_default() += 1;
         if verdict.intent != sample.intent {
             let text = sample.text.as_ref().or(sample.html.as_ref()).unwrap();
-            wrong.push((sample.intent, format!("{:?} as {:?} ({}): {}", sample.intent, verdict.intent, verdict.reason, text.replace('\n', "⏎"))));
+            wrong.push((
+                sample.intent,
+                format!(
+                    "{:?} as {:?} ({}): {}",
+                    sample.intent,
+                    verdict.intent,
+                    verdict.reason,
+                    text.replace('\n', "⏎")
+                ),
+            ));
         }
     }
-    let count = |is: &str, seen: &str| table.get(&(is.to_string(), seen.to_string())).copied().unwrap_or_default();
+    let count = |is: &str, seen: &str| {
+        table
+            .get(&(is.to_string(), seen.to_string()))
+            .copied()
+            .unwrap_or_default()
+    };
     println!("{} labelled replies", samples.len());
     for (_, line) in &wrong {
         println!("  {line}");
     }
     for intent in ["Approve", "Deny", "Neutral"] {
         let all = ["Approve", "Deny", "Neutral"];
-        let (hit, is, seen) =
-            (count(intent, intent), all.iter().map(|s| count(intent, s)).sum::<usize>(), all.iter().map(|s| count(s, intent)).sum::<usize>());
-        println!("{intent:8} precision {:.3} recall {:.3} ({is} of them)", hit as f64 / seen.max(1) as f64, hit as f64 / is.max(1) as f64);
+        let (hit, is, seen) = (
+            count(intent, intent),
+            all.iter().map(|s| count(intent, s)).sum::<usize>(),
+            all.iter().map(|s| count(s, intent)).sum::<usize>(),
+        );
+        println!(
+            "{intent:8} precision {:.3} recall {:.3} ({is} of them)",
+            hit as f64 / seen.max(1) as f64,
+            hit as f64 / is.max(1) as f64
+        );
     }
     assert!(samples.len() >= 600, "{} samples", samples.len());
-    let false_yes: Vec<&String> = wrong.iter().map(|(_, line)| line).filter(|line| line.contains("as Approve")).collect();
+    let false_yes: Vec<&String> = wrong
+        .iter()
+        .map(|(_, line)| line)
+        .filter(|line| line.contains("as Approve"))
+        .collect();
     assert!(false_yes.is_empty(), "false approvals: {false_yes:#?}");
-    let recall = count("Approve", "Approve") as f64 / ["Approve", "Deny", "Neutral"].iter().map(|s| count("Approve", s)).sum::<usize>() as f64;
+    let recall = count("Approve", "Approve") as f64
+        / ["Approve", "Deny", "Neutral"]
+            .iter()
+            .map(|s| count("Approve", s))
+            .sum::<usize>() as f64;
     assert!(recall >= 0.9, "recall of approvals {recall:.3}");
-    assert!(wrong.len() * 20 <= samples.len(), "{} of {} wrong", wrong.len(), samples.len());
+    assert!(
+        wrong.len() * 20 <= samples.len(),
+        "{} of {} wrong",
+        wrong.len(),
+        samples.len()
+    );
 }
 
 proptest! {

@@ -66,8 +66,14 @@ pub fn own_html(html: &str) -> (String, bool) {
 
 /// The first element of this name with all that is in it; to the end where it is not closed.
 fn element_at(lower: &str, name: &str) -> Option<(usize, usize)> {
-    let is_tag = |rest: &str| rest.strip_prefix(name).is_some_and(|r| r.starts_with(['>', ' ', '/', '\n', '\t']));
-    let from = lower.match_indices('<').map(|(at, _)| at).find(|at| is_tag(&lower[at + 1..]))?;
+    let is_tag = |rest: &str| {
+        rest.strip_prefix(name)
+            .is_some_and(|r| r.starts_with(['>', ' ', '/', '\n', '\t']))
+    };
+    let from = lower
+        .match_indices('<')
+        .map(|(at, _)| at)
+        .find(|at| is_tag(&lower[at + 1..]))?;
     let mut depth = 0;
     for (at, _) in lower[from..].match_indices('<') {
         let rest = &lower[from + at + 1..];
@@ -76,7 +82,9 @@ fn element_at(lower: &str, name: &str) -> Option<(usize, usize)> {
         } else if rest.strip_prefix('/').is_some_and(is_tag) {
             depth -= 1;
             if depth == 0 {
-                let close = lower[from + at..].find('>').map_or(lower.len(), |c| from + at + c + 1);
+                let close = lower[from + at..]
+                    .find('>')
+                    .map_or(lower.len(), |c| from + at + c + 1);
                 return Some((from, close));
             }
         }
@@ -87,14 +95,36 @@ fn element_at(lower: &str, name: &str) -> Option<(usize, usize)> {
 /// Lines a quoted mail begins with: "On ... wrote:" in five languages, header lines, rulers.
 fn begins_quote(line: &str) -> bool {
     let line = line.trim().to_lowercase();
-    let wrote = [("on ", "wrote:"), ("am ", "schrieb"), ("le ", "a écrit"), ("el ", "escribió"), ("op ", "schreef"), ("am ", "geschrieben")];
-    wrote.iter().any(|(start, end)| line.starts_with(start) && line.contains(end))
+    let wrote = [
+        ("on ", "wrote:"),
+        ("am ", "schrieb"),
+        ("le ", "a écrit"),
+        ("el ", "escribió"),
+        ("op ", "schreef"),
+        ("am ", "geschrieben"),
+    ];
+    wrote
+        .iter()
+        .any(|(start, end)| line.starts_with(start) && line.contains(end))
         || line.ends_with("wrote:")
         || line.ends_with("schrieb:")
         || line.starts_with("-----")
         || line.starts_with("________")
         || line.starts_with("begin forwarded message")
-        || ["from:", "von:", "de:", "de :", "van:", "sent:", "gesendet:", "envoyé", "enviado:", "verzonden:"].iter().any(|h| line.starts_with(h))
+        || [
+            "from:",
+            "von:",
+            "de:",
+            "de :",
+            "van:",
+            "sent:",
+            "gesendet:",
+            "envoyé",
+            "enviado:",
+            "verzonden:",
+        ]
+        .iter()
+        .any(|h| line.starts_with(h))
 }
 
 /// Lines a signature begins with. What stands on such a line before it is kept.
@@ -176,13 +206,18 @@ pub fn split(text: &str) -> Words {
     let (mut first, mut quoted) = (true, false);
     let mut push = |word: &mut String, first: &mut bool, quoted: bool| {
         if !word.is_empty() {
-            found.words.push(Word { text: std::mem::take(word), first: *first, quoted });
+            found.words.push(Word {
+                text: std::mem::take(word),
+                first: *first,
+                quoted,
+            });
             *first = false;
         }
     };
     for c in text.chars() {
         match c {
-            '\'' | '’' | '‘' | '`' | '´' | '\u{fe0f}' | '\u{200d}' | '\u{200b}' | '\u{feff}' => {}
+            '\'' | '’' | '‘' | '`' | '´' | '\u{fe0f}' | '\u{200d}' | '\u{200b}' | '\u{feff}' =>
+                {}
             // Skin tones.
             '\u{1f3fb}'..='\u{1f3ff}' => {}
             '"' | '„' | '“' | '”' | '«' | '»' => {

@@ -21,7 +21,12 @@ const PASSWORD_DEED: &str = "resend|re send|again|asap|what is my|no longer know
 const NOT_PASSWORD: &str = "is it real|is this real|is this legit|real or fake|asks me to reset|policy|policies|richtlinie*|politique|politica|beleid|document*|training|schulung|formation|formacion|phishing|spam|scam|suspicious|verdacht*|password manager*|passwortmanager*|wachtwoordmanager*|gestionnaire|gestor|keepass|bitwarden|1password|lastpass|wifi|wi fi|wlan|wireless|guest network|gaste*|pdf|zip|excel|xlsx|word document|spreadsheet|protected sheet|protected file|how long|how many characters|best practice*|newsletter|article|presentation|survey|quote|price|licence|license*|licenc*|report on|audit|faq|knowledge base|webinar";
 
 pub const RULES: &[Rule] = &[
-    Rule { kind: Kind::PasswordReset, what: PASSWORD, deed: PASSWORD_DEED, not: NOT_PASSWORD },
+    Rule {
+        kind: Kind::PasswordReset,
+        what: PASSWORD,
+        deed: PASSWORD_DEED,
+        not: NOT_PASSWORD,
+    },
     Rule {
         kind: Kind::PasswordReset,
         what: "login|logon|log in|log on|logins|user name|username|login*|zugang|acces|identifiant|usuario|inlog*",

@@ -15,14 +15,30 @@ struct Sample {
 
 #[test]
 fn the_labelled_set() {
-    let samples: Vec<Sample> = LABELLED.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"))).collect();
+    let samples: Vec<Sample> = LABELLED
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}")))
+        .collect();
     let (mut hits, mut missed, mut wrong) = (0, Vec::new(), Vec::new());
     for sample in &samples {
-        let reasons = classify(&Text { subject: &sample.summary, details: &sample.details, ..Text::default() });
+        let reasons = classify(&Text {
+            subject: &sample.summary,
+            details: &sample.details,
+            ..Text::default()
+        });
         match (sample.sensitive, reasons.is_empty()) {
             (true, false) => hits += 1,
-            (true, true) => missed.push(format!("{} / {}", sample.summary, sample.details.replace('\n', "⏎"))),
-            (false, false) => wrong.push(format!("{} / {}: {}", sample.summary, sample.details.replace('\n', "⏎"), reasons[0])),
+            (true, true) => missed.push(format!(
+                "{} / {}",
+                sample.summary,
+                sample.details.replace('\n', "⏎")
+            )),
+            (false, false) => wrong.push(format!(
+                "{} / {}: {}",
+                sample.summary,
+                sample.details.replace('\n', "⏎"),
+                reasons[0]
+            )),
             (false, true) => {}
         }
     }
@@ -34,15 +50,29 @@ fn the_labelled_set() {
     for line in &wrong {
         println!("  wrongly: {line}");
     }
-    println!("{} labelled tickets, {} sensitive: precision {precision:.3}, recall {recall:.3}", samples.len(), hits as usize + missed.len());
+    println!(
+        "{} labelled tickets, {} sensitive: precision {precision:.3}, recall {recall:.3}",
+        samples.len(),
+        hits as usize + missed.len()
+    );
     assert!(samples.len() >= 600, "{} samples", samples.len());
-    assert!(recall >= 0.98 && precision >= 0.90, "recall {recall:.3}, precision {precision:.3}");
+    assert!(
+        recall >= 0.98 && precision >= 0.90,
+        "recall {recall:.3}, precision {precision:.3}"
+    );
 }
 
 #[test]
 fn reasons_say_what_was_seen() {
-    let reasons = classify(&Text { subject: "Help", details: "I lost my phone with the authenticator on it.", ..Text::default() });
-    assert_eq!(reasons[0].to_string(), "mfa-reset: 'phone with the authenticator'");
+    let reasons = classify(&Text {
+        subject: "Help",
+        details: "I lost my phone with the authenticator on it.",
+        ..Text::default()
+    });
+    assert_eq!(
+        reasons[0].to_string(),
+        "mfa-reset: 'phone with the authenticator'"
+    );
 }
 
 proptest! {

@@ -12,7 +12,11 @@ pub fn webhook(data: &[u8]) {
     match webhook::parse(data) {
         Ok(events) => {
             assert!(!events.is_empty() && events.len() <= 500);
-            assert!(events.iter().all(|e| e.ticket_id > 0 && e.ticket_id <= i64::from(i32::MAX)));
+            assert!(
+                events
+                    .iter()
+                    .all(|e| e.ticket_id > 0 && e.ticket_id <= i64::from(i32::MAX))
+            );
         }
         Err(error) => one_line(&error.to_string()),
     }
@@ -20,7 +24,9 @@ pub fn webhook(data: &[u8]) {
 
 /// HaloPSA's reply: a status, then the body.
 pub fn reply(data: &[u8]) {
-    let Some((status, body)) = data.split_first() else { return };
+    let Some((status, body)) = data.split_first() else {
+        return;
+    };
     let status = [200, 201, 204, 302, 400, 401, 403, 404, 429, 500, 503][usize::from(*status) % 11];
     let call = "GET /Tickets/{id}";
     let value = match client::read_answer(status, body, call) {
@@ -45,7 +51,12 @@ pub fn reply(data: &[u8]) {
 pub fn html(data: &[u8]) {
     let html = String::from_utf8_lossy(data);
     let plain = text::from_html(&html);
-    assert!(plain.len() <= html.len().saturating_mul(8) + 4096, "{} bytes from {}", plain.len(), html.len());
+    assert!(
+        plain.len() <= html.len().saturating_mul(8) + 4096,
+        "{} bytes from {}",
+        plain.len(),
+        html.len()
+    );
     let verdict = reply::classify_html(&html);
     assert!(verdict.reason.len() < 1000);
     let clean = halosim::web::page::clean(&html).into_string();
@@ -57,13 +68,29 @@ pub fn html(data: &[u8]) {
 fn harmless(clean: &str) {
     for tag in tags(clean) {
         let tag = tag.to_ascii_lowercase();
-        let name: String = tag.trim_start_matches('/').chars().take_while(char::is_ascii_alphanumeric).collect();
-        let forbidden = ["script", "style", "iframe", "object", "form", "input", "img", "svg", "math", "link", "meta", "base"];
+        let name: String = tag
+            .trim_start_matches('/')
+            .chars()
+            .take_while(char::is_ascii_alphanumeric)
+            .collect();
+        let forbidden = [
+            "script", "style", "iframe", "object", "form", "input", "img", "svg", "math", "link",
+            "meta", "base",
+        ];
         assert!(!forbidden.contains(&name.as_str()), "<{tag}> in {clean}");
         let names: String = tag.split('"').step_by(2).collect::<Vec<_>>().join(" ");
-        assert!(!names.split_whitespace().any(|name| name.starts_with("on")), "<{tag}> in {clean}");
-        let squeezed: String = tag.chars().filter(|c| !c.is_whitespace() && !c.is_control()).collect();
-        assert!(!squeezed.contains("href=\"javascript:") && !squeezed.contains("href=\"data:"), "<{tag}> in {clean}");
+        assert!(
+            !names.split_whitespace().any(|name| name.starts_with("on")),
+            "<{tag}> in {clean}"
+        );
+        let squeezed: String = tag
+            .chars()
+            .filter(|c| !c.is_whitespace() && !c.is_control())
+            .collect();
+        assert!(
+            !squeezed.contains("href=\"javascript:") && !squeezed.contains("href=\"data:"),
+            "<{tag}> in {clean}"
+        );
     }
 }
 
@@ -85,7 +112,10 @@ fn tags(html: &str) -> Vec<&str> {
 }
 
 fn one_line(text: &str) {
-    assert!(!text.is_empty() && text.len() < 4000 && !text.contains('\n') && !text.contains('\r'), "{text:?}");
+    assert!(
+        !text.is_empty() && text.len() < 4000 && !text.contains('\n') && !text.contains('\r'),
+        "{text:?}"
+    );
 }
 
 #[cfg(test)]
@@ -95,8 +125,14 @@ mod tests {
     fn replay(target: &str, run: fn(&[u8])) -> usize {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let folders = ["seeds", "crashes"].map(|kind| root.join(kind).join(target));
-        let files = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap()).map(|file| file.unwrap().path());
-        files.filter(|file| file.file_name().is_some_and(|n| n != ".keep")).map(|file| run(&std::fs::read(file).unwrap())).count()
+        let files = folders
+            .iter()
+            .flat_map(|folder| std::fs::read_dir(folder).unwrap())
+            .map(|file| file.unwrap().path());
+        files
+            .filter(|file| file.file_name().is_some_and(|n| n != ".keep"))
+            .map(|file| run(&std::fs::read(file).unwrap()))
+            .count()
     }
 
     #[test]

@@ -20,14 +20,32 @@ pub const WEB_APPLICATION: &str = "nethelpdesk-agent-web-application";
 
 pub fn router(shared: Arc<Shared>) -> Router {
     Router::new()
-        .route("/ca", get(|State(s): State<Arc<Shared>>| async move { s.ca_pem.clone() }))
+        .route(
+            "/ca",
+            get(|State(s): State<Arc<Shared>>| async move { s.ca_pem.clone() }),
+        )
         .route("/trust", post(trust))
-        .route("/faults", get(|State(s): State<Arc<Shared>>| async move { Json(s.engine().faults.clone()) }).post(faults))
-        .route("/settings", get(|State(s): State<Arc<Shared>>| async move { Json(s.store().settings.clone()) }).post(settings))
-        .route("/rate-limit", get(|State(s): State<Arc<Shared>>| async move { Json(s.auth.limit()) }).post(rate_limit))
+        .route(
+            "/faults",
+            get(|State(s): State<Arc<Shared>>| async move { Json(s.engine().faults.clone()) })
+                .post(faults),
+        )
+        .route(
+            "/settings",
+            get(|State(s): State<Arc<Shared>>| async move { Json(s.store().settings.clone()) })
+                .post(settings),
+        )
+        .route(
+            "/rate-limit",
+            get(|State(s): State<Arc<Shared>>| async move { Json(s.auth.limit()) })
+                .post(rate_limit),
+        )
         .route("/tokens", post(tokens))
         .route("/counts", get(counts))
-        .route("/ignored", get(|State(s): State<Arc<Shared>>| async move { Json(s.ignored()) }))
+        .route(
+            "/ignored",
+            get(|State(s): State<Arc<Shared>>| async move { Json(s.ignored()) }),
+        )
         .route("/outbox", get(outbox))
         .route("/applications", get(applications).post(application))
         .route("/tickets", post(ticket))
@@ -36,9 +54,15 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/tickets/{id}/actions", get(actions))
         .route("/notes", get(notes))
         .route("/records/{kind}/{id}", get(record).post(change))
-        .route("/webhooks", get(webhooks).post(webhook).delete(delete_webhooks))
+        .route(
+            "/webhooks",
+            get(webhooks).post(webhook).delete(delete_webhooks),
+        )
         .route("/deliveries", get(deliveries))
-        .route("/mails", get(|State(s): State<Arc<Shared>>| async move { Json(s.verifier.mails()) }))
+        .route(
+            "/mails",
+            get(|State(s): State<Arc<Shared>>| async move { Json(s.verifier.mails()) }),
+        )
         .route("/mails/{token}/{answer}", post(mail_answer))
         .route("/verifier-faults", post(verifier_faults))
         .with_state(shared)
@@ -66,7 +90,11 @@ async fn settings(State(shared): App, Json(settings): Json<Settings>) -> Respons
 
 async fn rate_limit(State(shared): App, Json(limit): Json<Limit>) -> Response {
     if limit.requests == 0 || limit.window_seconds == 0 {
-        return (StatusCode::BAD_REQUEST, "give requests and window_seconds above 0\n").into_response();
+        return (
+            StatusCode::BAD_REQUEST,
+            "give requests and window_seconds above 0\n",
+        )
+            .into_response();
     }
     shared.auth.set_limit(limit);
     StatusCode::NO_CONTENT.into_response()
@@ -75,7 +103,9 @@ async fn rate_limit(State(shared): App, Json(limit): Json<Limit>) -> Response {
 /// `{"life_seconds": 60}` for tokens from now on; `{"forget": true}` ends those there are.
 async fn tokens(State(shared): App, Json(body): Json<Value>) -> Response {
     if let Some(seconds) = whole(&body, "life_seconds").filter(|s| *s > 0) {
-        shared.auth.set_life(Duration::from_secs(seconds.unsigned_abs()));
+        shared
+            .auth
+            .set_life(Duration::from_secs(seconds.unsigned_abs()));
     }
     if body.get("forget").and_then(Value::as_bool) == Some(true) {
         shared.auth.forget_tokens();
@@ -92,7 +122,15 @@ async fn counts(State(shared): App) -> Json<Value> {
 
 /// E-mails HaloPSA sent to requesters, newest first.
 async fn outbox(State(shared): App) -> Json<Value> {
-    Json(shared.store().outbox.iter().cloned().map(Value::Object).collect())
+    Json(
+        shared
+            .store()
+            .outbox
+            .iter()
+            .cloned()
+            .map(Value::Object)
+            .collect(),
+    )
 }
 
 async fn applications(State(shared): App) -> Json<Value> {
@@ -108,28 +146,46 @@ async fn applications(State(shared): App) -> Json<Value> {
 /// Changes secret, scopes or enabled of an application; permissions are baked
 /// into tokens, so the old ones end.
 async fn application(State(shared): App, Json(body): Json<Value>) -> Response {
-    let client_id = body.get("client_id").and_then(Value::as_str).unwrap_or(crate::seed::CLIENT_ID);
+    let client_id = body
+        .get("client_id")
+        .and_then(Value::as_str)
+        .unwrap_or(crate::seed::CLIENT_ID);
     let changed = shared.change_application(client_id, |application| {
         if let Some(secret) = body.get("client_secret").and_then(Value::as_str) {
             application.client_secret = secret.into();
         }
         if let Some(scopes) = body.get("scopes").and_then(Value::as_array) {
-            application.scopes = scopes.iter().filter_map(Value::as_str).map(str::to_string).collect();
+            application.scopes = scopes
+                .iter()
+                .filter_map(Value::as_str)
+                .map(str::to_string)
+                .collect();
         }
         if let Some(enabled) = body.get("enabled").and_then(Value::as_bool) {
             application.enabled = enabled;
         }
     });
     shared.auth.forget_tokens();
-    if changed { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND }.into_response()
+    if changed {
+        StatusCode::NO_CONTENT
+    } else {
+        StatusCode::NOT_FOUND
+    }
+    .into_response()
 }
 
 /// The author of a request: `"user_id"` an end user, else the agent `"agent_id"` in the web pages.
 fn author(body: &Value) -> Author {
     match (whole(body, "user_id"), whole(body, "as_agent")) {
-        (_, Some(id)) => Author::Agent { id, application: WEB_APPLICATION.into() },
+        (_, Some(id)) => Author::Agent {
+            id,
+            application: WEB_APPLICATION.into(),
+        },
         (Some(id), None) => Author::User { id },
-        _ => Author::Agent { id: 3, application: WEB_APPLICATION.into() },
+        _ => Author::Agent {
+            id: 3,
+            application: WEB_APPLICATION.into(),
+        },
     }
 }
 
@@ -150,7 +206,12 @@ async fn batch(State(shared): App, Json(body): Json<Value>) -> Response {
     let Some(tickets) = body.get("tickets").and_then(Value::as_array).cloned() else {
         return (StatusCode::BAD_REQUEST, "give tickets\n").into_response();
     };
-    let interval = Duration::from_millis(whole(&body, "interval_ms").unwrap_or_default().max(0).unsigned_abs());
+    let interval = Duration::from_millis(
+        whole(&body, "interval_ms")
+            .unwrap_or_default()
+            .max(0)
+            .unsigned_abs(),
+    );
     shared.batch().clear();
     tokio::spawn(async move {
         for body in tickets {
@@ -178,8 +239,13 @@ async fn ticket(State(shared): App, Json(body): Json<Value>) -> Response {
 }
 
 fn open(shared: &Shared, mut body: Value) -> Result<Object, (StatusCode, String)> {
-    for (name, kind, id) in [("client", "client", "client_id"), ("user", "users", "user_id")] {
-        let Some(wanted) = body.get(name).and_then(Value::as_str).map(str::to_string) else { continue };
+    for (name, kind, id) in [
+        ("client", "client", "client_id"),
+        ("user", "users", "user_id"),
+    ] {
+        let Some(wanted) = body.get(name).and_then(Value::as_str).map(str::to_string) else {
+            continue;
+        };
         let found = {
             let store = shared.store();
             store.named(kind, &wanted)
@@ -196,7 +262,11 @@ fn open(shared: &Shared, mut body: Value) -> Result<Object, (StatusCode, String)
     }
     if let Some(id) = number(&input, "id") {
         // The pages send type and client along.
-        let current = shared.store().get("tickets", id).map(|t| t.into_owned()).unwrap_or_default();
+        let current = shared
+            .store()
+            .get("tickets", id)
+            .map(|t| t.into_owned())
+            .unwrap_or_default();
         for key in ["tickettype_id", "client_id"] {
             if let Some(value) = current.get(key) {
                 input.entry(key).or_insert(value.clone());
@@ -224,19 +294,31 @@ async fn action(State(shared): App, Json(body): Json<Value>) -> Response {
 }
 
 async fn actions(State(shared): App, Path(id): Path<i64>) -> Json<Value> {
-    let all: Vec<Value> = shared.store().actions(id).into_iter().map(|a| Value::Object(a.clone())).collect();
+    let all: Vec<Value> = shared
+        .store()
+        .actions(id)
+        .into_iter()
+        .map(|a| Value::Object(a.clone()))
+        .collect();
     Json(all.into())
 }
 
 /// How many actions the integration has on each ticket that anybody did something on.
 async fn notes(State(shared): App) -> Json<Value> {
-    let application = crate::seed::applications().into_iter().next().map(|a| a.name).unwrap_or_default();
+    let application = crate::seed::applications()
+        .into_iter()
+        .next()
+        .map(|a| a.name)
+        .unwrap_or_default();
     let store = shared.store();
     let counts: Vec<Value> = store
         .worked_on()
         .filter_map(|id| {
             let actions = store.actions(id);
-            let ours = actions.iter().filter(|a| text(a, "actionby_application_id") == application).count();
+            let ours = actions
+                .iter()
+                .filter(|a| text(a, "actionby_application_id") == application)
+                .count();
             (!actions.is_empty()).then(|| json!({"ticket_id": id, "notes": ours}))
         })
         .collect();
@@ -244,22 +326,39 @@ async fn notes(State(shared): App) -> Json<Value> {
 }
 
 /// The requester follows the link of an e-mail: `verified` or `denied`.
-async fn mail_answer(State(shared): App, Path((token, answer)): Path<(String, String)>) -> StatusCode {
-    if crate::verifier::respond(&shared, &token, &answer).await { StatusCode::NO_CONTENT } else { StatusCode::GONE }
+async fn mail_answer(
+    State(shared): App,
+    Path((token, answer)): Path<(String, String)>,
+) -> StatusCode {
+    if crate::verifier::respond(&shared, &token, &answer).await {
+        StatusCode::NO_CONTENT
+    } else {
+        StatusCode::GONE
+    }
 }
 
-async fn verifier_faults(State(shared): App, Json(faults): Json<crate::verifier::Faults>) -> StatusCode {
+async fn verifier_faults(
+    State(shared): App,
+    Json(faults): Json<crate::verifier::Faults>,
+) -> StatusCode {
     *shared.verifier.faults() = faults;
     StatusCode::NO_CONTENT
 }
 
 async fn record(State(shared): App, Path((kind, id)): Path<(String, i64)>) -> Response {
     let found = shared.store().get(&kind, id).map(|o| o.into_owned());
-    found.map_or_else(|| StatusCode::NOT_FOUND.into_response(), |o| Json(Value::Object(o)).into_response())
+    found.map_or_else(
+        || StatusCode::NOT_FOUND.into_response(),
+        |o| Json(Value::Object(o)).into_response(),
+    )
 }
 
 /// Sets fields of a record as they are, without events.
-async fn change(State(shared): App, Path((kind, id)): Path<(String, i64)>, Json(body): Json<Value>) -> Response {
+async fn change(
+    State(shared): App,
+    Path((kind, id)): Path<(String, i64)>,
+    Json(body): Json<Value>,
+) -> Response {
     let found = match shared.store().get_mut(&kind, id) {
         Some(row) => {
             row.extend(object(body));
@@ -268,12 +367,22 @@ async fn change(State(shared): App, Path((kind, id)): Path<(String, i64)>, Json(
         None => false,
     };
     shared.commit();
-    if found { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND }.into_response()
+    if found {
+        StatusCode::NO_CONTENT
+    } else {
+        StatusCode::NOT_FOUND
+    }
+    .into_response()
 }
 
 async fn webhooks(State(shared): App) -> Json<Value> {
     let store = shared.store();
-    let all: Vec<Value> = store.webhooks.keys().filter_map(|id| store.read_webhook(id)).map(Value::Object).collect();
+    let all: Vec<Value> = store
+        .webhooks
+        .keys()
+        .filter_map(|id| store.read_webhook(id))
+        .map(Value::Object)
+        .collect();
     Json(all.into())
 }
 
@@ -302,8 +411,20 @@ async fn delete_webhooks(State(shared): App) -> Response {
     StatusCode::NO_CONTENT.into_response()
 }
 
-async fn deliveries(State(shared): App, Query(query): Query<HashMap<String, String>>) -> Json<Value> {
-    let count = query.get("count").and_then(|c| c.parse().ok()).unwrap_or(20);
-    let all: Vec<Value> = shared.store().deliveries.iter().take(count).map(|d| Value::Object(d.clone())).collect();
+async fn deliveries(
+    State(shared): App,
+    Query(query): Query<HashMap<String, String>>,
+) -> Json<Value> {
+    let count = query
+        .get("count")
+        .and_then(|c| c.parse().ok())
+        .unwrap_or(20);
+    let all: Vec<Value> = shared
+        .store()
+        .deliveries
+        .iter()
+        .take(count)
+        .map(|d| Value::Object(d.clone()))
+        .collect();
     Json(all.into())
 }

@@ -54,7 +54,9 @@ pub struct Caller {
 
 impl Caller {
     pub fn has(&self, any_of: &[&str]) -> bool {
-        self.scopes.iter().any(|s| any_of.iter().any(|a| a.eq_ignore_ascii_case(s)))
+        self.scopes
+            .iter()
+            .any(|s| any_of.iter().any(|a| a.eq_ignore_ascii_case(s)))
     }
 }
 
@@ -109,7 +111,12 @@ pub struct Limit {
 
 impl Default for Limit {
     fn default() -> Self {
-        Self { requests: 300, window_seconds: 300, retry_after: false, named: true }
+        Self {
+            requests: 300,
+            window_seconds: 300,
+            retry_after: false,
+            named: true,
+        }
     }
 }
 
@@ -138,13 +145,22 @@ impl Auth {
             tokens: Mutex::default(),
             requests: Mutex::default(),
             life: Mutex::new(life),
-            limit: Mutex::new(Limit { requests: limit, ..Limit::default() }),
+            limit: Mutex::new(Limit {
+                requests: limit,
+                ..Limit::default()
+            }),
             counts: Counted::default(),
         }
     }
 
     /// A token and the granted scopes. Permissions are looked at now and baked in.
-    pub fn issue(&self, grant: &str, client_id: &str, secret: &str, scope: Option<&str>) -> Result<Issued, Refusal> {
+    pub fn issue(
+        &self,
+        grant: &str,
+        client_id: &str,
+        secret: &str,
+        scope: Option<&str>,
+    ) -> Result<Issued, Refusal> {
         if grant != "client_credentials" {
             return Err(Refusal::UnsupportedGrant);
         }
@@ -154,30 +170,60 @@ impl Auth {
             .cloned()
             .ok_or(Refusal::InvalidClient)?;
         let asked: Vec<&str> = scope.unwrap_or_default().split_whitespace().collect();
-        if asked.iter().any(|s| !KNOWN_SCOPES.iter().any(|k| k.eq_ignore_ascii_case(s))) {
+        if asked
+            .iter()
+            .any(|s| !KNOWN_SCOPES.iter().any(|k| k.eq_ignore_ascii_case(s)))
+        {
             return Err(Refusal::InvalidScope);
         }
         // An application that has `all` or `admin` has what is below them too.
         let allowed = |s: &str| {
-            application
-                .scopes
-                .iter()
-                .any(|a| a.eq_ignore_ascii_case(s) || (a == "all" && !s.starts_with("admin")) || (a == "admin" && s.starts_with("admin")))
+            application.scopes.iter().any(|a| {
+                a.eq_ignore_ascii_case(s)
+                    || (a == "all" && !s.starts_with("admin"))
+                    || (a == "admin" && s.starts_with("admin"))
+            })
         };
-        let granted: Vec<String> = asked.iter().filter(|s| allowed(s)).map(|s| (*s).to_string()).collect();
-        let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+        let granted: Vec<String> = asked
+            .iter()
+            .filter(|s| allowed(s))
+            .map(|s| (*s).to_string())
+            .collect();
+        let token = format!(
+            "{}{}",
+            uuid::Uuid::new_v4().simple(),
+            uuid::Uuid::new_v4().simple()
+        );
         let life = *lock(&self.life);
-        let caller = Caller { application: application.name.clone(), agent_id: application.agent_id, scopes: granted.clone() };
+        let caller = Caller {
+            application: application.name.clone(),
+            agent_id: application.agent_id,
+            scopes: granted.clone(),
+        };
         let mut tokens = lock(&self.tokens);
         tokens.retain(|_, t| t.ends > Instant::now());
-        tokens.insert(token.clone(), Token { caller, ends: Instant::now() + life });
+        tokens.insert(
+            token.clone(),
+            Token {
+                caller,
+                ends: Instant::now() + life,
+            },
+        );
         self.counts.tokens.fetch_add(1, Ordering::Relaxed);
-        Ok(Issued { token, scope: scope.map(|_| granted.join(" ")), seconds: life.as_secs(), agent_id: application.agent_id })
+        Ok(Issued {
+            token,
+            scope: scope.map(|_| granted.join(" ")),
+            seconds: life.as_secs(),
+            agent_id: application.agent_id,
+        })
     }
 
     pub fn caller(&self, authorization: Option<&str>) -> Option<Caller> {
         let token = authorization?.strip_prefix("Bearer ")?;
-        lock(&self.tokens).get(token).filter(|t| t.ends > Instant::now()).map(|t| t.caller.clone())
+        lock(&self.tokens)
+            .get(token)
+            .filter(|t| t.ends > Instant::now())
+            .map(|t| t.caller.clone())
     }
 
     /// Counts a request; when the window is full, how long until there is room.
@@ -185,16 +231,23 @@ impl Auth {
         let (now, limit) = (Instant::now(), self.limit());
         let window = Duration::from_secs(limit.window_seconds);
         let mut requests = lock(&self.requests);
-        while requests.front().is_some_and(|at| now.duration_since(*at) >= window) {
+        while requests
+            .front()
+            .is_some_and(|at| now.duration_since(*at) >= window)
+        {
             requests.pop_front();
         }
         if requests.len() >= limit.requests {
             self.counts.refused.fetch_add(1, Ordering::Relaxed);
-            let oldest = requests.front().map_or(window, |at| window.saturating_sub(now.duration_since(*at)));
+            let oldest = requests
+                .front()
+                .map_or(window, |at| window.saturating_sub(now.duration_since(*at)));
             return Err(oldest);
         }
         requests.push_back(now);
-        self.counts.peak.fetch_max(requests.len() as u64, Ordering::Relaxed);
+        self.counts
+            .peak
+            .fetch_max(requests.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 
@@ -239,7 +292,11 @@ impl Auth {
 
     /// Changes the application with this Client ID, as its page under Configuration would.
     pub fn change(&self, client_id: &str, change: impl FnOnce(&mut Application)) -> bool {
-        lock(&self.applications).iter_mut().find(|a| a.client_id == client_id).map(change).is_some()
+        lock(&self.applications)
+            .iter_mut()
+            .find(|a| a.client_id == client_id)
+            .map(change)
+            .is_some()
     }
 
     /// Ends every token: what a permission change or a restart of HaloPSA does.

@@ -26,24 +26,47 @@ pub struct Delivery {
 
 /// A delivery of the log and the same once more, to the webhook as it is now.
 pub fn again(store: &Store, id: &str) -> Option<(Object, Delivery)> {
-    let logged = store.deliveries.iter().find(|d| text(d, "id").eq_ignore_ascii_case(id))?.clone();
-    let webhook = store.webhooks.get(&text(&logged, "webhook_id").to_ascii_lowercase())?.clone();
+    let logged = store
+        .deliveries
+        .iter()
+        .find(|d| text(d, "id").eq_ignore_ascii_case(id))?
+        .clone();
+    let webhook = store
+        .webhooks
+        .get(&text(&logged, "webhook_id").to_ascii_lowercase())?
+        .clone();
     let body = serde_json::from_str(text(&logged, "requestbody")).unwrap_or_default();
     let notification_id = number(&logged, "notification_id").unwrap_or_default();
-    Some((logged, Delivery { webhook, body, notification_id }))
+    Some((
+        logged,
+        Delivery {
+            webhook,
+            body,
+            notification_id,
+        },
+    ))
 }
 
 /// The deliveries a change causes: one for each webhook that subscribes to its event.
 pub fn deliveries(store: &Store, change: &Change) -> Vec<Delivery> {
     let mut all = Vec::new();
     for (id, webhook) in &store.webhooks {
-        let active = webhook.get("active").is_none_or(|_| flag(webhook, "active"));
+        let active = webhook
+            .get("active")
+            .is_none_or(|_| flag(webhook, "active"));
         if !active || flag(webhook, "disabled") || number(webhook, "type") != Some(0) {
             continue;
         }
-        if let Some(row) = store.notifications_of(id).find(|n| number(n, "eventno") == Some(change.event)) {
+        if let Some(row) = store
+            .notifications_of(id)
+            .find(|n| number(n, "eventno") == Some(change.event))
+        {
             let notification_id = number(row, "id").unwrap_or_default();
-            all.push(Delivery { body: payload(store, webhook, change, notification_id), webhook: webhook.clone(), notification_id });
+            all.push(Delivery {
+                body: payload(store, webhook, change, notification_id),
+                webhook: webhook.clone(),
+                notification_id,
+            });
         }
     }
     all
@@ -57,15 +80,37 @@ fn payload(store: &Store, webhook: &Object, change: &Change, notification_id: i6
         "agent_id": number(&change.ticket, "agent_id"), "timestamp": store.timestamp().strftime("%Y-%m-%dT%H:%M:%S%.7fZ").to_string(),
     });
     let few = |object: &Object, keys: &[&str]| -> Value {
-        keys.iter().map(|key| ((*key).to_string(), object.get(*key).cloned().unwrap_or_default())).collect::<Object>().into()
+        keys.iter()
+            .map(|key| {
+                (
+                    (*key).to_string(),
+                    object.get(*key).cloned().unwrap_or_default(),
+                )
+            })
+            .collect::<Object>()
+            .into()
     };
     match number(webhook, "payload_type").unwrap_or_default() {
-        3 if !text(webhook, "custom_payload").is_empty() => return custom(text(webhook, "custom_payload"), change),
+        3 if !text(webhook, "custom_payload").is_empty() => {
+            return custom(text(webhook, "custom_payload"), change);
+        }
         2 => {}
         1 => {
-            body["ticket"] = few(&change.ticket, &["id", "summary", "client_id", "status_id", "agent_id"]);
+            body["ticket"] = few(
+                &change.ticket,
+                &["id", "summary", "client_id", "status_id", "agent_id"],
+            );
             if let Some(action) = &change.action {
-                body["action"] = few(action, &["id", "ticket_id", "outcome", "who_agentid", "actionby_application_id"]);
+                body["action"] = few(
+                    action,
+                    &[
+                        "id",
+                        "ticket_id",
+                        "outcome",
+                        "who_agentid",
+                        "actionby_application_id",
+                    ],
+                );
             }
         }
         _ => {
@@ -89,16 +134,28 @@ fn custom(template: &str, change: &Change) -> Value {
         ("$STATUS", text(&change.ticket, "status_name")),
         ("$EVENT", change.name),
     ];
-    let fill = |text: &str| variables.iter().fold(text.to_string(), |text, (name, value)| text.replace(name, value));
+    let fill = |text: &str| {
+        variables
+            .iter()
+            .fold(text.to_string(), |text, (name, value)| {
+                text.replace(name, value)
+            })
+    };
     fn each(value: Value, fill: &dyn Fn(&str) -> String) -> Value {
         match value {
             Value::String(text) => fill(&text).into(),
             Value::Array(items) => items.into_iter().map(|v| each(v, fill)).collect(),
-            Value::Object(fields) => Value::Object(fields.into_iter().map(|(k, v)| (k, each(v, fill))).collect()),
+            Value::Object(fields) => Value::Object(
+                fields
+                    .into_iter()
+                    .map(|(k, v)| (k, each(v, fill)))
+                    .collect(),
+            ),
             other => other,
         }
     }
-    serde_json::from_str(template).map_or_else(|_| fill(template).into(), |value| each(value, &fill))
+    serde_json::from_str(template)
+        .map_or_else(|_| fill(template).into(), |value| each(value, &fill))
 }
 
 /// Deliveries that wait to be posted as one array.
@@ -110,7 +167,8 @@ struct Batch {
 
 impl Batch {
     fn full(&self) -> bool {
-        self.deliveries.len() >= MAX_BATCH || (self.limit > 0 && self.deliveries.len() >= self.limit)
+        self.deliveries.len() >= MAX_BATCH
+            || (self.limit > 0 && self.deliveries.len() >= self.limit)
     }
 
     /// One delivery with all bodies. The shape of HaloPSA's batches is not public.
@@ -125,7 +183,12 @@ impl Batch {
 
 /// Posts what is queued until the simulator ends.
 pub async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Delivery>, delay: Duration) {
-    let mut sender = Sender { shared: shared.clone(), slots: Arc::new(tokio::sync::Semaphore::new(PARALLEL)), client: None, delay };
+    let mut sender = Sender {
+        shared: shared.clone(),
+        slots: Arc::new(tokio::sync::Semaphore::new(PARALLEL)),
+        client: None,
+        delay,
+    };
     let mut batches: HashMap<String, Batch> = HashMap::new();
     let mut held: Option<Delivery> = None;
     loop {
@@ -150,8 +213,14 @@ pub async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Delivery>, delay
             let id = text(&delivery.webhook, "id").to_string();
             let batch = batches.entry(id.clone()).or_insert_with(|| Batch {
                 due: tokio::time::Instant::now()
-                    + Duration::from_secs(number(&delivery.webhook, "batch_delay_seconds").unwrap_or(30).clamp(0, 3600) as u64),
-                limit: number(&delivery.webhook, "batch_limit").unwrap_or_default().clamp(0, MAX_BATCH as i64) as usize,
+                    + Duration::from_secs(
+                        number(&delivery.webhook, "batch_delay_seconds")
+                            .unwrap_or(30)
+                            .clamp(0, 3600) as u64,
+                    ),
+                limit: number(&delivery.webhook, "batch_limit")
+                    .unwrap_or_default()
+                    .clamp(0, MAX_BATCH as i64) as usize,
                 deliveries: Vec::new(),
             });
             batch.deliveries.push(delivery);
@@ -164,7 +233,10 @@ pub async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Delivery>, delay
         }
         let (duplicate, reorder) = {
             let engine = shared.engine();
-            (engine.faults.duplicate_webhooks, engine.faults.reorder_webhooks)
+            (
+                engine.faults.duplicate_webhooks,
+                engine.faults.reorder_webhooks,
+            )
         };
         if reorder && held.is_none() {
             held = Some(delivery);
@@ -196,8 +268,12 @@ impl Sender {
                 Err(error) => tracing::error!(%error, "cannot set up TLS for webhooks"),
             }
         }
-        let Some((_, http)) = self.client.clone() else { return };
-        let Ok(slot) = self.slots.clone().acquire_owned().await else { return };
+        let Some((_, http)) = self.client.clone() else {
+            return;
+        };
+        let Ok(slot) = self.slots.clone().acquire_owned().await else {
+            return;
+        };
         let (shared, delay) = (self.shared.clone(), self.delay);
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
@@ -208,7 +284,11 @@ impl Sender {
 }
 
 fn make_client(ca: Option<&str>) -> Result<reqwest::Client, reqwest::Error> {
-    let mut builder = reqwest::Client::builder().timeout(TIMEOUT).user_agent("Halo").redirect(reqwest::redirect::Policy::none()).no_proxy();
+    let mut builder = reqwest::Client::builder()
+        .timeout(TIMEOUT)
+        .user_agent("Halo")
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy();
     if let Some(pem) = ca {
         builder = builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(pem.as_bytes())?);
     }
@@ -232,14 +312,26 @@ async fn post(shared: &Shared, http: &reqwest::Client, delivery: Delivery) {
 async fn attempt_once(shared: &Shared, http: &reqwest::Client, delivery: &Delivery) -> bool {
     let webhook = &delivery.webhook;
     let started = Instant::now();
-    let outcome =
-        if shared.engine().faults.lose_webhooks { Err("lost on purpose".to_string()) } else { answer(request(http, webhook, &delivery.body)).await };
+    let outcome = if shared.engine().faults.lose_webhooks {
+        Err("lost on purpose".to_string())
+    } else {
+        answer(request(http, webhook, &delivery.body)).await
+    };
     let (status, headers, body, error) = match outcome {
-        Ok((status, headers, body)) => (status.to_string(), headers, body, !(200..300).contains(&status)),
+        Ok((status, headers, body)) => (
+            status.to_string(),
+            headers,
+            body,
+            !(200..300).contains(&status),
+        ),
         Err(error) => (String::new(), String::new(), error, true),
     };
     tracing::debug!(status, error, "webhook posted");
-    let authorization = if number(webhook, "authentication_type").unwrap_or_default() > 0 { "\nauthorization: ***" } else { "" };
+    let authorization = if number(webhook, "authentication_type").unwrap_or_default() > 0 {
+        "\nauthorization: ***"
+    } else {
+        ""
+    };
     let id = text(webhook, "id").to_string();
     let off = {
         let mut store = shared.store();
@@ -253,7 +345,10 @@ async fn attempt_once(shared: &Shared, http: &reqwest::Client, delivery: &Delive
         store.count_delivery(&id, error)
     };
     if off {
-        tracing::warn!(webhook = id, "too many deliveries failed in a row; the webhook has switched itself off");
+        tracing::warn!(
+            webhook = id,
+            "too many deliveries failed in a row; the webhook has switched itself off"
+        );
     }
     shared.commit();
     !error
@@ -274,11 +369,16 @@ fn request(http: &reqwest::Client, webhook: &Object, body: &Value) -> reqwest::R
     let request = http.request(method, text(webhook, "url"));
     let request = match body {
         // A custom payload that is no JSON.
-        Value::String(text) => request.header("content-type", "text/plain").body(text.clone()),
+        Value::String(text) => request
+            .header("content-type", "text/plain")
+            .body(text.clone()),
         body => request.json(body),
     };
     match number(webhook, "authentication_type") {
-        Some(1) => request.basic_auth(text(webhook, "basic_username"), Some(text(webhook, "basic_password"))),
+        Some(1) => request.basic_auth(
+            text(webhook, "basic_username"),
+            Some(text(webhook, "basic_password")),
+        ),
         // Which field holds the token is not public.
         Some(2) => request.bearer_auth(text(webhook, "basic_password")),
         _ => request,
@@ -288,7 +388,12 @@ fn request(http: &reqwest::Client, webhook: &Object, body: &Value) -> reqwest::R
 async fn answer(request: reqwest::RequestBuilder) -> Result<(u16, String, String), String> {
     let mut response = request.send().await.map_err(|e| innermost(&e))?;
     let status = response.status().as_u16();
-    let headers: Vec<String> = response.headers().iter().take(30).map(|(k, v)| format!("{k}: {}", v.to_str().unwrap_or("?"))).collect();
+    let headers: Vec<String> = response
+        .headers()
+        .iter()
+        .take(30)
+        .map(|(k, v)| format!("{k}: {}", v.to_str().unwrap_or("?")))
+        .collect();
     let mut body = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {
         body.extend_from_slice(&chunk[..chunk.len().min(MAX_ANSWER - body.len())]);
@@ -296,7 +401,11 @@ async fn answer(request: reqwest::RequestBuilder) -> Result<(u16, String, String
             break;
         }
     }
-    Ok((status, headers.join("\n"), String::from_utf8_lossy(&body).into_owned()))
+    Ok((
+        status,
+        headers.join("\n"),
+        String::from_utf8_lossy(&body).into_owned(),
+    ))
 }
 
 fn innermost(error: &dyn std::error::Error) -> String {

@@ -151,7 +151,11 @@ pub struct Engine {
 
 impl Default for Engine {
     fn default() -> Self {
-        Self { faults: Faults::default(), dice: StdRng::seed_from_u64(0), hits: 0 }
+        Self {
+            faults: Faults::default(),
+            dice: StdRng::seed_from_u64(0),
+            hits: 0,
+        }
     }
 }
 
@@ -164,9 +168,14 @@ impl Engine {
     /// How long this answer takes.
     pub fn latency(&mut self) -> Duration {
         let fixed = Duration::from_millis(self.faults.latency_ms);
-        let Some(latency) = self.faults.latency else { return fixed };
+        let Some(latency) = self.faults.latency else {
+            return fixed;
+        };
         // Box and Muller's normal number; p99 is 2.326 deviations away.
-        let (a, b): (f64, f64) = (self.dice.random_range(f64::EPSILON..1.0), self.dice.random());
+        let (a, b): (f64, f64) = (
+            self.dice.random_range(f64::EPSILON..1.0),
+            self.dice.random(),
+        );
         let normal = (-2.0 * a.ln()).sqrt() * (std::f64::consts::TAU * b).cos();
         let p50 = latency.p50_ms.max(0.01);
         let deviation = (latency.p99_ms.max(p50) / p50).ln() / 2.326;
@@ -183,30 +192,51 @@ impl Engine {
     fn next(&mut self, method: &str, path: &str) -> Option<Hit> {
         let faults = &mut self.faults;
         if faults.down {
-            return Some(Hit { kind: Kind::Http503, carried_out: false });
+            return Some(Hit {
+                kind: Kind::Http503,
+                carried_out: false,
+            });
         }
         if faults.fail_next > 0 {
             faults.fail_next -= 1;
-            return Some(Hit { kind: Kind::Http500, carried_out: false });
+            return Some(Hit {
+                kind: Kind::Http500,
+                carried_out: false,
+            });
         }
         let fits = |next: &Next| {
             next.times > 0
-                && next.method.as_ref().is_none_or(|m| m.eq_ignore_ascii_case(method))
-                && next.path.as_ref().is_none_or(|p| path.starts_with(&p.to_ascii_lowercase()))
+                && next
+                    .method
+                    .as_ref()
+                    .is_none_or(|m| m.eq_ignore_ascii_case(method))
+                && next
+                    .path
+                    .as_ref()
+                    .is_none_or(|p| path.starts_with(&p.to_ascii_lowercase()))
         };
         if let Some(next) = faults.next.iter_mut().find(|n| fits(n)) {
             next.times -= 1;
-            let hit = Hit { kind: next.kind, carried_out: next.carried_out || next.kind.needs_answer() };
+            let hit = Hit {
+                kind: next.kind,
+                carried_out: next.carried_out || next.kind.needs_answer(),
+            };
             faults.next.retain(|n| n.times > 0);
             return Some(hit);
         }
         if faults.lose_replies > 0 && method != "GET" && path.starts_with("/api/") {
             faults.lose_replies -= 1;
-            return Some(Hit { kind: Kind::Http504, carried_out: true });
+            return Some(Hit {
+                kind: Kind::Http504,
+                carried_out: true,
+            });
         }
         for (kind, chance) in &faults.chance {
             if self.dice.random_bool(chance.clamp(0.0, 1.0)) {
-                return Some(Hit { kind: *kind, carried_out: kind.needs_answer() });
+                return Some(Hit {
+                    kind: *kind,
+                    carried_out: kind.needs_answer(),
+                });
             }
         }
         None
@@ -214,8 +244,18 @@ impl Engine {
 }
 
 fn page(status: StatusCode) -> Response {
-    let title = format!("{} {}", status.as_u16(), status.canonical_reason().unwrap_or_default());
-    (status, axum::response::Html(format!("<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>"))).into_response()
+    let title = format!(
+        "{} {}",
+        status.as_u16(),
+        status.canonical_reason().unwrap_or_default()
+    );
+    (
+        status,
+        axum::response::Html(format!(
+            "<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>"
+        )),
+    )
+        .into_response()
 }
 
 /// What the client gets instead of `answer`.
@@ -258,13 +298,21 @@ fn endless() -> Response {
             }
         }
     });
-    ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(Chunks(receive))).into_response()
+    (
+        [(header::CONTENT_TYPE, "application/json")],
+        Body::from_stream(Chunks(receive)),
+    )
+        .into_response()
 }
 
 async fn broken_body(kind: Kind, answer: Response) -> Response {
     let (mut parts, body) = answer.into_parts();
-    let bytes = axum::body::to_bytes(body, 64 << 20).await.unwrap_or_default();
-    parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+    let bytes = axum::body::to_bytes(body, 64 << 20)
+        .await
+        .unwrap_or_default();
+    parts
+        .headers
+        .insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
     let half = bytes.len() / 2;
     let (send, receive) = tokio::sync::mpsc::channel::<Result<Bytes, std::io::Error>>(1);
     tokio::spawn(async move {
@@ -273,7 +321,9 @@ async fn broken_body(kind: Kind, answer: Response) -> Response {
                 let _ = send.send(Ok(bytes.slice(..half))).await;
                 // What was sent has to leave before the connection breaks.
                 tokio::time::sleep(Duration::from_millis(20)).await;
-                let _ = send.send(Err(std::io::Error::other("a fault: half a body"))).await;
+                let _ = send
+                    .send(Err(std::io::Error::other("a fault: half a body")))
+                    .await;
             }
             Kind::SlowBody => {
                 for chunk in bytes.chunks(bytes.len().div_ceil(10).max(1)) {
@@ -297,7 +347,10 @@ struct Chunks(tokio::sync::mpsc::Receiver<Result<Bytes, std::io::Error>>);
 impl futures_core::Stream for Chunks {
     type Item = Result<Bytes, std::io::Error>;
 
-    fn poll_next(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Option<Self::Item>> {
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
         self.0.poll_recv(context)
     }
 }
@@ -314,19 +367,38 @@ mod tests {
                 .unwrap(),
         );
         assert_eq!(engine.hit("GET", "/api/actions"), None);
-        let hit = Hit { kind: Kind::Http502, carried_out: false };
-        assert_eq!((engine.hit("POST", "/api/actions"), engine.hit("POST", "/api/actions")), (Some(hit), Some(hit)));
-        assert_eq!(engine.hit("POST", "/api/actions"), Some(Hit { kind: Kind::Http504, carried_out: true }));
+        let hit = Hit {
+            kind: Kind::Http502,
+            carried_out: false,
+        };
+        assert_eq!(
+            (
+                engine.hit("POST", "/api/actions"),
+                engine.hit("POST", "/api/actions")
+            ),
+            (Some(hit), Some(hit))
+        );
+        assert_eq!(
+            engine.hit("POST", "/api/actions"),
+            Some(Hit {
+                kind: Kind::Http504,
+                carried_out: true
+            })
+        );
         assert_eq!(engine.hit("POST", "/api/actions"), None);
     }
 
     #[test]
     fn chance_repeats_with_its_seed() {
-        let faults: Faults = serde_json::from_value(json!({"chance": {"reset": 0.2, "http500": 0.1}, "seed": 7})).unwrap();
+        let faults: Faults =
+            serde_json::from_value(json!({"chance": {"reset": 0.2, "http500": 0.1}, "seed": 7}))
+                .unwrap();
         let run = || {
             let mut engine = Engine::default();
             engine.set(faults.clone());
-            (0..1000).map(|_| engine.hit("GET", "/api/tickets")).collect::<Vec<_>>()
+            (0..1000)
+                .map(|_| engine.hit("GET", "/api/tickets"))
+                .collect::<Vec<_>>()
         };
         let hits = run();
         assert_eq!(hits, run());
@@ -336,9 +408,14 @@ mod tests {
     #[test]
     fn latency_has_its_distribution() {
         let mut engine = Engine::default();
-        engine.set(serde_json::from_value(json!({"latency": {"p50_ms": 20, "p99_ms": 900}})).unwrap());
+        engine.set(
+            serde_json::from_value(json!({"latency": {"p50_ms": 20, "p99_ms": 900}})).unwrap(),
+        );
         let mut all: Vec<Duration> = (0..20_000).map(|_| engine.latency()).collect();
         all.sort();
-        assert!((18..=22).contains(&all[10_000].as_millis()) && (700..=1200).contains(&all[19_800].as_millis()));
+        assert!(
+            (18..=22).contains(&all[10_000].as_millis())
+                && (700..=1200).contains(&all[19_800].as_millis())
+        );
     }
 }

@@ -26,8 +26,15 @@ pub enum Depth {
 /// Adds the fields that have no value.
 pub fn fill(kind: &str, depth: Depth, object: &mut Object) {
     let (list, detail) = (format!("{kind}.list"), format!("{kind}.detail"));
-    let detail = FIELDS.get(detail.as_str()).filter(|_| depth == Depth::Detail);
-    for field in FIELDS.get(list.as_str()).into_iter().chain(detail).flatten() {
+    let detail = FIELDS
+        .get(detail.as_str())
+        .filter(|_| depth == Depth::Detail);
+    for field in FIELDS
+        .get(list.as_str())
+        .into_iter()
+        .chain(detail)
+        .flatten()
+    {
         if !object.contains_key(*field) {
             object.insert((*field).to_string(), Value::Null);
         }

@@ -123,7 +123,11 @@ impl Shared {
     }
 
     /// Changes an application as its page under Configuration would, and keeps it. False: there is none.
-    pub fn change_application(&self, client_id: &str, change: impl FnOnce(&mut auth::Application)) -> bool {
+    pub fn change_application(
+        &self,
+        client_id: &str,
+        change: impl FnOnce(&mut auth::Application),
+    ) -> bool {
         let changed = self.auth.change(client_id, change);
         self.keep_application(client_id);
         changed
@@ -136,8 +140,16 @@ impl Shared {
     }
 
     fn keep_application(&self, client_id: &str) {
-        if let Some(application) = self.auth.applications().into_iter().find(|a| a.client_id == client_id)
-            && let Some(journal) = self.journal.lock().unwrap_or_else(PoisonError::into_inner).as_mut()
+        if let Some(application) = self
+            .auth
+            .applications()
+            .into_iter()
+            .find(|a| a.client_id == client_id)
+            && let Some(journal) = self
+                .journal
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .as_mut()
         {
             journal.write_application(&application);
         }
@@ -155,7 +167,10 @@ impl Shared {
 
     /// Query parameters that were ignored, as HaloPSA ignores them, and how often.
     pub fn ignored(&self) -> BTreeMap<String, u64> {
-        self.ignored.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.ignored
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn batch(&self) -> MutexGuard<'_, Vec<i64>> {
@@ -164,18 +179,26 @@ impl Shared {
 
     /// The CA that webhook receivers' certificates are checked against, besides the system's.
     pub fn trust(&self, pem: String) {
-        *self.webhook_ca.lock().unwrap_or_else(PoisonError::into_inner) = Some(pem);
+        *self
+            .webhook_ca
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(pem);
     }
 
     fn webhook_ca(&self) -> Option<String> {
-        self.webhook_ca.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.webhook_ca
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Queues the webhooks that a change of the store caused.
     pub fn publish(&self, changes: Vec<store::Change>) {
         for change in changes {
             let deliveries = deliver::deliveries(&self.store(), &change);
-            deliveries.into_iter().for_each(|delivery| self.queue(delivery));
+            deliveries
+                .into_iter()
+                .for_each(|delivery| self.queue(delivery));
         }
         self.commit();
     }
@@ -206,8 +229,14 @@ impl Sim {
         };
         let (ca, kept) = match kept {
             Some((head, _)) if head.seed != seed_name => {
-                let message = format!("the state was begun with --seed {}; give that, or another file", head.seed);
-                return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, message));
+                let message = format!(
+                    "the state was begun with --seed {}; give that, or another file",
+                    head.seed
+                );
+                return Err(std::io::Error::new(
+                    std::io::ErrorKind::InvalidInput,
+                    message,
+                ));
             }
             Some((head, kept)) => (Some((head.ca_pem, head.ca_key)), kept),
             None => (None, Kept::default()),
@@ -223,7 +252,11 @@ impl Sim {
             auth.set_applications(kept.applications.clone());
         }
         let journal = match &options.data {
-            Some(path) => Some(Journal::start(path, &store::journal::head(&seed_name, &tls.ca_pem, &tls.ca_key), &kept)?),
+            Some(path) => Some(Journal::start(
+                path,
+                &store::journal::head(&seed_name, &tls.ca_pem, &tls.ca_key),
+                &kept,
+            )?),
             None => None,
         };
         let shared = Arc::new(Shared {
@@ -241,15 +274,25 @@ impl Sim {
             ca_pem: tls.ca_pem,
         });
         shared.set_faults(options.faults);
-        let mut tasks = vec![tokio::spawn(deliver::run(shared.clone(), deliveries, options.webhook_delay))];
+        let mut tasks = vec![tokio::spawn(deliver::run(
+            shared.clone(),
+            deliveries,
+            options.webhook_delay,
+        ))];
         if options.data.is_some() {
             tasks.push(tokio::spawn(sync(shared.clone())));
         }
         let listener = std::net::TcpListener::bind(options.listen)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let server = axum_server::from_tcp_rustls(listener, axum_server::tls_rustls::RustlsConfig::from_config(tls.server))?;
-        let app = verifier::router(shared.clone()).merge(web::router(shared.clone())).merge(api::router(shared.clone())).into_make_service();
+        let server = axum_server::from_tcp_rustls(
+            listener,
+            axum_server::tls_rustls::RustlsConfig::from_config(tls.server),
+        )?;
+        let app = verifier::router(shared.clone())
+            .merge(web::router(shared.clone()))
+            .merge(api::router(shared.clone()))
+            .into_make_service();
         tasks.push(tokio::spawn(async move {
             if let Err(error) = server.serve(app).await {
                 tracing::error!(%error, "the API server ended");
@@ -269,8 +312,17 @@ impl Sim {
                 Some(url)
             }
         };
-        let host = if address.ip().is_unspecified() { "127.0.0.1".to_string() } else { address.ip().to_string() };
-        Ok(Self { url: format!("https://{host}:{}", address.port()), admin_url, shared, tasks })
+        let host = if address.ip().is_unspecified() {
+            "127.0.0.1".to_string()
+        } else {
+            address.ip().to_string()
+        };
+        Ok(Self {
+            url: format!("https://{host}:{}", address.port()),
+            admin_url,
+            shared,
+            tasks,
+        })
     }
 }
 
@@ -280,7 +332,12 @@ async fn sync(shared: Arc<Shared>) {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let shared = shared.clone();
         let _ = tokio::task::spawn_blocking(move || {
-            if let Some(journal) = shared.journal.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            if let Some(journal) = shared
+                .journal
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .as_ref()
+            {
                 journal.sync();
             }
         })

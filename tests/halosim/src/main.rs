@@ -10,7 +10,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9090);
+const ADMIN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9090);
 
 #[derive(Parser)]
 #[command(version, about = "A faithful simulator of the HaloPSA REST API")]
@@ -70,8 +71,12 @@ enum Command {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cli = Cli::parse();
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     if let Some(command) = cli.command {
         return speak(cli.admin.unwrap_or(ADMIN), command).await;
     }
@@ -89,7 +94,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         ..Options::default()
     };
     let sim = Sim::start(options).await?;
-    let ca = cli.ca_file.unwrap_or_else(|| std::env::temp_dir().join(format!("halosim-ca-{}.crt", std::process::id())));
+    let ca = cli.ca_file.unwrap_or_else(|| {
+        std::env::temp_dir().join(format!("halosim-ca-{}.crt", std::process::id()))
+    });
     std::fs::write(&ca, &sim.shared.ca_pem)?;
     let ready = serde_json::json!({
         "url": sim.url, "ca": ca, "client_id": seed::CLIENT_ID, "client_secret": seed::CLIENT_SECRET, "admin": sim.admin_url,
@@ -117,7 +124,10 @@ fn free_admin() -> SocketAddr {
 }
 
 async fn speak(admin: SocketAddr, command: Command) -> Result<(), Box<dyn std::error::Error>> {
-    let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build()?;
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_secs(30))
+        .build()?;
     let url = |path: &str| format!("http://{admin}/{}", path.trim_start_matches('/'));
     let input = |given: Option<String>| -> std::io::Result<String> {
         given.map_or_else(
@@ -132,7 +142,10 @@ async fn speak(admin: SocketAddr, command: Command) -> Result<(), Box<dyn std::e
         Command::Ca => http.get(url("/ca")),
         Command::Trust => http.post(url("/trust")).body(input(None)?),
         Command::Get { path } => http.get(url(&path)),
-        Command::Post { path, json } => http.post(url(&path)).header("content-type", "application/json").body(input(json)?),
+        Command::Post { path, json } => http
+            .post(url(&path))
+            .header("content-type", "application/json")
+            .body(input(json)?),
         Command::Delete { path } => http.delete(url(&path)),
     };
     let response = request.send().await?;

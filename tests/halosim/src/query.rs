@@ -21,40 +21,60 @@ impl Query {
     }
 
     pub fn of(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
-        let values = pairs.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
-        Self { values, asked: RefCell::default() }
+        let values = pairs
+            .into_iter()
+            .map(|(name, value)| (name.to_ascii_lowercase(), value))
+            .collect();
+        Self {
+            values,
+            asked: RefCell::default(),
+        }
     }
 
     pub fn get(&self, name: &'static str) -> Option<&str> {
         self.asked.borrow_mut().insert(name);
-        self.values.get(name).map(String::as_str).filter(|v| !v.is_empty())
+        self.values
+            .get(name)
+            .map(String::as_str)
+            .filter(|v| !v.is_empty())
     }
 
     pub fn number(&self, name: &'static str) -> Option<i64> {
-        self.get(name).and_then(|v| integer(&Value::String(v.into())))
+        self.get(name)
+            .and_then(|v| integer(&Value::String(v.into())))
     }
 
     pub fn flag(&self, name: &'static str) -> bool {
-        self.get(name).is_some_and(|v| v.eq_ignore_ascii_case("true") || v == "1")
+        self.get(name)
+            .is_some_and(|v| v.eq_ignore_ascii_case("true") || v == "1")
     }
 
     /// Numbers between commas, also in brackets.
     fn numbers(&self, name: &'static str) -> Option<Vec<i64>> {
         let list = self.get(name)?.trim_matches(['[', ']']);
-        Some(list.split(',').filter_map(|n| n.trim().parse().ok()).collect())
+        Some(
+            list.split(',')
+                .filter_map(|n| n.trim().parse().ok())
+                .collect(),
+        )
     }
 
     /// Parameters that nothing looked at.
     pub fn ignored(&self) -> Vec<String> {
         let asked = self.asked.borrow();
-        self.values.keys().filter(|name| !asked.contains(name.as_str())).cloned().collect()
+        self.values
+            .keys()
+            .filter(|name| !asked.contains(name.as_str()))
+            .cloned()
+            .collect()
     }
 }
 
 /// Names and values of a query, or of a form, which is written the same.
 pub fn pairs(text: &str) -> Vec<(String, String)> {
     let url = reqwest::Url::parse(&format!("http://x/?{text}"));
-    url.map(|url| url.query_pairs().into_owned().collect()).unwrap_or_default()
+    url.map(|url| url.query_pairs().into_owned().collect())
+        .unwrap_or_default()
 }
 
 /// The envelope key of a list; none for look-up lists, which come bare.
@@ -77,10 +97,38 @@ type Test<'a> = Box<dyn Fn(&Row<'_>) -> bool + 'a>;
 /// Text that a search looks in.
 fn searched(kind: &str, phones: bool) -> &'static [&'static str] {
     match kind {
-        "tickets" => &["summary", "details", "user_name", "client_name", "reportedby", "id"],
-        "users" if phones => &["phonenumber", "mobilenumber", "phonenumber_preferred", "homenumber", "name", "emailaddress"],
-        "users" => &["name", "firstname", "surname", "emailaddress", "email2", "email3", "login"],
-        "asset" => &["inventory_number", "key_field", "key_field2", "username", "assettype_name"],
+        "tickets" => &[
+            "summary",
+            "details",
+            "user_name",
+            "client_name",
+            "reportedby",
+            "id",
+        ],
+        "users" if phones => &[
+            "phonenumber",
+            "mobilenumber",
+            "phonenumber_preferred",
+            "homenumber",
+            "name",
+            "emailaddress",
+        ],
+        "users" => &[
+            "name",
+            "firstname",
+            "surname",
+            "emailaddress",
+            "email2",
+            "email3",
+            "login",
+        ],
+        "asset" => &[
+            "inventory_number",
+            "key_field",
+            "key_field2",
+            "username",
+            "assettype_name",
+        ],
         "kbarticle" => &["name", "description", "resolution", "tag_string"],
         "outcome" => &["outcome", "buttonname"],
         _ => &["name"],
@@ -91,14 +139,20 @@ fn searched(kind: &str, phones: bool) -> &'static [&'static str] {
 fn search<'a>(fields: &'static [&'static str], words: &str, phones: bool) -> Test<'a> {
     let words: Vec<(String, String)> = words
         .split_whitespace()
-        .map(|word| (word.to_lowercase(), if phones { digits(word) } else { String::new() }))
+        .map(|word| {
+            (
+                word.to_lowercase(),
+                if phones { digits(word) } else { String::new() },
+            )
+        })
         .map(|(word, digits)| (word.trim_start_matches('#').to_string(), digits))
         .collect();
     Box::new(move |row| {
         words.iter().all(|(word, number)| {
             fields.iter().any(|field| {
                 let text = row.text(field);
-                contains(&text, word) || (number.len() > 5 && digits(&text).contains(number.as_str()))
+                contains(&text, word)
+                    || (number.len() > 5 && digits(&text).contains(number.as_str()))
             })
         })
     })
@@ -108,7 +162,11 @@ fn search<'a>(fields: &'static [&'static str], words: &str, phones: bool) -> Tes
 fn contains(text: &str, word: &str) -> bool {
     if text.is_ascii() && word.is_ascii() {
         let (text, word) = (text.as_bytes(), word.as_bytes());
-        return word.is_empty() || (text.len() >= word.len() && text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word)));
+        return word.is_empty()
+            || (text.len() >= word.len()
+                && text
+                    .windows(word.len())
+                    .any(|part| part.eq_ignore_ascii_case(word)));
     }
     text.to_lowercase().contains(word)
 }
@@ -122,10 +180,23 @@ fn tests<'a>(kind: &'a str, query: &'a Query) -> Result<Vec<Test<'a>>, &'static 
     let mut tests: Vec<Test> = Vec::new();
     let mut equals = |name: &'static str, field: &'static str| {
         if let Some(wanted) = query.number(name) {
-            tests.push(Box::new(move |row| !row.has(field) || row.number(field) == Some(wanted)));
+            tests.push(Box::new(move |row| {
+                !row.has(field) || row.number(field) == Some(wanted)
+            }));
         }
     };
-    let fields = ["client_id", "site_id", "user_id", "agent_id", "status_id", "priority_id", "team_id", "tickettype_id", "slaid", "parent_id"];
+    let fields = [
+        "client_id",
+        "site_id",
+        "user_id",
+        "agent_id",
+        "status_id",
+        "priority_id",
+        "team_id",
+        "tickettype_id",
+        "slaid",
+        "parent_id",
+    ];
     for field in fields {
         equals(field, field);
     }
@@ -146,40 +217,72 @@ fn tests<'a>(kind: &'a str, query: &'a Query) -> Result<Vec<Test<'a>>, &'static 
         ("priority", "priority_id"),
         ("ticketids", "id"),
     ];
-    let clients = [("client_ids", if kind == "client" { "id" } else { "client_id" })];
-    for (name, field) in lists.into_iter().filter(|_| kind == "tickets").chain(clients) {
+    let clients = [(
+        "client_ids",
+        if kind == "client" { "id" } else { "client_id" },
+    )];
+    for (name, field) in lists
+        .into_iter()
+        .filter(|_| kind == "tickets")
+        .chain(clients)
+    {
         if let Some(wanted) = query.numbers(name) {
-            tests.push(Box::new(move |row| row.number(field).is_some_and(|n| wanted.contains(&n))));
+            tests.push(Box::new(move |row| {
+                row.number(field).is_some_and(|n| wanted.contains(&n))
+            }));
         }
     }
     match kind {
         "tickets" => {
             let (open, closed) = (query.flag("open_only"), query.flag("closed_only"));
             if open || closed {
-                tests.push(Box::new(move |row| !(open && row.flag("hasbeenclosed") || closed && !row.flag("hasbeenclosed"))));
+                tests.push(Box::new(move |row| {
+                    !(open && row.flag("hasbeenclosed") || closed && !row.flag("hasbeenclosed"))
+                }));
             }
             for category in ["category_1", "category_2", "category_3", "category_4"] {
                 if let Some(wanted) = query.get(category) {
-                    tests.push(Box::new(move |row| row.text(category).eq_ignore_ascii_case(wanted)));
+                    tests.push(Box::new(move |row| {
+                        row.text(category).eq_ignore_ascii_case(wanted)
+                    }));
                 }
             }
             if query.flag("withattachments") {
-                tests.push(Box::new(|row| row.number("attachment_count").unwrap_or_default() > 0));
+                tests.push(Box::new(|row| {
+                    row.number("attachment_count").unwrap_or_default() > 0
+                }));
             }
             dates(query, &mut tests);
         }
         "agent" => {
-            let (api, disabled) = (query.flag("includeapiagents"), query.flag("includedisabled"));
-            tests.push(Box::new(move |row| (api || !row.flag("isapiagent")) && (disabled || !row.flag("isdisabled"))));
+            let (api, disabled) = (
+                query.flag("includeapiagents"),
+                query.flag("includedisabled"),
+            );
+            tests.push(Box::new(move |row| {
+                (api || !row.flag("isapiagent")) && (disabled || !row.flag("isdisabled"))
+            }));
             if let Some(team) = query.get("team") {
-                tests.push(Box::new(move |row| row.text("team").eq_ignore_ascii_case(team)));
+                tests.push(Box::new(move |row| {
+                    row.text("team").eq_ignore_ascii_case(team)
+                }));
             }
         }
         _ => {
-            let activity = query.get("activeinactive").map(|v| v.split(',').map(|s| s.trim() == "true").collect::<Vec<_>>());
-            let inactive = query.flag("includeinactive") || activity.as_ref().is_some_and(|a| a.get(1) == Some(&true));
-            let active = query.get("includeactive").is_none_or(|v| v != "false") && activity.is_none_or(|a| a.first() != Some(&false));
-            tests.push(Box::new(move |row| if row.flag("inactive") { inactive } else { active }));
+            let activity = query
+                .get("activeinactive")
+                .map(|v| v.split(',').map(|s| s.trim() == "true").collect::<Vec<_>>());
+            let inactive = query.flag("includeinactive")
+                || activity.as_ref().is_some_and(|a| a.get(1) == Some(&true));
+            let active = query.get("includeactive").is_none_or(|v| v != "false")
+                && activity.is_none_or(|a| a.first() != Some(&false));
+            tests.push(Box::new(move |row| {
+                if row.flag("inactive") {
+                    inactive
+                } else {
+                    active
+                }
+            }));
         }
     }
     for (name, from) in [("lastupdatefromdate", true), ("lastupdatetodate", false)] {
@@ -187,7 +290,12 @@ fn tests<'a>(kind: &'a str, query: &'a Query) -> Result<Vec<Test<'a>>, &'static 
             let at = at.trim_end_matches('Z').to_string();
             tests.push(Box::new(move |row| {
                 let updated = row.text("last_update");
-                updated.is_empty() || if from { *updated >= *at } else { *updated <= *at }
+                updated.is_empty()
+                    || if from {
+                        *updated >= *at
+                    } else {
+                        *updated <= *at
+                    }
             }));
         }
     }
@@ -195,9 +303,12 @@ fn tests<'a>(kind: &'a str, query: &'a Query) -> Result<Vec<Test<'a>>, &'static 
     if let Some(words) = query.get("search") {
         tests.push(search(searched(kind, phones), words, phones));
     }
-    for (name, field) in
-        [("search_summary", "summary"), ("search_details", "details"), ("search_user_name", "user_name"), ("search_reportedby", "reportedby")]
-    {
+    for (name, field) in [
+        ("search_summary", "summary"),
+        ("search_details", "details"),
+        ("search_user_name", "user_name"),
+        ("search_reportedby", "reportedby"),
+    ] {
         if let Some(words) = query.get(name) {
             let field: &'static [&'static str] = match field {
                 "summary" => &["summary"],
@@ -216,7 +327,11 @@ fn tests<'a>(kind: &'a str, query: &'a Query) -> Result<Vec<Test<'a>>, &'static 
 
 /// `startdate`, `enddate` on the date that `datesearch` names.
 fn dates<'a>(query: &'a Query, tests: &mut Vec<Test<'a>>) {
-    let field = match query.get("datesearch").map(str::to_ascii_lowercase).as_deref() {
+    let field = match query
+        .get("datesearch")
+        .map(str::to_ascii_lowercase)
+        .as_deref()
+    {
         Some("dateclosed") => "dateclosed",
         Some("lastactiondate") => "lastactiondate",
         Some("last_update") => "last_update",
@@ -240,18 +355,42 @@ fn dates<'a>(query: &'a Query, tests: &mut Vec<Test<'a>>) {
 
 /// `[{"filter_name": "azureoid", "filter_type": 2, "filter_value": "..."}]`: 2 equals, 4 contains.
 fn advanced<'a>(filters: &str, tests: &mut Vec<Test<'a>>) -> Result<(), &'static str> {
-    const ALLOWED: [&str; 10] =
-        ["azureoid", "name", "emailaddress", "login", "firstname", "surname", "summary", "client_name", "inventory_number", "key_field"];
+    const ALLOWED: [&str; 10] = [
+        "azureoid",
+        "name",
+        "emailaddress",
+        "login",
+        "firstname",
+        "surname",
+        "summary",
+        "client_name",
+        "inventory_number",
+        "key_field",
+    ];
     let bad = "Invalid advanced search parameter";
     let filters: Vec<Value> = serde_json::from_str(filters).map_err(|_| bad)?;
     for filter in filters.iter().take(20) {
-        let name = filter.get("filter_name").and_then(Value::as_str).unwrap_or_default();
-        let field = ALLOWED.iter().find(|a| a.eq_ignore_ascii_case(name)).ok_or(bad)?;
-        let value = filter.get("filter_value").and_then(Value::as_str).ok_or(bad)?.to_lowercase();
+        let name = filter
+            .get("filter_name")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let field = ALLOWED
+            .iter()
+            .find(|a| a.eq_ignore_ascii_case(name))
+            .ok_or(bad)?;
+        let value = filter
+            .get("filter_value")
+            .and_then(Value::as_str)
+            .ok_or(bad)?
+            .to_lowercase();
         let equal = filter.get("filter_type").and_then(integer) != Some(4);
         tests.push(Box::new(move |row| {
             let text = row.text(field).to_lowercase();
-            if equal { text == value } else { text.contains(&value) }
+            if equal {
+                text == value
+            } else {
+                text.contains(&value)
+            }
         }));
     }
     Ok(())
@@ -265,11 +404,21 @@ enum Sorted {
 
 /// The rows that pass, in order. Tickets come newest id first, the rest by id, unless
 /// `order` says otherwise.
-pub fn select<'a>(kind: &str, rows: impl Iterator<Item = Row<'a>>, query: &Query) -> Result<Vec<Row<'a>>, &'static str> {
+pub fn select<'a>(
+    kind: &str,
+    rows: impl Iterator<Item = Row<'a>>,
+    query: &Query,
+) -> Result<Vec<Row<'a>>, &'static str> {
     let tests = tests(kind, query)?;
-    let mut rows: Vec<Row<'a>> = rows.filter(|row| tests.iter().all(|test| test(row))).collect();
-    let order = query.get("order").map(str::to_ascii_lowercase).filter(|o| o != "id");
-    let descending = query.flag("orderdesc") || (order.is_none() && kind == "tickets" && query.get("orderdesc").is_none());
+    let mut rows: Vec<Row<'a>> = rows
+        .filter(|row| tests.iter().all(|test| test(row)))
+        .collect();
+    let order = query
+        .get("order")
+        .map(str::to_ascii_lowercase)
+        .filter(|o| o != "id");
+    let descending = query.flag("orderdesc")
+        || (order.is_none() && kind == "tickets" && query.get("orderdesc").is_none());
     if let Some(order) = order {
         rows.sort_by_cached_key(|row| match row.number(&order) {
             Some(number) => Sorted::Number(number),
@@ -283,27 +432,47 @@ pub fn select<'a>(kind: &str, rows: impl Iterator<Item = Row<'a>>, query: &Query
 }
 
 /// Rows to a list reply: page or count, in an envelope or bare.
-pub fn list<'a>(kind: &str, rows: impl Iterator<Item = Row<'a>>, query: &Query) -> Result<Value, &'static str> {
+pub fn list<'a>(
+    kind: &str,
+    rows: impl Iterator<Item = Row<'a>>,
+    query: &Query,
+) -> Result<Value, &'static str> {
     let rows = select(kind, rows, query)?;
     let total = rows.len();
     let (size, number) = (query.number("page_size"), query.number("page_no"));
     let page: Vec<Row> = match query.flag("pageinate") {
         true => {
-            let size = size.unwrap_or(50).clamp(1, if kind == "tickets" { 100 } else { 500 }) as usize;
+            let size =
+                size.unwrap_or(50)
+                    .clamp(1, if kind == "tickets" { 100 } else { 500 }) as usize;
             let number = number.unwrap_or(1).max(1) as usize;
-            rows.into_iter().skip((number - 1).saturating_mul(size)).take(size).collect()
+            rows.into_iter()
+                .skip((number - 1).saturating_mul(size))
+                .take(size)
+                .collect()
         }
         // Without pageinate the page size is ignored.
         false => {
-            let count = query.number("count").unwrap_or(if kind == "tickets" { 50 } else { 5000 }).clamp(0, 100_000) as usize;
+            let count = query
+                .number("count")
+                .unwrap_or(if kind == "tickets" { 50 } else { 5000 })
+                .clamp(0, 100_000) as usize;
             rows.into_iter().take(count).collect()
         }
     };
     let page: Vec<Value> = match query.flag("idonly") || query.flag("ticketidonly") {
-        true => page.into_iter().map(|row| json!({"id": row.id()})).collect(),
-        false => page.into_iter().map(|row| Value::Object(shown(kind, Depth::List, row.whole()))).collect(),
+        true => page
+            .into_iter()
+            .map(|row| json!({"id": row.id()}))
+            .collect(),
+        false => page
+            .into_iter()
+            .map(|row| Value::Object(shown(kind, Depth::List, row.whole())))
+            .collect(),
     };
-    let Some(envelope) = envelope(kind) else { return Ok(page.into()) };
+    let Some(envelope) = envelope(kind) else {
+        return Ok(page.into());
+    };
     let mut reply = json!({"record_count": total, envelope: page});
     if query.flag("pageinate") {
         reply["page_no"] = number.unwrap_or(1).into();
@@ -360,7 +529,11 @@ mod tests {
 
     fn ids(kind: &str, query: &str) -> Vec<i64> {
         let store = seed::make(&Seed::Demo);
-        select(kind, store.rows(kind), &Query::parse(Some(query))).unwrap().iter().map(Row::id).collect()
+        select(kind, store.rows(kind), &Query::parse(Some(query)))
+            .unwrap()
+            .iter()
+            .map(Row::id)
+            .collect()
     }
 
     #[test]
@@ -384,7 +557,10 @@ mod tests {
             assert_eq!(!ids("tickets", query).is_empty(), some, "{query}");
         }
         assert_eq!(ids("users", "search=kim.lee@acmedental.example").len(), 1);
-        assert_eq!(ids("users", "search=15550170100&search_phonenumbers=true").len(), 1);
+        assert_eq!(
+            ids("users", "search=15550170100&search_phonenumbers=true").len(),
+            1
+        );
         assert_eq!(ids("users", "advanced_search=[{\"filter_name\":\"login\",\"filter_type\":2,\"filter_value\":\"kim.lee\"}]").len(), 1);
         assert_eq!(ids("client", "client_ids=12,13"), [12, 13]);
         assert_eq!(ids("client", "order=name&orderdesc=true").last(), Some(&12));
@@ -396,7 +572,9 @@ mod tests {
         let query = Query::parse(Some("open_onyl=true&client_id=12&count=1"));
         list("tickets", store.rows("tickets"), &query).unwrap();
         assert_eq!(query.ignored(), ["open_onyl"]);
-        let refused = Query::parse(Some("advanced_search=[{\"filter_name\":\"password\",\"filter_value\":\"x\"}]"));
+        let refused = Query::parse(Some(
+            "advanced_search=[{\"filter_name\":\"password\",\"filter_value\":\"x\"}]",
+        ));
         assert!(list("users", store.rows("users"), &refused).is_err());
     }
 }

@@ -9,20 +9,29 @@ use serde_json::{Value, json};
 
 /// The integration's application and agent.
 pub const CLIENT_ID: &str = "5b0c9d1e-2f34-4a56-8b78-9c0d1e2f3a4b";
-pub const CLIENT_SECRET: &str = "0f1e2d3c-4b5a-4978-8f6e-5d4c3b2a1908-a1b2c3d4-e5f6-4789-90ab-cdef01234567";
+pub const CLIENT_SECRET: &str =
+    "0f1e2d3c-4b5a-4978-8f6e-5d4c3b2a1908-a1b2c3d4-e5f6-4789-90ab-cdef01234567";
 pub const API_AGENT: i64 = 31;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seed {
     Demo,
-    Scale { clients: u32, users: u32, tickets: u32 },
+    Scale {
+        clients: u32,
+        users: u32,
+        tickets: u32,
+    },
 }
 
 impl std::fmt::Display for Seed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Seed::Demo => f.write_str("demo"),
-            Seed::Scale { clients, users, tickets } => write!(f, "scale:{clients}:{users}:{tickets}"),
+            Seed::Scale {
+                clients,
+                users,
+                tickets,
+            } => write!(f, "scale:{clients}:{users}:{tickets}"),
         }
     }
 }
@@ -57,7 +66,9 @@ pub fn applications() -> Vec<Application> {
         name: "Rallied Agent".into(),
         client_id: CLIENT_ID.into(),
         client_secret: CLIENT_SECRET.into(),
-        scopes: ["all:standard", "all:teams", "admin:webhooks"].map(str::to_string).to_vec(),
+        scopes: ["all:standard", "all:teams", "admin:webhooks"]
+            .map(str::to_string)
+            .to_vec(),
         agent_id: API_AGENT,
         enabled: true,
     }]
@@ -68,7 +79,11 @@ pub fn make(seed: &Seed) -> Store {
     lookups(&mut store);
     match seed {
         Seed::Demo => demo(&mut store),
-        Seed::Scale { clients, users, tickets } => scale(&mut store, *clients, *users, *tickets),
+        Seed::Scale {
+            clients,
+            users,
+            tickets,
+        } => scale(&mut store, *clients, *users, *tickets),
     }
     store
 }
@@ -81,8 +96,16 @@ fn put(store: &mut Store, kind: &'static str, rows: Value) {
 
 /// What a stock tenant has.
 fn lookups(store: &mut Store) {
-    put(store, "client", json!([{"id": 1, "name": "Unknown", "toplevel_id": 1, "inactive": false, "main_site_id": 1}]));
-    put(store, "site", json!([{"id": 1, "name": "Unknown", "client_id": 1, "client_name": "Unknown", "inactive": false}]));
+    put(
+        store,
+        "client",
+        json!([{"id": 1, "name": "Unknown", "toplevel_id": 1, "inactive": false, "main_site_id": 1}]),
+    );
+    put(
+        store,
+        "site",
+        json!([{"id": 1, "name": "Unknown", "client_id": 1, "client_name": "Unknown", "inactive": false}]),
+    );
     put(
         store,
         "team",
@@ -109,14 +132,35 @@ fn lookups(store: &mut Store) {
         {"id": 16, "outcome": "Email User", "buttonname": "Email User", "hidefromuser": false, "sendemail": 1},
         {"id": 20, "outcome": "Internal Note", "buttonname": "Internal Note", "hidefromuser": true}]),
     );
-    put(store, "toplevel", json!([{"id": 1, "name": "Customers", "long_name": "Customers", "type": 1}]));
-    put(store, "assettype", json!([{"id": 1, "name": "Workstation", "assetgroup_id": 1}, {"id": 2, "name": "Printer", "assetgroup_id": 1}]));
-    let categories = ["Hardware", "Hardware>Printer", "Network", "Network>VPN", "Software", "Software>Outlook", "Account", "Account>Access"];
+    put(
+        store,
+        "toplevel",
+        json!([{"id": 1, "name": "Customers", "long_name": "Customers", "type": 1}]),
+    );
+    put(
+        store,
+        "assettype",
+        json!([{"id": 1, "name": "Workstation", "assetgroup_id": 1}, {"id": 2, "name": "Printer", "assetgroup_id": 1}]),
+    );
+    let categories = [
+        "Hardware",
+        "Hardware>Printer",
+        "Network",
+        "Network>VPN",
+        "Software",
+        "Software>Outlook",
+        "Account",
+        "Account>Access",
+    ];
     for name in categories {
         store.put("category", object(json!({"category_name": name, "value": name, "type_id": 1, "guid": uuid::Uuid::new_v4().to_string()})));
     }
     // Look-ups share a table: ids count within their lookupid, here they are made unique.
-    for (lookup, names) in [(11, ["Incident", "Change", "Problem"]), (27, ["High", "Medium", "Low"]), (28, ["Company", "Department", "Person"])] {
+    for (lookup, names) in [
+        (11, ["Incident", "Change", "Problem"]),
+        (27, ["High", "Medium", "Low"]),
+        (28, ["Company", "Department", "Person"]),
+    ] {
         for (index, name) in names.iter().enumerate() {
             store.put("lookup", object(json!({"id": lookup * 100 + index as i64 + 1, "lookupid": lookup, "name": name, "sequence": index})));
         }
@@ -124,7 +168,10 @@ fn lookups(store: &mut Store) {
     let priorities = ["Critical", "High", "Medium", "Low"];
     for (index, name) in priorities.iter().enumerate() {
         // The row's own id is a UUID on the wire; the number tickets use is priorityid.
-        let id = store.put("priority", object(json!({"name": name, "slaid": 1, "priorityid": index + 1, "ishidden": false})));
+        let id = store.put(
+            "priority",
+            object(json!({"name": name, "slaid": 1, "priorityid": index + 1, "ishidden": false})),
+        );
         if let Some(row) = store.get_mut("priority", id) {
             row.insert("id".into(), uuid::Uuid::new_v4().to_string().into());
         }
@@ -222,13 +269,21 @@ const PAST: [(&str, &str, &str); 16] = [
         "Since the weekend Outlook asks for my password every few minutes.",
         "Stale token after a password change: signed out of Office, removed the cached credential, signed in again.",
     ),
-    ("Outlook search finds nothing", "Searching my mailbox returns no results.", "Rebuilt the search index; results were back after an hour."),
+    (
+        "Outlook search finds nothing",
+        "Searching my mailbox returns no results.",
+        "Rebuilt the search index; results were back after an hour.",
+    ),
     (
         "VPN drops every ten minutes",
         "Working from home, the VPN disconnects all the time.",
         "Old VPN client; updated to the current version and disabled power saving of the network adapter.",
     ),
-    ("No internet at the desk", "My PC says no network, colleagues are fine.", "Patch cable was loose at the wall outlet; replaced the cable."),
+    (
+        "No internet at the desk",
+        "My PC says no network, colleagues are fine.",
+        "Patch cable was loose at the wall outlet; replaced the cable.",
+    ),
     (
         "Laptop very slow since update",
         "Everything takes minutes to open since the update last night.",
@@ -303,8 +358,12 @@ fn demo(store: &mut Store) {
         }
         for (index, person) in company.people.iter().enumerate() {
             let (first, last) = person.split_once(' ').unwrap_or((person, ""));
-            let login: String =
-                person.to_lowercase().chars().filter(|c| c.is_ascii_alphanumeric() || *c == ' ').collect::<String>().replace(' ', ".");
+            let login: String = person
+                .to_lowercase()
+                .chars()
+                .filter(|c| c.is_ascii_alphanumeric() || *c == ' ')
+                .collect::<String>()
+                .replace(' ', ".");
             let site = first_site + (index % 2) as i64;
             store.put("users", object(json!({
                 "id": user_id, "name": person, "firstname": first, "surname": last, "emailaddress": format!("{login}@{}", company.domain), "login": login,
@@ -336,15 +395,46 @@ fn demo(store: &mut Store) {
     // Every client has had a printer and an Outlook problem: something to compare with.
     for (index, company) in COMPANIES.iter().enumerate() {
         let (summary, details, solution) = PAST[0];
-        past(store, company.id, 40 + index, summary, details, solution, start);
+        past(
+            store,
+            company.id,
+            40 + index,
+            summary,
+            details,
+            solution,
+            start,
+        );
         let (summary, details, solution) = PAST[2];
-        past(store, company.id, 50 + index, summary, details, solution, start);
+        past(
+            store,
+            company.id,
+            50 + index,
+            summary,
+            details,
+            solution,
+            start,
+        );
     }
 }
 
-fn past(store: &mut Store, client: i64, index: usize, summary: &str, details: &str, solution: &str, start: Timestamp) {
-    let users: Vec<&Object> = store.kind("users").into_iter().flat_map(|u| u.values()).filter(|u| number(u, "client_id") == Some(client)).collect();
-    let Some(user) = users.get(index % users.len().max(1)).copied().cloned() else { return };
+fn past(
+    store: &mut Store,
+    client: i64,
+    index: usize,
+    summary: &str,
+    details: &str,
+    solution: &str,
+    start: Timestamp,
+) {
+    let users: Vec<&Object> = store
+        .kind("users")
+        .into_iter()
+        .flat_map(|u| u.values())
+        .filter(|u| number(u, "client_id") == Some(client))
+        .collect();
+    let Some(user) = users.get(index % users.len().max(1)).copied().cloned() else {
+        return;
+    };
     let opened = start + SignedDuration::from_hours(index as i64 * 24);
     let closed = opened + SignedDuration::from_hours(3);
     let id = 4000 + index as i64;
@@ -364,7 +454,12 @@ fn scale(store: &mut Store, clients: u32, users: u32, tickets: u32) {
         store.put("client", object(json!({"id": id, "name": name, "toplevel_id": 1, "inactive": false, "main_site_id": id})));
         store.put("site", object(json!({"id": id, "name": "Main", "client_id": id, "client_name": name, "inactive": false})));
     }
-    let users = Users { first: 1000, count: users, first_client: 100, clients };
+    let users = Users {
+        first: 1000,
+        count: users,
+        first_client: 100,
+        clients,
+    };
     store.seed("users", Brief::Users(users));
     // The same seed gives the same tickets.
     let mut dice = rand::rngs::StdRng::seed_from_u64(42);
@@ -372,16 +467,34 @@ fn scale(store: &mut Store, clients: u32, users: u32, tickets: u32) {
     let rows = (0..tickets)
         .map(|ticket| {
             // One in twenty is open, most of them new ones.
-            let open = ticket + tickets / 20 >= tickets && dice.random_bool(0.6) || dice.random_bool(0.02);
+            let open =
+                ticket + tickets / 20 >= tickets && dice.random_bool(0.6) || dice.random_bool(0.02);
             BriefTicket {
                 user: dice.random_range(0..users.count),
                 minute: (u64::from(ticket) * 365 * 24 * 60 / u64::from(tickets)) as u32,
                 template: dice.random_range(0..PAST.len() as u8),
-                status: if open { [1, 2, 4][dice.random_range(0..3)] } else { CLOSED_STATUS as u8 },
+                status: if open {
+                    [1, 2, 4][dice.random_range(0..3)]
+                } else {
+                    CLOSED_STATUS as u8
+                },
                 priority: [1, 2, 3, 3, 3, 4][dice.random_range(0..6)],
-                agent: if open && dice.random_bool(0.3) { 1 } else { [3, 4][dice.random_range(0..2)] },
+                agent: if open && dice.random_bool(0.3) {
+                    1
+                } else {
+                    [3, 4][dice.random_range(0..2)]
+                },
             }
         })
         .collect();
-    store.seed("tickets", Brief::Tickets(Tickets { first: 10_000, start, rows, users, templates: &PAST }));
+    store.seed(
+        "tickets",
+        Brief::Tickets(Tickets {
+            first: 10_000,
+            start,
+            rows,
+            users,
+            templates: &PAST,
+        }),
+    );
 }

@@ -11,11 +11,19 @@ pub struct Tls {
 }
 
 /// A server certificate for these names, from the CA given (certificate and key in PEM) or a new one.
-pub fn issue(names: &[String], ca: Option<(String, String)>) -> Result<Tls, Box<dyn std::error::Error + Send + Sync>> {
+pub fn issue(
+    names: &[String],
+    ca: Option<(String, String)>,
+) -> Result<Tls, Box<dyn std::error::Error + Send + Sync>> {
     let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "halosim CA");
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "halosim CA");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    params.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::DigitalSignature,
+    ];
     let (ca_pem, key) = match ca {
         Some((pem, key)) => (pem, KeyPair::from_pem(&key)?),
         None => {
@@ -31,7 +39,13 @@ pub fn issue(names: &[String], ca: Option<(String, String)>) -> Result<Tls, Box<
     let certificate = CertificateParams::new(all)?.signed_by(&key, &issuer)?;
     let chain = vec![CertificateDer::from(certificate.der().to_vec())];
     let key = PrivateKeyDer::try_from(key.serialize_der())?;
-    let mut server = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
+    let mut server = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
     server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Tls { ca_pem, ca_key, server: Arc::new(server) })
+    Ok(Tls {
+        ca_pem,
+        ca_key,
+        server: Arc::new(server),
+    })
 }

@@ -61,7 +61,9 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn sign(key: &str, timestamp: i64, method: &str, path: &str, body: &[u8]) -> String {
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key.as_bytes()) else { return String::new() };
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key.as_bytes()) else {
+        return String::new();
+    };
     mac.update(format!("{timestamp}\n{method}\n{path}\n").as_bytes());
     mac.update(body);
     format!("v1={}", hex(&mac.finalize().into_bytes()))
@@ -69,11 +71,16 @@ fn sign(key: &str, timestamp: i64, method: &str, path: &str, body: &[u8]) -> Str
 
 impl Verifier {
     fn all(&self) -> MutexGuard<'_, BTreeMap<String, Challenge>> {
-        self.challenges.lock().unwrap_or_else(PoisonError::into_inner)
+        self.challenges
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn mails(&self) -> Vec<Value> {
-        self.mails.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.mails
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub fn faults(&self) -> MutexGuard<'_, Faults> {
@@ -81,13 +88,33 @@ impl Verifier {
     }
 
     /// The signed callback for a challenge: path, headers and body, to be sent or replayed.
-    pub fn callback(&self, id: &str, state: &str, at: i64) -> Option<(String, Vec<(&'static str, String)>, String)> {
-        let url = self.all().get(id).map(|c| c.callback.clone()).filter(|url| !url.is_empty())?;
+    pub fn callback(
+        &self,
+        id: &str,
+        state: &str,
+        at: i64,
+    ) -> Option<(String, Vec<(&'static str, String)>, String)> {
+        let url = self
+            .all()
+            .get(id)
+            .map(|c| c.callback.clone())
+            .filter(|url| !url.is_empty())?;
         let path = url.splitn(4, '/').nth(3).map(|p| format!("/{p}"))?;
         let body = json!({"challengeId": id, "state": state}).to_string();
-        let key = if self.faults().bad_signature { "another-signing-key-0123456789abcdef" } else { KEY };
+        let key = if self.faults().bad_signature {
+            "another-signing-key-0123456789abcdef"
+        } else {
+            KEY
+        };
         let signature = sign(key, at, "POST", &path, body.as_bytes());
-        Some((url, vec![("x-rallied-timestamp", at.to_string()), ("x-rallied-signature", signature)], body))
+        Some((
+            url,
+            vec![
+                ("x-rallied-timestamp", at.to_string()),
+                ("x-rallied-signature", signature),
+            ],
+            body,
+        ))
     }
 
     /// The state of a challenge, which is sent unless it was: for one id one e-mail, however
@@ -102,15 +129,27 @@ impl Verifier {
         }
         let token = uuid::Uuid::new_v4().simple().to_string();
         let mail = json!({"to": email, "challengeId": id, "token": token, "link": format!("/verify/link/{token}")});
-        all.insert(id.to_string(), Challenge { token, state: "pending", callback });
-        self.mails.lock().unwrap_or_else(PoisonError::into_inner).push(mail);
+        all.insert(
+            id.to_string(),
+            Challenge {
+                token,
+                state: "pending",
+                callback,
+            },
+        );
+        self.mails
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(mail);
         Some("pending")
     }
 
     /// The requester answers: the link is for one time.
     fn answer(&self, token: &str, state: &'static str) -> Option<String> {
         let mut all = self.all();
-        let (id, challenge) = all.iter_mut().find(|(_, c)| c.token == token && c.state == "pending")?;
+        let (id, challenge) = all
+            .iter_mut()
+            .find(|(_, c)| c.token == token && c.state == "pending")?;
         challenge.state = state;
         Some(id.clone())
     }
@@ -123,16 +162,31 @@ pub fn router(shared: Arc<Shared>) -> Router<()> {
         .route("/verify/challenges/{id}", get(state))
         .route("/verify/link/{token}", get(page))
         .route("/verify/link/{token}/{answer}", post(answered))
-        .route("/traceless/organizations/{organization}", get(traceless_organization))
-        .route("/traceless/organizations/{organization}/verifications", post(traceless_start))
-        .route("/traceless/organizations/{organization}/verifications/{id}", get(traceless_state))
+        .route(
+            "/traceless/organizations/{organization}",
+            get(traceless_organization),
+        )
+        .route(
+            "/traceless/organizations/{organization}/verifications",
+            post(traceless_start),
+        )
+        .route(
+            "/traceless/organizations/{organization}/verifications/{id}",
+            get(traceless_state),
+        )
         .with_state(shared)
 }
 
 type App = State<Arc<Shared>>;
 
 /// Faults first, then the signature.
-async fn admit(shared: &Shared, method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Result<(), Response> {
+async fn admit(
+    shared: &Shared,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<(), Response> {
     let faults = shared.verifier.faults().clone();
     if faults.latency_ms > 0 {
         tokio::time::sleep(Duration::from_millis(faults.latency_ms)).await;
@@ -140,10 +194,20 @@ async fn admit(shared: &Shared, method: &Method, uri: &Uri, headers: &HeaderMap,
     if faults.down {
         return Err(StatusCode::INTERNAL_SERVER_ERROR.into_response());
     }
-    let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_string();
-    let timestamp = header("x-rallied-timestamp").parse::<i64>().unwrap_or_default();
+    let header = |name: &str| {
+        headers
+            .get(name)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default()
+            .to_string()
+    };
+    let timestamp = header("x-rallied-timestamp")
+        .parse::<i64>()
+        .unwrap_or_default();
     let wanted = sign(KEY, timestamp, method.as_str(), uri.path(), body);
-    if (Timestamp::now().as_second() - timestamp).abs() > TOLERANCE || header("x-rallied-signature") != wanted {
+    if (Timestamp::now().as_second() - timestamp).abs() > TOLERANCE
+        || header("x-rallied-signature") != wanted
+    {
         return Err(StatusCode::UNAUTHORIZED.into_response());
     }
     Ok(())
@@ -156,77 +220,157 @@ async fn health(State(shared): App, method: Method, uri: Uri, headers: HeaderMap
     }
 }
 
-async fn start(State(shared): App, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+async fn start(
+    State(shared): App,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     if let Err(response) = admit(&shared, &method, &uri, &headers, &body).await {
         return response;
     }
     let given: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let text = |key: &str| given.get(key).and_then(Value::as_str).unwrap_or_default().to_string();
-    let id = headers.get("idempotency-key").and_then(|v| v.to_str().ok()).unwrap_or_default().to_string();
+    let text = |key: &str| {
+        given
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_string()
+    };
+    let id = headers
+        .get("idempotency-key")
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default()
+        .to_string();
     if id.is_empty() || id != text("challengeId") || text("email").is_empty() {
         return StatusCode::BAD_REQUEST.into_response();
     }
-    match shared.verifier.challenge(&id, text("email"), text("callbackUrl")) {
+    match shared
+        .verifier
+        .challenge(&id, text("email"), text("callbackUrl"))
+    {
         Some(state) => Json(json!({"challengeId": id, "state": state})).into_response(),
         None => StatusCode::TOO_MANY_REQUESTS.into_response(),
     }
 }
 
-async fn state(State(shared): App, Path(id): Path<String>, method: Method, uri: Uri, headers: HeaderMap) -> Response {
+async fn state(
+    State(shared): App,
+    Path(id): Path<String>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
     if let Err(response) = admit(&shared, &method, &uri, &headers, &[]).await {
         return response;
     }
     match shared.verifier.all().get(&id) {
-        Some(challenge) => Json(json!({"challengeId": id, "state": challenge.state})).into_response(),
+        Some(challenge) => {
+            Json(json!({"challengeId": id, "state": challenge.state})).into_response()
+        }
         None => StatusCode::NOT_FOUND.into_response(),
     }
 }
 
-async fn traceless_admit(shared: &Shared, organization: &str, method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Result<(), Response> {
+async fn traceless_admit(
+    shared: &Shared,
+    organization: &str,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<(), Response> {
     admit(shared, method, uri, headers, body).await?;
-    if organization == ORGANIZATION { Ok(()) } else { Err(StatusCode::NOT_FOUND.into_response()) }
+    if organization == ORGANIZATION {
+        Ok(())
+    } else {
+        Err(StatusCode::NOT_FOUND.into_response())
+    }
 }
 
-async fn traceless_organization(State(shared): App, Path(org): Path<String>, method: Method, uri: Uri, headers: HeaderMap) -> Response {
+async fn traceless_organization(
+    State(shared): App,
+    Path(org): Path<String>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
     match traceless_admit(&shared, &org, &method, &uri, &headers, &[]).await {
         Ok(()) => Json(json!({"id": org})).into_response(),
         Err(response) => response,
     }
 }
 
-async fn traceless_start(State(shared): App, Path(org): Path<String>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+async fn traceless_start(
+    State(shared): App,
+    Path(org): Path<String>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     if let Err(response) = traceless_admit(&shared, &org, &method, &uri, &headers, &body).await {
         return response;
     }
     let given: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let text = |key: &str| given.get(key).and_then(Value::as_str).unwrap_or_default().to_string();
+    let text = |key: &str| {
+        given
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_string()
+    };
     let (id, method) = (text("externalId"), text("method"));
-    if id.is_empty() || text("email").is_empty() || !["microsoft_authenticator", "duo_push"].contains(&method.as_str()) {
+    if id.is_empty()
+        || text("email").is_empty()
+        || !["microsoft_authenticator", "duo_push"].contains(&method.as_str())
+    {
         return StatusCode::BAD_REQUEST.into_response();
     }
     match shared.verifier.challenge(&id, text("email"), String::new()) {
-        Some(state) => Json(json!({"externalId": id, "status": traceless_status(state)})).into_response(),
+        Some(state) => {
+            Json(json!({"externalId": id, "status": traceless_status(state)})).into_response()
+        }
         None => StatusCode::TOO_MANY_REQUESTS.into_response(),
     }
 }
 
-async fn traceless_state(State(shared): App, Path((org, id)): Path<(String, String)>, method: Method, uri: Uri, headers: HeaderMap) -> Response {
+async fn traceless_state(
+    State(shared): App,
+    Path((org, id)): Path<(String, String)>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
     if let Err(response) = traceless_admit(&shared, &org, &method, &uri, &headers, &[]).await {
         return response;
     }
     match shared.verifier.all().get(&id) {
-        Some(challenge) => Json(json!({"externalId": id, "status": traceless_status(challenge.state)})).into_response(),
+        Some(challenge) => {
+            Json(json!({"externalId": id, "status": traceless_status(challenge.state)}))
+                .into_response()
+        }
         None => StatusCode::NOT_FOUND.into_response(),
     }
 }
 
 fn traceless_status(state: &'static str) -> &'static str {
-    if state == "verified" { "approved" } else { state }
+    if state == "verified" {
+        "approved"
+    } else {
+        state
+    }
 }
 
 /// What the requester sees. Opening the link decides nothing: mail scanners open links.
 async fn page(State(shared): App, Path(token): Path<String>) -> Response {
-    if !shared.verifier.all().values().any(|c| c.token == token && c.state == "pending") {
+    if !shared
+        .verifier
+        .all()
+        .values()
+        .any(|c| c.token == token && c.state == "pending")
+    {
         return (StatusCode::GONE, "This link is used or has expired.\n").into_response();
     }
     Html(format!(
@@ -251,17 +395,33 @@ pub async fn respond(shared: &Shared, token: &str, answer: &str) -> bool {
         "denied" => "denied",
         _ => return false,
     };
-    let Some(id) = shared.verifier.answer(token, state) else { return false };
+    let Some(id) = shared.verifier.answer(token, state) else {
+        return false;
+    };
     if shared.verifier.faults().no_callbacks {
         return true;
     }
-    let Some((url, headers, body)) = shared.verifier.callback(&id, state, Timestamp::now().as_second()) else { return true };
+    let Some((url, headers, body)) =
+        shared
+            .verifier
+            .callback(&id, state, Timestamp::now().as_second())
+    else {
+        return true;
+    };
     let mut client = reqwest::Client::builder().timeout(Duration::from_secs(10));
-    if let Some(ca) = shared.webhook_ca().and_then(|pem| reqwest::Certificate::from_pem(pem.as_bytes()).ok()) {
+    if let Some(ca) = shared
+        .webhook_ca()
+        .and_then(|pem| reqwest::Certificate::from_pem(pem.as_bytes()).ok())
+    {
         client = client.tls_certs_merge([ca]);
     }
-    let Ok(client) = client.build() else { return true };
-    let mut request = client.post(url).header("content-type", "application/json").body(body);
+    let Ok(client) = client.build() else {
+        return true;
+    };
+    let mut request = client
+        .post(url)
+        .header("content-type", "application/json")
+        .body(body);
     for (name, value) in headers {
         request = request.header(name, value);
     }

@@ -1,18 +1,36 @@
 //! Writing actions: `POST /Actions`. An action may change its ticket.
 
-use super::{Action, Author, Change, Key, No, Object, Outcome, Store, flag, number, object, strip_tags, text};
+use super::{
+    Action, Author, Change, Key, No, Object, Outcome, Store, flag, number, object, strip_tags, text,
+};
 use serde_json::{Value, json};
 use std::time::Instant;
 
 impl Store {
     /// Creates or updates an action: `POST /Actions`.
-    pub fn write_action(&mut self, input: &Object, author: &Author, visible_at: Instant) -> Outcome<(Object, Vec<Change>)> {
+    pub fn write_action(
+        &mut self,
+        input: &Object,
+        author: &Author,
+        visible_at: Instant,
+    ) -> Outcome<(Object, Vec<Change>)> {
         let ticket_id = number(input, "ticket_id").ok_or(No::BadRequest(""))?;
-        let before = self.get("tickets", ticket_id).map(|t| t.into_owned()).ok_or(No::BadRequest("Record not found"))?;
+        let before = self
+            .get("tickets", ticket_id)
+            .map(|t| t.into_owned())
+            .ok_or(No::BadRequest("Record not found"))?;
         if let Some(id) = number(input, "id").filter(|id| *id > 0) {
-            let action =
-                self.actions.get_mut(&ticket_id).and_then(|a| a.iter_mut().find(|a| number(&a.object, "id") == Some(id))).ok_or(No::NotFound)?;
-            action.object.extend(input.iter().filter(|(key, _)| *key != "id" && *key != "ticket_id").map(|(k, v)| (k.clone(), v.clone())));
+            let action = self
+                .actions
+                .get_mut(&ticket_id)
+                .and_then(|a| a.iter_mut().find(|a| number(&a.object, "id") == Some(id)))
+                .ok_or(No::NotFound)?;
+            action.object.extend(
+                input
+                    .iter()
+                    .filter(|(key, _)| *key != "id" && *key != "ticket_id")
+                    .map(|(k, v)| (k.clone(), v.clone())),
+            );
             let action = action.object.clone();
             self.changed.insert(Key::Action(ticket_id, id));
             return Ok((action, Vec::new()));
@@ -26,7 +44,10 @@ impl Store {
             action.insert("outcome".into(), text(outcome, "outcome").into());
             action.insert("outcome_id".into(), number(outcome, "id").into());
             if !action.contains_key("hiddenfromuser") {
-                action.insert("hiddenfromuser".into(), outcome.get("hidefromuser").cloned().unwrap_or(false.into()));
+                action.insert(
+                    "hiddenfromuser".into(),
+                    outcome.get("hidefromuser").cloned().unwrap_or(false.into()),
+                );
             }
         }
         let html = text(&action, "note_html").to_string();
@@ -35,20 +56,33 @@ impl Store {
             action.insert("note".into(), strip_tags(&html).into());
         }
         let ticket = self.changed_ticket(&before, &action);
-        if flag(&action, "sendemail") && !outcome.as_ref().is_some_and(|o| flag(o, "hidesendemail")) {
+        if flag(&action, "sendemail") && !outcome.as_ref().is_some_and(|o| flag(o, "hidesendemail"))
+        {
             self.mail_action(&before, &mut action);
         }
-        action.insert("old_status".into(), before.get("status_id").cloned().unwrap_or(Value::Null));
-        action.insert("new_status".into(), ticket.get("status_id").cloned().unwrap_or(Value::Null));
+        action.insert(
+            "old_status".into(),
+            before.get("status_id").cloned().unwrap_or(Value::Null),
+        );
+        action.insert(
+            "new_status".into(),
+            ticket.get("status_id").cloned().unwrap_or(Value::Null),
+        );
         let status = self.name_of("status", number(&ticket, "status_id"));
         action.insert("new_status_name".into(), status.into());
         // Refused before anything is written.
-        let (_, mut changes) = self.finish_update(ticket_id, &before, ticket, author, Some(&action))?;
+        let (_, mut changes) =
+            self.finish_update(ticket_id, &before, ticket, author, Some(&action))?;
         let mut written = self.push_action(ticket_id, action, author, visible_at);
         if let Some(id) = number(&written, "id")
             && self.attach(input, ticket_id, id) > 0
         {
-            written = self.actions(ticket_id).into_iter().find(|a| number(a, "id") == Some(id)).cloned().unwrap_or(written);
+            written = self
+                .actions(ticket_id)
+                .into_iter()
+                .find(|a| number(a, "id") == Some(id))
+                .cloned()
+                .unwrap_or(written);
         }
         for change in &mut changes {
             change.action = Some(written.clone());
@@ -64,11 +98,20 @@ impl Store {
         };
         let outcome = self
             .kind("outcome")
-            .and_then(|rows| rows.values().find(|o| text(o, "outcome").eq_ignore_ascii_case(name) || (name.is_empty() && number(o, "id") == id)))
+            .and_then(|rows| {
+                rows.values().find(|o| {
+                    text(o, "outcome").eq_ignore_ascii_case(name)
+                        || (name.is_empty() && number(o, "id") == id)
+                })
+            })
             .cloned();
         match outcome {
-            None if name.is_empty() => Err(No::BadRequest("An Outcome must be entered for this Action")),
-            Some(outcome) if flag(&outcome, "restricted") => Err(No::BadRequest("You do not have access to this Action at the moment")),
+            None if name.is_empty() => {
+                Err(No::BadRequest("An Outcome must be entered for this Action"))
+            }
+            Some(outcome) if flag(&outcome, "restricted") => Err(No::BadRequest(
+                "You do not have access to this Action at the moment",
+            )),
             outcome => Ok(outcome),
         }
     }
@@ -98,8 +141,15 @@ impl Store {
         if let Some(team) = self.named("team", text(action, "new_team")) {
             ticket.insert("team_id".into(), team.into());
         }
-        if let Some(hours) = action.get("timetaken").and_then(Value::as_f64).filter(|h| *h > 0.0) {
-            let before = ticket.get("timetaken").and_then(Value::as_f64).unwrap_or_default();
+        if let Some(hours) = action
+            .get("timetaken")
+            .and_then(Value::as_f64)
+            .filter(|h| *h > 0.0)
+        {
+            let before = ticket
+                .get("timetaken")
+                .and_then(Value::as_f64)
+                .unwrap_or_default();
             ticket.insert("timetaken".into(), (before + hours).into());
         }
         ticket.insert("lastactiondate".into(), self.now().into());
@@ -116,7 +166,11 @@ impl Store {
             return;
         }
         let subject = match text(action, "emailsubject") {
-            "" => format!("{} [{:07}]", text(ticket, "summary"), number(ticket, "id").unwrap_or_default()),
+            "" => format!(
+                "{} [{:07}]",
+                text(ticket, "summary"),
+                number(ticket, "id").unwrap_or_default()
+            ),
             subject => subject.to_string(),
         };
         let now = self.now();
@@ -128,7 +182,13 @@ impl Store {
     }
 
     /// Appends an action; ids count up within their ticket.
-    pub(super) fn push_action(&mut self, ticket_id: i64, mut action: Object, author: &Author, visible_at: Instant) -> Object {
+    pub(super) fn push_action(
+        &mut self,
+        ticket_id: i64,
+        mut action: Object,
+        author: &Author,
+        visible_at: Instant,
+    ) -> Object {
         let now = self.now();
         let (who, fields) = match author {
             Author::Agent { id, application } => (
@@ -141,16 +201,28 @@ impl Store {
             ),
         };
         let actions = self.actions.entry(ticket_id).or_default();
-        let id = actions.last().and_then(|a| number(&a.object, "id")).unwrap_or(0) + 1;
+        let id = actions
+            .last()
+            .and_then(|a| number(&a.object, "id"))
+            .unwrap_or(0)
+            + 1;
         action.extend(object(fields));
         action.extend(object(json!({
             "id": id, "ticket_id": ticket_id, "who": who, "datetime": now, "actiondatecreated": now, "actionarrivaldate": now,
             "actioncompletiondate": now, "guid": uuid::Uuid::new_v4().to_string(), "attachment_count": 0, "translations": [],
         })));
-        for (key, default) in [("important", json!(false)), ("timetaken", json!(0.0)), ("hiddenfromuser", json!(false)), ("note", json!(""))] {
+        for (key, default) in [
+            ("important", json!(false)),
+            ("timetaken", json!(0.0)),
+            ("hiddenfromuser", json!(false)),
+            ("note", json!("")),
+        ] {
             action.entry(key).or_insert(default);
         }
-        actions.push(Action { object: action.clone(), visible_at });
+        actions.push(Action {
+            object: action.clone(),
+            visible_at,
+        });
         self.changed.insert(Key::Action(ticket_id, id));
         action
     }
@@ -158,7 +230,15 @@ impl Store {
     /// A ticket's actions, oldest first, as a reader sees them now.
     pub fn actions(&self, ticket_id: i64) -> Vec<&Object> {
         let now = Instant::now();
-        self.actions.get(&ticket_id).map(|a| a.iter().filter(|a| a.visible_at <= now).map(|a| &a.object).collect()).unwrap_or_default()
+        self.actions
+            .get(&ticket_id)
+            .map(|a| {
+                a.iter()
+                    .filter(|a| a.visible_at <= now)
+                    .map(|a| &a.object)
+                    .collect()
+            })
+            .unwrap_or_default()
     }
 
     /// Tickets that have actions.
@@ -168,7 +248,10 @@ impl Store {
 
     pub fn delete_action(&mut self, ticket_id: i64, id: i64) -> Outcome<Object> {
         let actions = self.actions.get_mut(&ticket_id).ok_or(No::NotFound)?;
-        let at = actions.iter().position(|a| number(&a.object, "id") == Some(id)).ok_or(No::NotFound)?;
+        let at = actions
+            .iter()
+            .position(|a| number(&a.object, "id") == Some(id))
+            .ok_or(No::NotFound)?;
         let removed = actions.remove(at).object;
         self.changed.insert(Key::Action(ticket_id, id));
         Ok(removed)

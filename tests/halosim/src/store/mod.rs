@@ -191,7 +191,9 @@ impl Store {
     /// Puts an object as it is; the next free id where it has none.
     pub fn put(&mut self, kind: &'static str, mut object: Object) -> i64 {
         let rows = self.kinds.entry(kind).or_default();
-        let id = number(&object, "id").filter(|id| *id > 0).unwrap_or_else(|| rows.next_id());
+        let id = number(&object, "id")
+            .filter(|id| *id > 0)
+            .unwrap_or_else(|| rows.next_id());
         // A priority row's own id is a UUID.
         if kind != "priority" {
             object.insert("id".into(), id.into());
@@ -208,16 +210,21 @@ impl Store {
     }
 
     fn name_of(&self, kind: &str, id: Option<i64>) -> String {
-        id.and_then(|id| self.get(kind, id)).map(|o| text(&o, "name").to_string()).unwrap_or_default()
+        id.and_then(|id| self.get(kind, id))
+            .map(|o| text(&o, "name").to_string())
+            .unwrap_or_default()
     }
 
     /// The id of the row with this name.
     pub fn named(&self, kind: &str, name: &str) -> Option<i64> {
-        self.rows(kind).find(|row| row.text("name").eq_ignore_ascii_case(name)).map(|row| row.id())
+        self.rows(kind)
+            .find(|row| row.text("name").eq_ignore_ascii_case(name))
+            .map(|row| row.id())
     }
 
     pub fn record_delivery(&mut self, delivery: Object) {
-        self.changed.insert(Key::Delivery(text(&delivery, "id").to_string()));
+        self.changed
+            .insert(Key::Delivery(text(&delivery, "id").to_string()));
         self.deliveries.push_front(delivery);
         self.deliveries.truncate(MAX_DELIVERIES);
     }
@@ -248,5 +255,10 @@ pub fn strip_tags(html: &str) -> String {
             _ => {}
         }
     }
-    out.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&#39;", "'").replace("&nbsp;", " ").replace("&amp;", "&")
+    out.replace("&lt;", "<")
+        .replace("&gt;", ">")
+        .replace("&quot;", "\"")
+        .replace("&#39;", "'")
+        .replace("&nbsp;", " ")
+        .replace("&amp;", "&")
 }

@@ -69,7 +69,9 @@ impl Rows {
 
     fn brief_row(&self, id: i64) -> Option<Row<'_>> {
         let brief = self.brief.as_ref()?;
-        let index = usize::try_from(id - brief.first()).ok().filter(|i| *i < brief.len())?;
+        let index = usize::try_from(id - brief.first())
+            .ok()
+            .filter(|i| *i < brief.len())?;
         (!self.gone.contains(&id)).then_some(Row::Brief(brief, index))
     }
 
@@ -79,8 +81,13 @@ impl Rows {
 
     /// Every row, by id.
     pub fn iter(&self) -> Box<dyn Iterator<Item = Row<'_>> + '_> {
-        let whole = self.whole.iter().map(|(id, object)| Row::Whole(*id, object));
-        let Some(brief) = &self.brief else { return Box::new(whole) };
+        let whole = self
+            .whole
+            .iter()
+            .map(|(id, object)| Row::Whole(*id, object));
+        let Some(brief) = &self.brief else {
+            return Box::new(whole);
+        };
         let (first, last) = (brief.first(), brief.last());
         let seeded = (0..brief.len()).filter_map(move |index| {
             let id = first + index as i64;
@@ -89,8 +96,14 @@ impl Rows {
                 None => (!self.gone.contains(&id)).then_some(Row::Brief(brief, index)),
             }
         });
-        let before = self.whole.range(..first).map(|(id, object)| Row::Whole(*id, object));
-        let after = self.whole.range(last + 1..).map(|(id, object)| Row::Whole(*id, object));
+        let before = self
+            .whole
+            .range(..first)
+            .map(|(id, object)| Row::Whole(*id, object));
+        let after = self
+            .whole
+            .range(last + 1..)
+            .map(|(id, object)| Row::Whole(*id, object));
         Box::new(before.chain(seeded).chain(after))
     }
 }
@@ -113,7 +126,9 @@ impl Row<'_> {
     pub fn has(&self, field: &str) -> bool {
         match self {
             Row::Whole(_, object) => object.contains_key(field),
-            Row::Brief(brief, index) => brief.number(*index, field).is_some() || brief.text(*index, field).is_some(),
+            Row::Brief(brief, index) => {
+                brief.number(*index, field).is_some() || brief.text(*index, field).is_some()
+            }
         }
     }
 
@@ -126,7 +141,10 @@ impl Row<'_> {
 
     pub fn flag(&self, field: &str) -> bool {
         match self {
-            Row::Whole(_, object) => object.get(field).and_then(Value::as_bool).unwrap_or_default(),
+            Row::Whole(_, object) => object
+                .get(field)
+                .and_then(Value::as_bool)
+                .unwrap_or_default(),
             Row::Brief(brief, index) => brief.number(*index, field) == Some(1),
         }
     }
@@ -139,9 +157,14 @@ impl Row<'_> {
                 None | Some(Value::Null) => Cow::Borrowed(""),
                 Some(other) => Cow::Owned(other.to_string()),
             },
-            Row::Brief(brief, index) => {
-                brief.text(*index, field).or_else(|| brief.number(*index, field).map(|n| Cow::Owned(n.to_string()))).unwrap_or_default()
-            }
+            Row::Brief(brief, index) => brief
+                .text(*index, field)
+                .or_else(|| {
+                    brief
+                        .number(*index, field)
+                        .map(|n| Cow::Owned(n.to_string()))
+                })
+                .unwrap_or_default(),
         }
     }
 
@@ -209,7 +232,18 @@ impl Users {
     }
 }
 
-const STATUS_NAMES: [&str; 10] = ["", "New", "In Progress", "", "With User", "", "", "", "Resolved", "Closed"];
+const STATUS_NAMES: [&str; 10] = [
+    "",
+    "New",
+    "In Progress",
+    "",
+    "With User",
+    "",
+    "",
+    "",
+    "Resolved",
+    "Closed",
+];
 const PRIORITY_NAMES: [&str; 5] = ["", "Critical", "High", "Medium", "Low"];
 
 impl Tickets {
@@ -281,7 +315,8 @@ impl Brief {
             }
             Brief::Tickets(tickets) => {
                 let row = tickets.rows.get(index)?;
-                let (summary, details, solution) = tickets.templates[usize::from(row.template) % tickets.templates.len()];
+                let (summary, details, solution) =
+                    tickets.templates[usize::from(row.template) % tickets.templates.len()];
                 Some(match field {
                     "summary" => summary.into(),
                     "details" => details.into(),
@@ -289,7 +324,9 @@ impl Brief {
                     "user_name" => Users::name(row.user).into(),
                     "user_email" => Users::email(row.user).into(),
                     "client_name" => tickets.users.client_name(row.user).into(),
-                    "dateoccurred" | "datecreated" | "last_update" | "lastactiondate" => stamp(tickets.at(row)).into(),
+                    "dateoccurred" | "datecreated" | "last_update" | "lastactiondate" => {
+                        stamp(tickets.at(row)).into()
+                    }
                     _ => return None,
                 })
             }
@@ -307,8 +344,11 @@ impl Brief {
                 }))
             }
             Brief::Tickets(tickets) => {
-                let Some(row) = tickets.rows.get(index) else { return Object::new() };
-                let (summary, details, solution) = tickets.templates[usize::from(row.template) % tickets.templates.len()];
+                let Some(row) = tickets.rows.get(index) else {
+                    return Object::new();
+                };
+                let (summary, details, solution) =
+                    tickets.templates[usize::from(row.template) % tickets.templates.len()];
                 let (closed, at) = (tickets.closed(row), stamp(tickets.at(row)));
                 let client = tickets.users.client(row.user);
                 object(json!({
@@ -333,12 +373,30 @@ mod tests {
     use super::*;
 
     fn rows() -> Rows {
-        let users = Users { first: 100, count: 10, first_client: 5, clients: 2 };
+        let users = Users {
+            first: 100,
+            count: 10,
+            first_client: 5,
+            clients: 2,
+        };
         let mut rows = Rows::default();
-        let row = |status| Ticket { user: 3, minute: 7, template: 0, status, priority: 3, agent: 1 };
+        let row = |status| Ticket {
+            user: 3,
+            minute: 7,
+            template: 0,
+            status,
+            priority: 3,
+            agent: 1,
+        };
         let templates = &[("Printer offline", "It shows offline.", "Restarted.")];
         rows.insert(3, object(json!({"id": 3, "summary": "before"})));
-        rows.seed(Brief::Tickets(Tickets { first: 10, start: Timestamp::UNIX_EPOCH, rows: vec![row(1), row(9), row(1)], users, templates }));
+        rows.seed(Brief::Tickets(Tickets {
+            first: 10,
+            start: Timestamp::UNIX_EPOCH,
+            rows: vec![row(1), row(9), row(1)],
+            users,
+            templates,
+        }));
         rows.insert(40, object(json!({"id": 40, "summary": "after"})));
         rows
     }
@@ -364,7 +422,9 @@ mod tests {
     fn a_changed_row_counts_and_a_deleted_one_is_gone() {
         let mut rows = rows();
         assert_eq!(rows.ids(), [3, 10, 11, 12, 40]);
-        rows.get_mut(11).unwrap().insert("summary".into(), "changed".into());
+        rows.get_mut(11)
+            .unwrap()
+            .insert("summary".into(), "changed".into());
         assert_eq!(rows.get(11).unwrap()["summary"], "changed");
         assert!(rows.remove(10).is_some() && rows.remove(10).is_none() && rows.get(10).is_none());
         assert_eq!(rows.ids(), [3, 11, 12, 40]);

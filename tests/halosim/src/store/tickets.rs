@@ -1,11 +1,23 @@
 //! Writing tickets: `POST /Tickets`.
 
-use super::{Author, CLOSED_STATUS, Change, Key, No, Object, Outcome, Store, UNASSIGNED, flag, number, object, text};
+use super::{
+    Author, CLOSED_STATUS, Change, Key, No, Object, Outcome, Store, UNASSIGNED, flag, number,
+    object, text,
+};
 use serde_json::{Value, json};
 use std::time::Instant;
 
 /// Fields a POST may carry that are not the ticket's.
-const NOT_STORED: [&str; 8] = ["id", "actions", "attachments", "userlookup", "users_name", "dont_do_rules", "donotapplytemplateintheapi", "sendack"];
+const NOT_STORED: [&str; 8] = [
+    "id",
+    "actions",
+    "attachments",
+    "userlookup",
+    "users_name",
+    "dont_do_rules",
+    "donotapplytemplateintheapi",
+    "sendack",
+];
 
 impl Store {
     /// Names beside ids, as HaloPSA fills them in on reading and writing.
@@ -21,9 +33,17 @@ impl Store {
             ticket.insert(name.into(), value.into());
         }
         let priority = number(ticket, "priority_id");
-        let priority = self.kind("priority").and_then(|rows| rows.values().find(|p| number(p, "priorityid") == priority));
-        ticket.insert("priority_name".into(), priority.map(|p| text(p, "name")).unwrap_or_default().into());
-        match number(ticket, "user_id").filter(|id| *id > 0).and_then(|id| self.get("users", id)) {
+        let priority = self
+            .kind("priority")
+            .and_then(|rows| rows.values().find(|p| number(p, "priorityid") == priority));
+        ticket.insert(
+            "priority_name".into(),
+            priority.map(|p| text(p, "name")).unwrap_or_default().into(),
+        );
+        match number(ticket, "user_id")
+            .filter(|id| *id > 0)
+            .and_then(|id| self.get("users", id))
+        {
             Some(user) => {
                 ticket.insert("user_name".into(), text(&user, "name").into());
                 ticket.insert("user_email".into(), text(&user, "emailaddress").into());
@@ -39,7 +59,11 @@ impl Store {
     /// The requester: by id, or by the name or e-mail address in `users_name`. With
     /// `userlookup.id` -1 the details are entered by hand.
     fn requester(&self, input: &Object) -> Option<Object> {
-        let by_hand = input.get("userlookup").and_then(|lookup| lookup.get("id")).and_then(super::integer) == Some(-1);
+        let by_hand = input
+            .get("userlookup")
+            .and_then(|lookup| lookup.get("id"))
+            .and_then(super::integer)
+            == Some(-1);
         if by_hand {
             return None;
         }
@@ -50,12 +74,19 @@ impl Store {
         if name.is_empty() {
             return None;
         }
-        let found = self.rows("users").find(|u| u.text("name").eq_ignore_ascii_case(name) || u.text("emailaddress").eq_ignore_ascii_case(name));
+        let found = self.rows("users").find(|u| {
+            u.text("name").eq_ignore_ascii_case(name)
+                || u.text("emailaddress").eq_ignore_ascii_case(name)
+        });
         found.map(|u| u.whole())
     }
 
     /// Creates or updates a ticket: `POST /Tickets`.
-    pub fn write_ticket(&mut self, input: &Object, author: &Author) -> Outcome<(Object, Vec<Change>)> {
+    pub fn write_ticket(
+        &mut self,
+        input: &Object,
+        author: &Author,
+    ) -> Outcome<(Object, Vec<Change>)> {
         match number(input, "id").filter(|id| *id > 0) {
             None => self.new_ticket(input, author),
             Some(id) => self.update_ticket(id, input, author),
@@ -67,13 +98,18 @@ impl Store {
             return Err(No::BadRequest("A Summary must be entered for this Ticket"));
         }
         let user = self.requester(input);
-        let client = number(input, "client_id").or_else(|| user.as_ref().and_then(|u| number(u, "client_id"))).unwrap_or(1);
+        let client = number(input, "client_id")
+            .or_else(|| user.as_ref().and_then(|u| number(u, "client_id")))
+            .unwrap_or(1);
         if self.get("client", client).is_none() {
             return Err(No::BadRequest("Please select a valid Client"));
         }
         let site = number(input, "site_id")
             .or_else(|| user.as_ref().and_then(|u| number(u, "site_id")))
-            .or_else(|| self.get("client", client).and_then(|c| number(&c, "main_site_id")));
+            .or_else(|| {
+                self.get("client", client)
+                    .and_then(|c| number(&c, "main_site_id"))
+            });
         let now = self.now();
         let mut ticket = object(json!({
             "details": "", "dateoccurred": now, "datecreated": now, "status_id": 1, "tickettype_id": 1, "sla_id": 1, "priority_id": 3,
@@ -101,13 +137,18 @@ impl Store {
         self.join(&mut ticket);
         let details = text(&ticket, "details").to_string();
         let id = self.put("tickets", ticket);
-        let opened = object(json!({"ticket_id": id, "outcome": "Opened", "outcome_id": -1, "note": details, "hiddenfromuser": false}));
+        let opened = object(
+            json!({"ticket_id": id, "outcome": "Opened", "outcome_id": -1, "note": details, "hiddenfromuser": false}),
+        );
         self.push_action(id, opened, author, Instant::now());
         self.attach(input, id, 1);
         if let Some(parent) = number(input, "parent_id").filter(|p| *p > 0) {
             self.add(parent, "child_count", 1);
         }
-        let ticket = self.get("tickets", id).map(|t| t.into_owned()).unwrap_or_default();
+        let ticket = self
+            .get("tickets", id)
+            .map(|t| t.into_owned())
+            .unwrap_or_default();
         let change = Change {
             event: 3,
             name: "new ticket logged",
@@ -126,9 +167,19 @@ impl Store {
         }
     }
 
-    fn update_ticket(&mut self, id: i64, input: &Object, author: &Author) -> Outcome<(Object, Vec<Change>)> {
-        let before = self.get("tickets", id).map(|t| t.into_owned()).ok_or(No::BadRequest("Record not found"))?;
-        if !self.settings.lax_updates && (number(input, "tickettype_id").is_none() || number(input, "client_id").is_none()) {
+    fn update_ticket(
+        &mut self,
+        id: i64,
+        input: &Object,
+        author: &Author,
+    ) -> Outcome<(Object, Vec<Change>)> {
+        let before = self
+            .get("tickets", id)
+            .map(|t| t.into_owned())
+            .ok_or(No::BadRequest("Record not found"))?;
+        if !self.settings.lax_updates
+            && (number(input, "tickettype_id").is_none() || number(input, "client_id").is_none())
+        {
             return Err(No::BadRequest("Record not found"));
         }
         let mut ticket = before.clone();
@@ -137,7 +188,12 @@ impl Store {
             ticket.insert("team_id".into(), team.into());
         }
         self.attach(input, id, 0);
-        ticket.insert("attachment_count".into(), self.get("tickets", id).and_then(|t| number(&t, "attachment_count")).into());
+        ticket.insert(
+            "attachment_count".into(),
+            self.get("tickets", id)
+                .and_then(|t| number(&t, "attachment_count"))
+                .into(),
+        );
         self.finish_update(id, &before, ticket, author, None)
     }
 
@@ -153,7 +209,9 @@ impl Store {
         let (old_status, status) = (number(before, "status_id"), number(&ticket, "status_id"));
         let closes = status == Some(CLOSED_STATUS) && old_status != status;
         if closes && number(&ticket, "agent_id") == Some(UNASSIGNED) {
-            return Err(No::BadRequest("You must assign this Ticket to an Agent before closing it"));
+            return Err(No::BadRequest(
+                "You must assign this Ticket to an Agent before closing it",
+            ));
         }
         let now = self.now();
         if closes {
@@ -173,18 +231,36 @@ impl Store {
         self.put("tickets", ticket.clone());
         let mut changes = Vec::new();
         let mut change = |event, name, message: String| {
-            changes.push(Change { event, name, message, ticket: ticket.clone(), action: action.cloned() });
+            changes.push(Change {
+                event,
+                name,
+                message,
+                ticket: ticket.clone(),
+                action: action.cloned(),
+            });
         };
         if matches!(author, Author::User { .. }) {
-            change(19, "ticket updated by user", format!("Ticket ID: {id:07} has been updated by the User."));
+            change(
+                19,
+                "ticket updated by user",
+                format!("Ticket ID: {id:07} has been updated by the User."),
+            );
         }
         if closes {
             change(39, "closed", format!("Ticket ID: {id:07} has been closed."));
         } else if old_status != status {
-            change(76, "ticket status changed", format!("The status has been changed for Ticket ID: {id:07}."));
+            change(
+                76,
+                "ticket status changed",
+                format!("The status has been changed for Ticket ID: {id:07}."),
+            );
         }
         if action.is_some() {
-            change(1004, "action added", format!("An Action has been added to Ticket ID: {id:07}."));
+            change(
+                1004,
+                "action added",
+                format!("An Action has been added to Ticket ID: {id:07}."),
+            );
         }
         Ok((ticket, changes))
     }
@@ -192,7 +268,11 @@ impl Store {
     pub fn delete_ticket(&mut self, id: i64) -> Outcome<(Object, Vec<Change>)> {
         let ticket = self.remove("tickets", id).ok_or(No::NotFound)?;
         let actions = self.actions.remove(&id).unwrap_or_default();
-        self.changed.extend(actions.iter().filter_map(|a| Some(Key::Action(id, number(&a.object, "id")?))));
+        self.changed.extend(
+            actions
+                .iter()
+                .filter_map(|a| Some(Key::Action(id, number(&a.object, "id")?))),
+        );
         let change = Change {
             event: 1072,
             name: "ticket deleted",
@@ -210,5 +290,8 @@ impl Store {
 }
 
 fn stored(input: &Object) -> impl Iterator<Item = (String, Value)> {
-    input.iter().filter(|(key, _)| !NOT_STORED.contains(&key.as_str()) && !key.starts_with('_')).map(|(k, v)| (k.clone(), v.clone()))
+    input
+        .iter()
+        .filter(|(key, _)| !NOT_STORED.contains(&key.as_str()) && !key.starts_with('_'))
+        .map(|(k, v)| (k.clone(), v.clone()))
 }

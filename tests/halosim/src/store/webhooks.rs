@@ -21,10 +21,14 @@ impl Store {
             }
         }
         if text(&webhook, "name").is_empty() || text(&webhook, "url").is_empty() {
-            return Err(No::BadRequest("A Name and a URL must be entered for this Webhook"));
+            return Err(No::BadRequest(
+                "A Name and a URL must be entered for this Webhook",
+            ));
         }
         if text(&webhook, "url").len() > 500 || text(&webhook, "name").len() > 255 {
-            return Err(No::BadRequest("The Name or the URL of this Webhook is too long"));
+            return Err(No::BadRequest(
+                "The Name or the URL of this Webhook is too long",
+            ));
         }
         if !flag(&webhook, "disabled") {
             webhook.insert("failures".into(), 0.into());
@@ -55,19 +59,28 @@ impl Store {
         let mut webhook = self.webhooks.get(&id.to_ascii_lowercase())?.clone();
         webhook.remove("basic_password");
         webhook.remove("failures");
-        let events: Vec<Value> = self.notifications_of(id).map(|n| Value::Object(n.clone())).collect();
+        let events: Vec<Value> = self
+            .notifications_of(id)
+            .map(|n| Value::Object(n.clone()))
+            .collect();
         webhook.insert("events".into(), events.into());
         Some(webhook)
     }
 
     pub fn notifications_of<'a>(&'a self, webhook: &'a str) -> impl Iterator<Item = &'a Object> {
-        self.kind("notification").into_iter().flat_map(|rows| rows.values()).filter(move |n| text(n, "webhook_id").eq_ignore_ascii_case(webhook))
+        self.kind("notification")
+            .into_iter()
+            .flat_map(|rows| rows.values())
+            .filter(move |n| text(n, "webhook_id").eq_ignore_ascii_case(webhook))
     }
 
     pub fn delete_webhook(&mut self, id: &str) -> Outcome<Object> {
         let id = id.to_ascii_lowercase();
         let webhook = self.webhooks.remove(&id).ok_or(No::NotFound)?;
-        let rows: Vec<i64> = self.notifications_of(&id).filter_map(|n| number(n, "id")).collect();
+        let rows: Vec<i64> = self
+            .notifications_of(&id)
+            .filter_map(|n| number(n, "id"))
+            .collect();
         for row in rows {
             self.remove("notification", row);
         }
@@ -82,24 +95,42 @@ impl Store {
             return Err(No::BadRequest("Record not found"));
         }
         if number(input, "eventno").is_none() && number(input, "id").is_none() {
-            return Err(No::BadRequest("An Event must be selected for this Notification"));
+            return Err(No::BadRequest(
+                "An Event must be selected for this Notification",
+            ));
         }
         let guid = text(input, "guid").to_string();
-        let existing = self.kind("notification").and_then(|rows| rows.values().find(|n| !guid.is_empty() && text(n, "guid") == guid)).cloned();
+        let existing = self
+            .kind("notification")
+            .and_then(|rows| {
+                rows.values()
+                    .find(|n| !guid.is_empty() && text(n, "guid") == guid)
+            })
+            .cloned();
         let mut row = existing.unwrap_or_else(|| object(json!({"guid": uuid::Uuid::new_v4().to_string(), "filter_type": 2, "emailtemplate_id": 32})));
-        row.extend(input.iter().filter(|(key, _)| *key != "guid" && *key != "id").map(|(k, v)| (k.clone(), v.clone())));
+        row.extend(
+            input
+                .iter()
+                .filter(|(key, _)| *key != "guid" && *key != "id")
+                .map(|(k, v)| (k.clone(), v.clone())),
+        );
         // Clients send it as text, too.
         if let Some(number) = number(&row, "eventno") {
             row.insert("eventno".into(), number.into());
         }
         let id = self.put("notification", row);
-        Ok(self.get("notification", id).map(|n| n.into_owned()).unwrap_or_default())
+        Ok(self
+            .get("notification", id)
+            .map(|n| n.into_owned())
+            .unwrap_or_default())
     }
 
     /// Counts a delivery that failed or succeeded; true when the webhook has just switched itself off.
     pub fn count_delivery(&mut self, webhook: &str, failed: bool) -> bool {
         let id = webhook.to_ascii_lowercase();
-        let Some(hook) = self.webhooks.get_mut(&id) else { return false };
+        let Some(hook) = self.webhooks.get_mut(&id) else {
+            return false;
+        };
         let before = number(hook, "failures").unwrap_or_default();
         let failures = if failed { before + 1 } else { 0 };
         if failures == before {

@@ -17,14 +17,22 @@ use std::sync::Arc;
 const MAX_APPLICATIONS: usize = 100;
 
 fn frame<'a>(shared: &'a Shared, agent: Agent, title: &'a str, at: &'a str) -> Page<'a> {
-    Page { shared, who: Some(Who::Agent(agent.0)), title, at }
+    Page {
+        shared,
+        who: Some(Who::Agent(agent.0)),
+        title,
+        at,
+    }
 }
 
 /// Agents an application may act as.
 fn login_as(shared: &Shared) -> Vec<(String, String)> {
     let store = shared.store();
-    let rows = store.rows("agent").filter(|a| a.id() != crate::store::UNASSIGNED);
-    rows.map(|a| (a.id().to_string(), a.text("name").into_owned())).collect()
+    let rows = store
+        .rows("agent")
+        .filter(|a| a.id() != crate::store::UNASSIGNED);
+    rows.map(|a| (a.id().to_string(), a.text("name").into_owned()))
+        .collect()
 }
 
 fn permissions(ticked: &[String]) -> Markup {
@@ -48,7 +56,13 @@ pub async fn applications(State(shared): State<Arc<Shared>>, agent: Agent) -> Re
 fn applications_page(shared: &Shared, agent: Agent, message: Option<&str>) -> Response {
     let all = shared.auth.applications();
     let agents = login_as(shared);
-    let name = |id: i64| agents.iter().find(|(value, _)| *value == id.to_string()).map(|(_, name)| name.as_str()).unwrap_or_default();
+    let name = |id: i64| {
+        agents
+            .iter()
+            .find(|(value, _)| *value == id.to_string())
+            .map(|(_, name)| name.as_str())
+            .unwrap_or_default()
+    };
     frame(shared, agent, "Applications", "/config/applications").show_with(message,
         &html! {
             h1 { "Applications" }
@@ -76,14 +90,30 @@ fn applications_page(shared: &Shared, agent: Agent, message: Option<&str>) -> Re
     )
 }
 
-pub async fn new_application(State(shared): State<Arc<Shared>>, agent: Agent, form: Form) -> Response {
-    let login = form.number("agent_id").filter(|id| shared.store().get("agent", *id).is_some());
-    let Some(agent_id) = login else { return applications_page(&shared, agent, Some("Choose the agent it logs in as.")) };
+pub async fn new_application(
+    State(shared): State<Arc<Shared>>,
+    agent: Agent,
+    form: Form,
+) -> Response {
+    let login = form
+        .number("agent_id")
+        .filter(|id| shared.store().get("agent", *id).is_some());
+    let Some(agent_id) = login else {
+        return applications_page(&shared, agent, Some("Choose the agent it logs in as."));
+    };
     if form.get("name").is_empty() || form.get("name").len() > 100 {
-        return applications_page(&shared, agent, Some("Give the application a name of up to 100 characters."));
+        return applications_page(
+            &shared,
+            agent,
+            Some("Give the application a name of up to 100 characters."),
+        );
     }
     if shared.auth.applications().len() >= MAX_APPLICATIONS {
-        return applications_page(&shared, agent, Some("There are too many applications; the simulator deletes none."));
+        return applications_page(
+            &shared,
+            agent,
+            Some("There are too many applications; the simulator deletes none."),
+        );
     }
     let secret = new_secret();
     let application = Application {
@@ -100,17 +130,40 @@ pub async fn new_application(State(shared): State<Arc<Shared>>, agent: Agent, fo
 }
 
 fn scopes(form: &Form) -> Vec<String> {
-    form.all("scope").into_iter().filter(|s| KNOWN_SCOPES.contains(s)).map(str::to_string).collect()
+    form.all("scope")
+        .into_iter()
+        .filter(|s| KNOWN_SCOPES.contains(s))
+        .map(str::to_string)
+        .collect()
 }
 
-pub async fn application(State(shared): State<Arc<Shared>>, agent: Agent, Path(client_id): Path<String>) -> Response {
+pub async fn application(
+    State(shared): State<Arc<Shared>>,
+    agent: Agent,
+    Path(client_id): Path<String>,
+) -> Response {
     application_page(&shared, agent, &client_id, None, None)
 }
 
 /// `secret` is shown once, when it is new.
-fn application_page(shared: &Shared, agent: Agent, client_id: &str, secret: Option<&str>, done: Option<&str>) -> Response {
-    let Some(a) = shared.auth.applications().into_iter().find(|a| a.client_id == client_id) else {
-        return missing(shared, Who::Agent(agent.0), "There is no application with this Client ID.");
+fn application_page(
+    shared: &Shared,
+    agent: Agent,
+    client_id: &str,
+    secret: Option<&str>,
+    done: Option<&str>,
+) -> Response {
+    let Some(a) = shared
+        .auth
+        .applications()
+        .into_iter()
+        .find(|a| a.client_id == client_id)
+    else {
+        return missing(
+            shared,
+            Who::Agent(agent.0),
+            "There is no application with this Client ID.",
+        );
     };
     let agents = login_as(shared);
     frame(shared, agent, &a.name, "/config/applications").show(&html! {
@@ -133,8 +186,15 @@ fn application_page(shared: &Shared, agent: Agent, client_id: &str, secret: Opti
     })
 }
 
-pub async fn change_application(State(shared): State<Arc<Shared>>, agent: Agent, Path(client_id): Path<String>, form: Form) -> Response {
-    let login = form.number("agent_id").filter(|id| shared.store().get("agent", *id).is_some());
+pub async fn change_application(
+    State(shared): State<Arc<Shared>>,
+    agent: Agent,
+    Path(client_id): Path<String>,
+    form: Form,
+) -> Response {
+    let login = form
+        .number("agent_id")
+        .filter(|id| shared.store().get("agent", *id).is_some());
     shared.change_application(&client_id, |a| {
         a.enabled = form.get("enabled") == "true";
         a.scopes = scopes(&form);
@@ -145,7 +205,12 @@ pub async fn change_application(State(shared): State<Arc<Shared>>, agent: Agent,
     application_page(&shared, agent, &client_id, None, Some("Saved."))
 }
 
-pub async fn regenerate(State(shared): State<Arc<Shared>>, agent: Agent, Path(client_id): Path<String>, _form: Form) -> Response {
+pub async fn regenerate(
+    State(shared): State<Arc<Shared>>,
+    agent: Agent,
+    Path(client_id): Path<String>,
+    _form: Form,
+) -> Response {
     let secret = new_secret();
     let changed = shared.change_application(&client_id, |a| a.client_secret = secret.clone());
     shared.auth.forget_tokens();
@@ -159,8 +224,15 @@ pub async fn agents(State(shared): State<Arc<Shared>>, agent: Agent) -> Response
 fn agents_page(shared: &Shared, agent: Agent, message: Option<&str>) -> Response {
     let (all, teams) = {
         let store = shared.store();
-        let all: Vec<_> = store.rows("agent").filter(|a| a.id() != crate::store::UNASSIGNED).map(|a| a.whole()).collect();
-        let teams: Vec<String> = store.rows("team").map(|t| t.text("name").into_owned()).collect();
+        let all: Vec<_> = store
+            .rows("agent")
+            .filter(|a| a.id() != crate::store::UNASSIGNED)
+            .map(|a| a.whole())
+            .collect();
+        let teams: Vec<String> = store
+            .rows("team")
+            .map(|t| t.text("name").into_owned())
+            .collect();
         (all, teams)
     };
     frame(shared, agent, "Agents", "/config/agents").show_with(
@@ -209,10 +281,17 @@ pub async fn change_agent(State(shared): State<Arc<Shared>>, agent: Agent, form:
     }
     let name = form.get("name");
     if name.is_empty() || name.len() > 100 {
-        return agents_page(&shared, agent, Some("Give the agent a name of up to 100 characters."));
+        return agents_page(
+            &shared,
+            agent,
+            Some("Give the agent a name of up to 100 characters."),
+        );
     }
     let (first, last) = name.split_once(' ').unwrap_or((name, ""));
-    let initials: String = name.split_whitespace().filter_map(|part| part.chars().next()).collect();
+    let initials: String = name
+        .split_whitespace()
+        .filter_map(|part| part.chars().next())
+        .collect();
     let input = json!({"name": name, "firstname": first, "surname": last, "initials": initials, "email": form.get("email"), "team": form.get("team"),
         "isdisabled": false, "isapiagent": form.get("api") == "true"});
     shared.store().put("agent", object(input));

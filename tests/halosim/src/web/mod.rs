@@ -39,21 +39,59 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/tickets/{id}", get(ticket::show).post(ticket::change))
         .route("/tickets/{id}/actions", post(ticket::act))
         .route("/attachments/{id}", get(ticket::file))
-        .route("/config/applications", get(config::applications).post(config::new_application))
-        .route("/config/applications/{client_id}", get(config::application).post(config::change_application))
-        .route("/config/applications/{client_id}/secret", post(config::regenerate))
-        .route("/config/agents", get(config::agents).post(config::change_agent))
-        .route("/config/webhooks", get(webhooks::list).post(webhooks::create))
-        .route("/config/webhooks/{id}", get(webhooks::show).post(webhooks::change))
+        .route(
+            "/config/applications",
+            get(config::applications).post(config::new_application),
+        )
+        .route(
+            "/config/applications/{client_id}",
+            get(config::application).post(config::change_application),
+        )
+        .route(
+            "/config/applications/{client_id}/secret",
+            post(config::regenerate),
+        )
+        .route(
+            "/config/agents",
+            get(config::agents).post(config::change_agent),
+        )
+        .route(
+            "/config/webhooks",
+            get(webhooks::list).post(webhooks::create),
+        )
+        .route(
+            "/config/webhooks/{id}",
+            get(webhooks::show).post(webhooks::change),
+        )
         .route("/config/webhooks/{id}/delete", post(webhooks::delete))
-        .route("/config/webhooks/{id}/deliveries", get(webhooks::deliveries))
-        .route("/config/webhooks/{id}/deliveries/{delivery}", post(webhooks::resend))
-        .route("/web/style.css", get(|| async { asset("text/css", include_str!("style.css")) }))
-        .route("/web/live.js", get(|| async { asset("text/javascript", include_str!("live.js")) }))
+        .route(
+            "/config/webhooks/{id}/deliveries",
+            get(webhooks::deliveries),
+        )
+        .route(
+            "/config/webhooks/{id}/deliveries/{delivery}",
+            post(webhooks::resend),
+        )
+        .route(
+            "/web/style.css",
+            get(|| async { asset("text/css", include_str!("style.css")) }),
+        )
+        .route(
+            "/web/live.js",
+            get(|| async { asset("text/javascript", include_str!("live.js")) }),
+        )
         .layer(DefaultBodyLimit::max(MAX_FORM))
         .with_state(shared)
 }
 
 fn asset(kind: &'static str, text: &'static str) -> Response {
-    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "max-age=300"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")], text).into_response()
+    (
+        [
+            (header::CONTENT_TYPE, kind),
+            (header::CACHE_CONTROL, "max-age=300"),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        ],
+        text,
+    )
+        .into_response()
 }

@@ -29,7 +29,14 @@ impl Page<'_> {
 
     /// A form's page once more, with what was wrong about the form, if anything was.
     pub fn show_with(&self, wrong: Option<&str>, content: &Markup) -> Response {
-        self.show_as(if wrong.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK }, content)
+        self.show_as(
+            if wrong.is_some() {
+                StatusCode::BAD_REQUEST
+            } else {
+                StatusCode::OK
+            },
+            content,
+        )
     }
 
     pub fn show_as(&self, status: StatusCode, content: &Markup) -> Response {
@@ -92,7 +99,11 @@ fn name_of(shared: &Shared, who: Who) -> String {
         Who::Agent(id) => ("agent", id),
         Who::User(id) => ("users", id),
     };
-    shared.store().get(kind, id).map(|o| text(&o, "name").to_string()).unwrap_or_default()
+    shared
+        .store()
+        .get(kind, id)
+        .map(|o| text(&o, "name").to_string())
+        .unwrap_or_default()
 }
 
 /// HTML with the headers that keep it harmless.
@@ -117,8 +128,16 @@ pub fn to(path: &str) -> Response {
 }
 
 pub fn missing(shared: &Shared, who: Who, what: &str) -> Response {
-    let page = Page { shared, who: Some(who), title: "Not found", at: "" };
-    page.show_as(StatusCode::NOT_FOUND, &html! { h1 { "Not found" } p { (what) } p { a href="/tickets" { "To the tickets" } } })
+    let page = Page {
+        shared,
+        who: Some(who),
+        title: "Not found",
+        at: "",
+    };
+    page.show_as(
+        StatusCode::NOT_FOUND,
+        &html! { h1 { "Not found" } p { (what) } p { a href="/tickets" { "To the tickets" } } },
+    )
 }
 
 pub fn alert(message: Option<&str>) -> Markup {
@@ -148,7 +167,11 @@ pub fn clean(html: &str) -> Markup {
 
 /// HaloPSA's time to the minute; its clock is UTC.
 pub fn time(stamp: &str) -> Markup {
-    let shown: String = stamp.chars().take(16).map(|c| if c == 'T' { ' ' } else { c }).collect();
+    let shown: String = stamp
+        .chars()
+        .take(16)
+        .map(|c| if c == 'T' { ' ' } else { c })
+        .collect();
     html! { @if !shown.is_empty() && !shown.starts_with("1900") { time datetime={ (stamp) "Z" } title={ (stamp) " UTC" } { (shown) } } }
 }
 
@@ -163,8 +186,14 @@ mod tests {
             ("<script>alert(1)</script>x", "x"),
             ("<p onclick=\"x()\">x</p>", "<p>x</p>"),
             ("<img src=x onerror=alert(1)>", ""),
-            ("<a href=\"javascript:alert(1)\">x</a>", "<a rel=\"noopener noreferrer nofollow\">x</a>"),
-            ("<style>*{display:none}</style><form action=/signout><button>x</button></form>", "x"),
+            (
+                "<a href=\"javascript:alert(1)\">x</a>",
+                "<a rel=\"noopener noreferrer nofollow\">x</a>",
+            ),
+            (
+                "<style>*{display:none}</style><form action=/signout><button>x</button></form>",
+                "x",
+            ),
             ("<svg><script>1</script></svg>", ""),
             ("</main><h1>x", "<h1>x</h1>"),
         ] {

@@ -21,7 +21,10 @@ pub struct Person(pub Who);
 impl Person {
     pub fn author(self) -> Author {
         match self.0 {
-            Who::Agent(id) => Author::Agent { id, application: WEB_APPLICATION.into() },
+            Who::Agent(id) => Author::Agent {
+                id,
+                application: WEB_APPLICATION.into(),
+            },
             Who::User(id) => Author::User { id },
         }
     }
@@ -31,7 +34,11 @@ impl FromRequestParts<Arc<Shared>> for Person {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Response> {
-        shared.sessions.who(&parts.headers).map(Person).ok_or_else(|| page::to("/signin"))
+        shared
+            .sessions
+            .who(&parts.headers)
+            .map(Person)
+            .ok_or_else(|| page::to("/signin"))
     }
 }
 
@@ -46,8 +53,16 @@ impl FromRequestParts<Arc<Shared>> for Agent {
         match Person::from_request_parts(parts, shared).await?.0 {
             Who::Agent(id) => Ok(Agent(id)),
             who @ Who::User(_) => {
-                let page = Page { shared, who: Some(who), title: "Not allowed", at: "" };
-                Err(page.show_as(StatusCode::FORBIDDEN, &html! { h1 { "Not allowed" } p { "Only agents see this page." } }))
+                let page = Page {
+                    shared,
+                    who: Some(who),
+                    title: "Not allowed",
+                    at: "",
+                };
+                Err(page.show_as(
+                    StatusCode::FORBIDDEN,
+                    &html! { h1 { "Not allowed" } p { "Only agents see this page." } },
+                ))
             }
         }
     }
@@ -58,7 +73,11 @@ pub struct Form(Vec<(String, String)>);
 
 impl Form {
     pub fn get(&self, name: &str) -> &str {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.trim()).unwrap_or_default()
+        self.0
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.trim())
+            .unwrap_or_default()
     }
 
     pub fn number(&self, name: &str) -> Option<i64> {
@@ -67,7 +86,11 @@ impl Form {
 
     /// Ticked boxes of one name.
     pub fn all(&self, name: &str) -> Vec<&str> {
-        self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str()).collect()
+        self.0
+            .iter()
+            .filter(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+            .collect()
     }
 }
 
@@ -78,9 +101,15 @@ impl FromRequest<Arc<Shared>> for Form {
         // Over HTTP/2 the host is in the URI.
         let host = request.uri().authority().map(|a| a.to_string());
         if !session::same_origin(request.headers(), host.as_deref()) {
-            return Err((StatusCode::FORBIDDEN, "This form was sent by another site; open the page here and send it again.\n").into_response());
+            return Err((
+                StatusCode::FORBIDDEN,
+                "This form was sent by another site; open the page here and send it again.\n",
+            )
+                .into_response());
         }
-        let body = Bytes::from_request(request, shared).await.map_err(IntoResponse::into_response)?;
+        let body = Bytes::from_request(request, shared)
+            .await
+            .map_err(IntoResponse::into_response)?;
         Ok(Self(query::pairs(&String::from_utf8_lossy(&body))))
     }
 }

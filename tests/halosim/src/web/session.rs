@@ -29,21 +29,34 @@ impl Sessions {
 
     /// Signs in; the value of `Set-Cookie`.
     pub fn begin(&self, who: Who) -> String {
-        let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+        let token = format!(
+            "{}{}",
+            uuid::Uuid::new_v4().simple(),
+            uuid::Uuid::new_v4().simple()
+        );
         let mut all = self.all();
         all.retain(|_, (_, since)| since.elapsed() < LIFE);
         if all.len() >= MAX_SESSIONS
-            && let Some(oldest) = all.iter().min_by_key(|(_, (_, since))| *since).map(|(token, _)| token.clone())
+            && let Some(oldest) = all
+                .iter()
+                .min_by_key(|(_, (_, since))| *since)
+                .map(|(token, _)| token.clone())
         {
             all.remove(&oldest);
         }
         all.insert(token.clone(), (who, Instant::now()));
-        format!("{COOKIE}={token}; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age={}", LIFE.as_secs())
+        format!(
+            "{COOKIE}={token}; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age={}",
+            LIFE.as_secs()
+        )
     }
 
     pub fn who(&self, headers: &HeaderMap) -> Option<Who> {
         let token = token(headers)?;
-        self.all().get(token).filter(|(_, since)| since.elapsed() < LIFE).map(|(who, _)| *who)
+        self.all()
+            .get(token)
+            .filter(|(_, since)| since.elapsed() < LIFE)
+            .map(|(who, _)| *who)
     }
 
     /// Signs out; the value of `Set-Cookie`.
@@ -56,15 +69,28 @@ impl Sessions {
 }
 
 fn token(headers: &HeaderMap) -> Option<&str> {
-    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(';'));
-    cookies.filter_map(|pair| pair.trim().split_once('=')).find(|(name, _)| *name == COOKIE).map(|(_, value)| value)
+    let cookies = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(';'));
+    cookies
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find(|(name, _)| *name == COOKIE)
+        .map(|(_, value)| value)
 }
 
 /// Whether a form comes from these pages. Browsers send `Origin` with every POST;
 /// one without it is no form of ours either.
 pub fn same_origin(headers: &HeaderMap, host: Option<&str>) -> bool {
-    let origin = headers.get(header::ORIGIN).and_then(|v| v.to_str().ok()).and_then(|o| o.strip_prefix("https://"));
-    let host = headers.get(header::HOST).and_then(|v| v.to_str().ok()).or(host);
+    let origin = headers
+        .get(header::ORIGIN)
+        .and_then(|v| v.to_str().ok())
+        .and_then(|o| o.strip_prefix("https://"));
+    let host = headers
+        .get(header::HOST)
+        .and_then(|v| v.to_str().ok())
+        .or(host);
     origin.is_some() && origin == host
 }
 
@@ -74,7 +100,10 @@ mod tests {
     use axum::http::HeaderValue;
 
     fn headers(pairs: &[(header::HeaderName, &str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap()))
+            .collect()
     }
 
     #[test]
@@ -84,7 +113,10 @@ mod tests {
         let pair = cookie.split(';').next().unwrap();
         let with = headers(&[(header::COOKIE, &format!("theme=dark; {pair}"))]);
         assert_eq!(sessions.who(&with), Some(Who::Agent(3)));
-        assert_eq!(sessions.who(&headers(&[(header::COOKIE, "__Host-halosim=guess")])), None);
+        assert_eq!(
+            sessions.who(&headers(&[(header::COOKIE, "__Host-halosim=guess")])),
+            None
+        );
         assert!(sessions.end(&with).contains("Max-Age=0"));
         assert_eq!(sessions.who(&with), None);
     }

@@ -16,7 +16,11 @@ use std::sync::Arc;
 const SHOWN: usize = 30;
 
 pub async fn home(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
-    to(if shared.sessions.who(&headers).is_some() { "/tickets" } else { "/signin" })
+    to(if shared.sessions.who(&headers).is_some() {
+        "/tickets"
+    } else {
+        "/signin"
+    })
 }
 
 pub async fn show(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) -> Response {
@@ -33,8 +37,12 @@ fn page(shared: &Shared, query: Option<&str>, message: Option<&str>) -> Response
             "agent" => row.text("team").into_owned(),
             _ => format!("{}, {}", row.text("client_name"), row.text("emailaddress")),
         };
-        let rows = rows.into_iter().filter(|row| row.id() != crate::store::UNASSIGNED || kind != "agent");
-        rows.take(SHOWN).map(|row| (row.id(), row.text("name").into_owned(), about(&row))).collect()
+        let rows = rows
+            .into_iter()
+            .filter(|row| row.id() != crate::store::UNASSIGNED || kind != "agent");
+        rows.take(SHOWN)
+            .map(|row| (row.id(), row.text("name").into_owned(), about(&row)))
+            .collect()
     };
     let (agents, users) = (people("agent"), people("users"));
     let group = |title: &str, role: &str, people: &[(i64, String, String)]| {
@@ -52,7 +60,12 @@ fn page(shared: &Shared, query: Option<&str>, message: Option<&str>) -> Response
             }
         }
     };
-    let page = Page { shared, who: None, title: "Sign in", at: "" };
+    let page = Page {
+        shared,
+        who: None,
+        title: "Sign in",
+        at: "",
+    };
     page.show_with(
         message,
         &html! {
@@ -74,15 +87,33 @@ fn page(shared: &Shared, query: Option<&str>, message: Option<&str>) -> Response
 pub async fn sign_in(State(shared): State<Arc<Shared>>, form: Form) -> Response {
     let id = form.number("id").unwrap_or_default();
     let who = match form.get("role") {
-        "agent" => shared.store().get("agent", id).is_some_and(|a| !crate::store::flag(&a, "isdisabled")).then_some(Who::Agent(id)),
-        "user" => shared.store().get("users", id).is_some_and(|u| !crate::store::flag(&u, "inactive")).then_some(Who::User(id)),
+        "agent" => shared
+            .store()
+            .get("agent", id)
+            .is_some_and(|a| !crate::store::flag(&a, "isdisabled"))
+            .then_some(Who::Agent(id)),
+        "user" => shared
+            .store()
+            .get("users", id)
+            .is_some_and(|u| !crate::store::flag(&u, "inactive"))
+            .then_some(Who::User(id)),
         _ => None,
     };
-    let Some(who) = who else { return page(&shared, None, Some("There is nobody with this id who may sign in.")) };
+    let Some(who) = who else {
+        return page(
+            &shared,
+            None,
+            Some("There is nobody with this id who may sign in."),
+        );
+    };
     with_cookie(to("/tickets"), &shared.sessions.begin(who))
 }
 
-pub async fn sign_out(State(shared): State<Arc<Shared>>, headers: HeaderMap, _form: Form) -> Response {
+pub async fn sign_out(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    _form: Form,
+) -> Response {
     with_cookie(to("/signin"), &shared.sessions.end(&headers))
 }
 

@@ -17,7 +17,9 @@ use std::time::Instant;
 
 /// Links of HaloPSA itself: `/ticket?id=4242`.
 pub async fn by_query(RawQuery(query): RawQuery) -> Response {
-    let id = Query::parse(query.as_deref()).number("id").unwrap_or_default();
+    let id = Query::parse(query.as_deref())
+        .number("id")
+        .unwrap_or_default();
     to(&format!("/tickets/{id}"))
 }
 
@@ -31,24 +33,60 @@ fn find(shared: &Shared, who: Who, id: i64) -> Option<Object> {
     }
 }
 
-pub async fn show(State(shared): State<Arc<Shared>>, person: Person, Path(id): Path<String>, RawQuery(query): RawQuery) -> Response {
-    let seen = Query::parse(query.as_deref()).get("seen").map(str::to_string);
-    page(&shared, person, id.parse().unwrap_or_default(), seen.as_deref(), None, "")
+pub async fn show(
+    State(shared): State<Arc<Shared>>,
+    person: Person,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let seen = Query::parse(query.as_deref())
+        .get("seen")
+        .map(str::to_string);
+    page(
+        &shared,
+        person,
+        id.parse().unwrap_or_default(),
+        seen.as_deref(),
+        None,
+        "",
+    )
 }
 
 /// `draft` is what was typed into a form that was refused.
-fn page(shared: &Shared, person: Person, id: i64, seen: Option<&str>, message: Option<&str>, draft: &str) -> Response {
+fn page(
+    shared: &Shared,
+    person: Person,
+    id: i64,
+    seen: Option<&str>,
+    message: Option<&str>,
+    draft: &str,
+) -> Response {
     let who = person.0;
-    let Some(ticket) = find(shared, who, id) else { return missing(shared, who, "There is no such ticket, or it is not yours.") };
+    let Some(ticket) = find(shared, who, id) else {
+        return missing(shared, who, "There is no such ticket, or it is not yours.");
+    };
     let agent = matches!(who, Who::Agent(_));
     let store = shared.store();
-    let actions: Vec<Object> = store.actions(id).into_iter().filter(|a| agent || !flag(a, "hiddenfromuser")).cloned().collect();
+    let actions: Vec<Object> = store
+        .actions(id)
+        .into_iter()
+        .filter(|a| agent || !flag(a, "hiddenfromuser"))
+        .cloned()
+        .collect();
     let files: Vec<(i64, i64, String, i64)> = store
         .rows("attachment")
         .filter(|f| f.number("ticket_id") == Some(id))
-        .map(|f| (f.id(), f.number("action_id").unwrap_or_default(), f.text("filename").into_owned(), f.number("filesize").unwrap_or_default()))
+        .map(|f| {
+            (
+                f.id(),
+                f.number("action_id").unwrap_or_default(),
+                f.text("filename").into_owned(),
+                f.number("filesize").unwrap_or_default(),
+            )
+        })
         .collect();
-    let (statuses, priorities, agents) = (names(&store, "status"), priorities(&store), agents(&store));
+    let (statuses, priorities, agents) =
+        (names(&store, "status"), priorities(&store), agents(&store));
     drop(store);
     let now = format!("{}.{}", actions.len(), text(&ticket, "last_update"));
     if seen == Some(now.as_str()) {
@@ -56,7 +94,12 @@ fn page(shared: &Shared, person: Person, id: i64, seen: Option<&str>, message: O
     }
     let field = |name: &str| number(&ticket, name).unwrap_or_default().to_string();
     let title = format!("{id:07} {}", text(&ticket, "summary"));
-    let shown = Page { shared, who: Some(who), title: &title, at: "" };
+    let shown = Page {
+        shared,
+        who: Some(who),
+        title: &title,
+        at: "",
+    };
     shown.show_with(message,
         &html! {
             h1 { span.id { (format!("{id:07}")) } " " (text(&ticket, "summary")) }
@@ -121,15 +164,26 @@ fn page(shared: &Shared, person: Person, id: i64, seen: Option<&str>, message: O
     )
 }
 
-fn entry(action: &Object, files: &[(i64, i64, String, i64)], agents: &[(String, String)]) -> Markup {
+fn entry(
+    action: &Object,
+    files: &[(i64, i64, String, i64)],
+    agents: &[(String, String)],
+) -> Markup {
     let hidden = flag(action, "hiddenfromuser");
     let id = number(action, "id").unwrap_or_default();
     let files: Vec<_> = files.iter().filter(|(_, of, ..)| *of == id).collect();
     let note = text(action, "note_html");
     let assigned = number(action, "new_agent").map(|a| a.to_string());
-    let assigned = assigned.and_then(|a| agents.iter().find(|(value, _)| *value == a)).map(|(_, name)| name.as_str());
-    let changed = number(action, "old_status").zip(number(action, "new_status")).is_some_and(|(old, new)| old != new);
-    let by_program = !matches!(text(action, "actionby_application_id"), "" | crate::admin::WEB_APPLICATION);
+    let assigned = assigned
+        .and_then(|a| agents.iter().find(|(value, _)| *value == a))
+        .map(|(_, name)| name.as_str());
+    let changed = number(action, "old_status")
+        .zip(number(action, "new_status"))
+        .is_some_and(|(old, new)| old != new);
+    let by_program = !matches!(
+        text(action, "actionby_application_id"),
+        "" | crate::admin::WEB_APPLICATION
+    );
     html! {
         li.private[hidden].by-user[number(action, "who_type") == Some(0)] #{ "action-" (id) } {
             div.byline {
@@ -153,25 +207,53 @@ fn entry(action: &Object, files: &[(i64, i64, String, i64)], agents: &[(String, 
 }
 
 /// Writes an action: a reply or a private note of an agent, an update of a user.
-pub async fn act(State(shared): State<Arc<Shared>>, person: Person, Path(id): Path<i64>, form: Form) -> Response {
+pub async fn act(
+    State(shared): State<Arc<Shared>>,
+    person: Person,
+    Path(id): Path<i64>,
+    form: Form,
+) -> Response {
     if find(&shared, person.0, id).is_none() {
-        return missing(&shared, person.0, "There is no such ticket, or it is not yours.");
+        return missing(
+            &shared,
+            person.0,
+            "There is no such ticket, or it is not yours.",
+        );
     }
     let note = form.get("note");
     if note.is_empty() {
-        return page(&shared, person, id, None, Some("Write something first."), "");
+        return page(
+            &shared,
+            person,
+            id,
+            None,
+            Some("Write something first."),
+            "",
+        );
     }
     // Text of a person: HaloPSA's editor writes paragraphs.
-    let note_html =
-        html! { @for part in note.replace('\r', "").split("\n\n") { p { @for (n, line) in part.lines().enumerate() { @if n > 0 { br; } (line) } } } };
+    let note_html = html! { @for part in note.replace('\r', "").split("\n\n") { p { @for (n, line) in part.lines().enumerate() { @if n > 0 { br; } (line) } } } };
     let input = match (person.0, form.get("outcome")) {
         (Who::Agent(_), outcome @ ("Email User" | "Private Note")) => json!({
             "ticket_id": id, "outcome": outcome, "note_html": note_html.into_string(),
             "hiddenfromuser": outcome == "Private Note", "sendemail": outcome == "Email User"}),
-        (Who::User(_), _) => json!({"ticket_id": id, "outcome": "User Update", "note_html": note_html.into_string(), "hiddenfromuser": false}),
-        _ => return page(&shared, person, id, None, Some("An Outcome must be entered for this Action"), note),
+        (Who::User(_), _) => {
+            json!({"ticket_id": id, "outcome": "User Update", "note_html": note_html.into_string(), "hiddenfromuser": false})
+        }
+        _ => {
+            return page(
+                &shared,
+                person,
+                id,
+                None,
+                Some("An Outcome must be entered for this Action"),
+                note,
+            );
+        }
     };
-    let outcome = shared.store().write_action(&object(input), &person.author(), Instant::now());
+    let outcome = shared
+        .store()
+        .write_action(&object(input), &person.author(), Instant::now());
     match outcome {
         Ok((_, changes)) => {
             shared.publish(changes);
@@ -183,22 +265,43 @@ pub async fn act(State(shared): State<Arc<Shared>>, person: Person, Path(id): Pa
 }
 
 /// Status, agent and priority: an action that says what it changed, as HaloPSA's buttons write it.
-pub async fn change(State(shared): State<Arc<Shared>>, person: Person, Path(id): Path<i64>, form: Form) -> Response {
+pub async fn change(
+    State(shared): State<Arc<Shared>>,
+    person: Person,
+    Path(id): Path<i64>,
+    form: Form,
+) -> Response {
     let ticket = match (person.0, find(&shared, person.0, id)) {
         (Who::Agent(_), Some(ticket)) => ticket,
-        _ => return missing(&shared, person.0, "There is no such ticket, or it is not yours to change."),
+        _ => {
+            return missing(
+                &shared,
+                person.0,
+                "There is no such ticket, or it is not yours to change.",
+            );
+        }
     };
     let mut input = object(json!({"ticket_id": id, "hiddenfromuser": true}));
-    let fields =
-        [("priority_id", "new_priority", "Change Priority"), ("status_id", "new_status", "Change Status"), ("agent_id", "new_agent", "Re-Assign")];
+    let fields = [
+        ("priority_id", "new_priority", "Change Priority"),
+        ("status_id", "new_status", "Change Status"),
+        ("agent_id", "new_agent", "Re-Assign"),
+    ];
     for (field, new, outcome) in fields {
-        let Some(value) = form.number(field).filter(|v| number(&ticket, field) != Some(*v)) else { continue };
+        let Some(value) = form
+            .number(field)
+            .filter(|v| number(&ticket, field) != Some(*v))
+        else {
+            continue;
+        };
         let known = {
             let store = shared.store();
             match field {
                 "status_id" => store.get("status", value).is_some(),
                 "agent_id" => store.get("agent", value).is_some(),
-                _ => store.rows("priority").any(|p| p.number("priorityid") == Some(value)),
+                _ => store
+                    .rows("priority")
+                    .any(|p| p.number("priorityid") == Some(value)),
             }
         };
         if !known {
@@ -211,7 +314,9 @@ pub async fn change(State(shared): State<Arc<Shared>>, person: Person, Path(id):
     if !input.contains_key("outcome") {
         return to(&format!("/tickets/{id}"));
     }
-    let outcome = shared.store().write_action(&input, &person.author(), Instant::now());
+    let outcome = shared
+        .store()
+        .write_action(&input, &person.author(), Instant::now());
     match outcome {
         Ok((_, changes)) => {
             shared.publish(changes);
@@ -223,19 +328,42 @@ pub async fn change(State(shared): State<Arc<Shared>>, person: Person, Path(id):
 }
 
 /// A file, to be saved; never shown in place.
-pub async fn file(State(shared): State<Arc<Shared>>, person: Person, Path(id): Path<i64>) -> Response {
+pub async fn file(
+    State(shared): State<Arc<Shared>>,
+    person: Person,
+    Path(id): Path<i64>,
+) -> Response {
     let found = shared.store().attachment(id);
     let seen = found.filter(|(object, _)| {
         let ticket = number(object, "ticket_id").unwrap_or_default();
         let action = number(object, "action_id").unwrap_or_default();
-        let internal = shared.store().actions(ticket).iter().any(|a| number(a, "id") == Some(action) && flag(a, "hiddenfromuser"));
-        find(&shared, person.0, ticket).is_some() && (matches!(person.0, Who::Agent(_)) || !internal)
+        let internal = shared
+            .store()
+            .actions(ticket)
+            .iter()
+            .any(|a| number(a, "id") == Some(action) && flag(a, "hiddenfromuser"));
+        find(&shared, person.0, ticket).is_some()
+            && (matches!(person.0, Who::Agent(_)) || !internal)
     });
-    let Some((object, bytes)) = seen else { return missing(&shared, person.0, "There is no such file.") };
-    let name: String = text(&object, "filename").chars().map(|c| if c.is_ascii_alphanumeric() || ".-_ ".contains(c) { c } else { '_' }).collect();
+    let Some((object, bytes)) = seen else {
+        return missing(&shared, person.0, "There is no such file.");
+    };
+    let name: String = text(&object, "filename")
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || ".-_ ".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect();
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".to_string()),
-        (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
+        (
+            header::CONTENT_DISPOSITION,
+            format!("attachment; filename=\"{name}\""),
+        ),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_string()),
     ];
     (headers, bytes).into_response()

@@ -17,26 +17,45 @@ const PAGE_SIZE: usize = 50;
 /// Clients offered while typing.
 const OFFERED: usize = 500;
 
-const VIEWS: [(&str, &str); 5] =
-    [("open", "All open"), ("mine", "Assigned to me"), ("unassigned", "Unassigned"), ("closed", "Closed"), ("all", "All")];
+const VIEWS: [(&str, &str); 5] = [
+    ("open", "All open"),
+    ("mine", "Assigned to me"),
+    ("unassigned", "Unassigned"),
+    ("closed", "Closed"),
+    ("all", "All"),
+];
 
 /// Id and name of each row of a small kind.
 pub fn names(store: &Store, kind: &str) -> Vec<(String, String)> {
-    store.rows(kind).map(|row| (row.id().to_string(), row.text("name").into_owned())).collect()
+    store
+        .rows(kind)
+        .map(|row| (row.id().to_string(), row.text("name").into_owned()))
+        .collect()
 }
 
 /// Agents that tickets can be given to.
 pub fn agents(store: &Store) -> Vec<(String, String)> {
-    store.rows("agent").filter(|a| !a.flag("isdisabled")).map(|a| (a.id().to_string(), a.text("name").into_owned())).collect()
+    store
+        .rows("agent")
+        .filter(|a| !a.flag("isdisabled"))
+        .map(|a| (a.id().to_string(), a.text("name").into_owned()))
+        .collect()
 }
 
 pub fn priorities(store: &Store) -> Vec<(String, String)> {
     let rows = store.rows("priority");
-    rows.map(|row| (row.number("priorityid").unwrap_or_default().to_string(), row.text("name").into_owned())).collect()
+    rows.map(|row| {
+        (
+            row.number("priorityid").unwrap_or_default().to_string(),
+            row.text("name").into_owned(),
+        )
+    })
+    .collect()
 }
 
 pub fn pairs(all: &[(String, String)]) -> impl Iterator<Item = (String, &str)> {
-    all.iter().map(|(value, name)| (value.clone(), name.as_str()))
+    all.iter()
+        .map(|(value, name)| (value.clone(), name.as_str()))
 }
 
 fn client_list(store: &Store) -> Markup {
@@ -50,44 +69,87 @@ fn api_query(store: &Store, who: Who, view: &str, query: &Query) -> Query {
         (Who::User(id), _) => parts.push(("user_id", id.to_string())),
         (Who::Agent(_), "closed") => parts.push(("closed_only", "true".into())),
         (Who::Agent(_), "all") => {}
-        (Who::Agent(id), "mine") => parts.extend([("open_only", "true".to_string()), ("agent_id", id.to_string())]),
-        (Who::Agent(_), "unassigned") => parts.extend([("open_only", "true".to_string()), ("agent_id", crate::store::UNASSIGNED.to_string())]),
+        (Who::Agent(id), "mine") => parts.extend([
+            ("open_only", "true".to_string()),
+            ("agent_id", id.to_string()),
+        ]),
+        (Who::Agent(_), "unassigned") => parts.extend([
+            ("open_only", "true".to_string()),
+            ("agent_id", crate::store::UNASSIGNED.to_string()),
+        ]),
         (Who::Agent(_), _) => parts.push(("open_only", "true".into())),
     }
     for name in ["search", "status_id", "priority_id"] {
         parts.extend(query.get(name).map(|value| (name, value.to_string())));
     }
     if let Some(client) = query.get("client") {
-        parts.push(("client_id", store.named("client", client).unwrap_or(-1).to_string()));
+        parts.push((
+            "client_id",
+            store.named("client", client).unwrap_or(-1).to_string(),
+        ));
     }
-    Query::of(parts.into_iter().map(|(name, value)| (name.to_string(), value)))
+    Query::of(
+        parts
+            .into_iter()
+            .map(|(name, value)| (name.to_string(), value)),
+    )
 }
 
-pub async fn list(State(shared): State<Arc<Shared>>, person: Person, RawQuery(raw): RawQuery) -> Response {
+pub async fn list(
+    State(shared): State<Arc<Shared>>,
+    person: Person,
+    RawQuery(raw): RawQuery,
+) -> Response {
     let query = Query::parse(raw.as_deref());
     let who = person.0;
-    let view = query.get("view").filter(|v| VIEWS.iter().any(|(name, _)| name == v)).unwrap_or("open");
+    let view = query
+        .get("view")
+        .filter(|v| VIEWS.iter().any(|(name, _)| name == v))
+        .unwrap_or("open");
     let number = query.number("page").unwrap_or(1).max(1) as usize;
     let store = shared.store();
     let asked = api_query(&store, who, view, &query);
     let rows = query::select("tickets", store.rows("tickets"), &asked).unwrap_or_default();
     let total = rows.len();
-    let page: Vec<Object> = rows.into_iter().skip((number - 1).saturating_mul(PAGE_SIZE)).take(PAGE_SIZE).map(|row| row.whole()).collect();
-    let seen = format!("{total}.{}", page.iter().map(|t| text(t, "last_update")).max().unwrap_or_default());
+    let page: Vec<Object> = rows
+        .into_iter()
+        .skip((number - 1).saturating_mul(PAGE_SIZE))
+        .take(PAGE_SIZE)
+        .map(|row| row.whole())
+        .collect();
+    let seen = format!(
+        "{total}.{}",
+        page.iter()
+            .map(|t| text(t, "last_update"))
+            .max()
+            .unwrap_or_default()
+    );
     if query.get("seen") == Some(seen.as_str()) {
         return axum::response::IntoResponse::into_response(StatusCode::NO_CONTENT);
     }
-    let (statuses, priorities, clients) = (names(&store, "status"), priorities(&store), client_list(&store));
+    let (statuses, priorities, clients) = (
+        names(&store, "status"),
+        priorities(&store),
+        client_list(&store),
+    );
     let agent_names = agents(&store);
     drop(store);
     let kept = |page: usize| {
-        let mut url = reqwest::Url::parse("https://list/tickets").unwrap_or_else(|_| unreachable!("a constant URL"));
+        let mut url = reqwest::Url::parse("https://list/tickets")
+            .unwrap_or_else(|_| unreachable!("a constant URL"));
         let fields = ["view", "search", "client", "status_id", "priority_id"];
-        url.query_pairs_mut().extend_pairs(fields.into_iter().filter_map(|f| Some((f, query.get(f)?)))).append_pair("page", &page.to_string());
+        url.query_pairs_mut()
+            .extend_pairs(fields.into_iter().filter_map(|f| Some((f, query.get(f)?))))
+            .append_pair("page", &page.to_string());
         format!("/tickets?{}", url.query().unwrap_or_default())
     };
     let chosen = |name| query.get(name).unwrap_or_default();
-    let shown = Page { shared: &shared, who: Some(who), title: "Tickets", at: "/tickets" };
+    let shown = Page {
+        shared: &shared,
+        who: Some(who),
+        title: "Tickets",
+        at: "/tickets",
+    };
     shown.show(&html! {
         h1 { @if matches!(who, Who::Agent(_)) { "Tickets" } @else { "My Tickets" } }
         form.filters role="search" method="get" action="/tickets" {
@@ -122,7 +184,11 @@ pub async fn list(State(shared): State<Arc<Shared>>, person: Person, RawQuery(ra
 fn row(ticket: &Object, agents: &[(String, String)]) -> Markup {
     let id = number(ticket, "id").unwrap_or_default();
     let agent = number(ticket, "agent_id").unwrap_or_default().to_string();
-    let agent = agents.iter().find(|(value, _)| *value == agent).map(|(_, name)| name.as_str()).unwrap_or_default();
+    let agent = agents
+        .iter()
+        .find(|(value, _)| *value == agent)
+        .map(|(_, name)| name.as_str())
+        .unwrap_or_default();
     html! {
         tr {
             td.id { a href={ "/tickets/" (id) } { (format!("{id:07}")) } }
@@ -145,13 +211,27 @@ pub async fn new(State(shared): State<Arc<Shared>>, person: Person) -> Response 
     new_page(&shared, person, None, None)
 }
 
-fn new_page(shared: &Shared, person: Person, form: Option<&Form>, message: Option<&str>) -> Response {
+fn new_page(
+    shared: &Shared,
+    person: Person,
+    form: Option<&Form>,
+    message: Option<&str>,
+) -> Response {
     let (types, priorities, clients) = {
         let store = shared.store();
-        (names(&store, "tickettype"), priorities(&store), client_list(&store))
+        (
+            names(&store, "tickettype"),
+            priorities(&store),
+            client_list(&store),
+        )
     };
     let given = |name: &str| form.map(|f| f.get(name)).unwrap_or_default();
-    let page = Page { shared, who: Some(person.0), title: "New Ticket", at: "/tickets/new" };
+    let page = Page {
+        shared,
+        who: Some(person.0),
+        title: "New Ticket",
+        at: "/tickets/new",
+    };
     let content = html! {
         h1 { "New Ticket" }
         (alert(message))
@@ -186,7 +266,14 @@ pub async fn create(State(shared): State<Arc<Shared>>, person: Person, form: For
             }
             if !form.get("client").is_empty() {
                 let client = shared.store().named("client", form.get("client"));
-                let Some(client) = client else { return new_page(&shared, person, Some(&form), Some("There is no client of this name.")) };
+                let Some(client) = client else {
+                    return new_page(
+                        &shared,
+                        person,
+                        Some(&form),
+                        Some("There is no client of this name."),
+                    );
+                };
                 input.insert("client_id".into(), client.into());
             }
             if !form.get("user").is_empty() {
@@ -194,13 +281,26 @@ pub async fn create(State(shared): State<Arc<Shared>>, person: Person, form: For
                 let client = number(&input, "client_id");
                 let found = {
                     let store = shared.store();
-                    let at_client = |u: &crate::store::rows::Row| client.is_none() || u.number("client_id") == client;
-                    let named = |u: &crate::store::rows::Row| {
-                        u.text("name").eq_ignore_ascii_case(&name) || u.text("emailaddress").eq_ignore_ascii_case(&name)
+                    let at_client = |u: &crate::store::rows::Row| {
+                        client.is_none() || u.number("client_id") == client
                     };
-                    store.rows("users").find(|u| at_client(u) && named(u)).map(|u| u.id())
+                    let named = |u: &crate::store::rows::Row| {
+                        u.text("name").eq_ignore_ascii_case(&name)
+                            || u.text("emailaddress").eq_ignore_ascii_case(&name)
+                    };
+                    store
+                        .rows("users")
+                        .find(|u| at_client(u) && named(u))
+                        .map(|u| u.id())
                 };
-                let Some(found) = found else { return new_page(&shared, person, Some(&form), Some("There is no such user at this client.")) };
+                let Some(found) = found else {
+                    return new_page(
+                        &shared,
+                        person,
+                        Some(&form),
+                        Some("There is no such user at this client."),
+                    );
+                };
                 input.insert("user_id".into(), found.into());
             }
         }
@@ -209,7 +309,10 @@ pub async fn create(State(shared): State<Arc<Shared>>, person: Person, form: For
     match outcome {
         Ok((ticket, changes)) => {
             shared.publish(changes);
-            to(&format!("/tickets/{}", number(&ticket, "id").unwrap_or_default()))
+            to(&format!(
+                "/tickets/{}",
+                number(&ticket, "id").unwrap_or_default()
+            ))
         }
         Err(No::BadRequest(message)) => new_page(&shared, person, Some(&form), Some(message)),
         Err(No::NotFound) => new_page(&shared, person, Some(&form), Some("Record not found")),

@@ -23,14 +23,24 @@ const EVENTS: [(i64, &str); 6] = [
     (1072, "Ticket Deleted"),
 ];
 const AUTHENTICATION: [(&str, &str); 3] = [("0", "None"), ("1", "Basic"), ("2", "Bearer")];
-const PAYLOADS: [(&str, &str); 4] = [("0", "Full object"), ("1", "Small object"), ("2", "Event information only"), ("3", "Custom")];
+const PAYLOADS: [(&str, &str); 4] = [
+    ("0", "Full object"),
+    ("1", "Small object"),
+    ("2", "Event information only"),
+    ("3", "Custom"),
+];
 /// Deliveries on a page.
 const SHOWN: usize = 50;
 /// Webhooks there may be.
 const MAX_WEBHOOKS: usize = 100;
 
 fn frame<'a>(shared: &'a Shared, agent: Agent, title: &'a str) -> Page<'a> {
-    Page { shared, who: Some(Who::Agent(agent.0)), title, at: "/config/webhooks" }
+    Page {
+        shared,
+        who: Some(Who::Agent(agent.0)),
+        title,
+        at: "/config/webhooks",
+    }
 }
 
 fn find(shared: &Shared, id: &str) -> Option<Object> {
@@ -56,7 +66,11 @@ pub async fn list(State(shared): State<Arc<Shared>>, agent: Agent) -> Response {
 fn list_page(shared: &Shared, agent: Agent, message: Option<&str>) -> Response {
     let hooks: Vec<Object> = {
         let store = shared.store();
-        store.webhooks.keys().filter_map(|id| store.read_webhook(id)).collect()
+        store
+            .webhooks
+            .keys()
+            .filter_map(|id| store.read_webhook(id))
+            .collect()
     };
     frame(shared, agent, "Webhooks").show_with(
         message,
@@ -84,8 +98,13 @@ fn list_page(shared: &Shared, agent: Agent, message: Option<&str>) -> Response {
 /// The fields of a webhook's form. A password is taken, never shown.
 fn fields(hook: &Object) -> Markup {
     let chosen = |name: &str| number(hook, name).unwrap_or_default().to_string();
-    let subscribed: Vec<i64> =
-        hook.get("events").and_then(Value::as_array).into_iter().flatten().filter_map(|e| crate::store::integer(e.get("eventno")?)).collect();
+    let subscribed: Vec<i64> = hook
+        .get("events")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|e| crate::store::integer(e.get("eventno")?))
+        .collect();
     html! {
         label { "Name" input name="name" required maxlength="255" value=(text(hook, "name")); }
         label { "Payload URL" input type="url" name="url" required maxlength="500" value=(text(hook, "url")); }
@@ -124,33 +143,56 @@ fn input(form: &Form) -> Object {
 /// Writes the webhook, then subscribes it to just the ticked events.
 fn write(shared: &Shared, id: Option<&str>, form: &Form) -> Result<String, No> {
     if !form.get("url").starts_with("https://") && !form.get("url").starts_with("http://") {
-        return Err(No::BadRequest("The Payload URL has to begin with https:// or http://"));
+        return Err(No::BadRequest(
+            "The Payload URL has to begin with https:// or http://",
+        ));
     }
     let mut input = input(form);
     if let Some(id) = id {
         input.insert("id".into(), id.into());
     }
-    let wanted: Vec<i64> = form.all("event").into_iter().filter_map(|e| e.parse().ok()).filter(|e| EVENTS.iter().any(|(n, _)| n == e)).collect();
+    let wanted: Vec<i64> = form
+        .all("event")
+        .into_iter()
+        .filter_map(|e| e.parse().ok())
+        .filter(|e| EVENTS.iter().any(|(n, _)| n == e))
+        .collect();
     let mut store = shared.store();
     let hook = store.write_webhook(&input)?;
     let id = text(&hook, "id").to_string();
-    let rows: Vec<(i64, i64)> =
-        store.notifications_of(&id).map(|n| (number(n, "id").unwrap_or_default(), number(n, "eventno").unwrap_or_default())).collect();
+    let rows: Vec<(i64, i64)> = store
+        .notifications_of(&id)
+        .map(|n| {
+            (
+                number(n, "id").unwrap_or_default(),
+                number(n, "eventno").unwrap_or_default(),
+            )
+        })
+        .collect();
     for (row, event) in &rows {
         // Others are not on this page and stay.
         if EVENTS.iter().any(|(n, _)| n == event) && !wanted.contains(event) {
             store.remove("notification", *row);
         }
     }
-    for event in wanted.into_iter().filter(|e| rows.iter().all(|(_, known)| known != e)) {
-        store.write_notification(&object(json!({"webhook_id": id, "type": -2, "delivery_method": 6, "eventno": event})))?;
+    for event in wanted
+        .into_iter()
+        .filter(|e| rows.iter().all(|(_, known)| known != e))
+    {
+        store.write_notification(&object(
+            json!({"webhook_id": id, "type": -2, "delivery_method": 6, "eventno": event}),
+        ))?;
     }
     Ok(id)
 }
 
 pub async fn create(State(shared): State<Arc<Shared>>, agent: Agent, form: Form) -> Response {
     if shared.store().webhooks.len() >= MAX_WEBHOOKS {
-        return list_page(&shared, agent, Some("There are too many webhooks; delete one first."));
+        return list_page(
+            &shared,
+            agent,
+            Some("There are too many webhooks; delete one first."),
+        );
     }
     let written = write(&shared, None, &form);
     shared.commit();
@@ -170,12 +212,18 @@ fn tabs(id: &str, deliveries: bool) -> Markup {
     }
 }
 
-pub async fn show(State(shared): State<Arc<Shared>>, agent: Agent, Path(id): Path<String>) -> Response {
+pub async fn show(
+    State(shared): State<Arc<Shared>>,
+    agent: Agent,
+    Path(id): Path<String>,
+) -> Response {
     details(&shared, agent, &id, None)
 }
 
 fn details(shared: &Shared, agent: Agent, id: &str, message: Option<&str>) -> Response {
-    let Some(hook) = find(shared, id) else { return gone(shared, agent) };
+    let Some(hook) = find(shared, id) else {
+        return gone(shared, agent);
+    };
     frame(shared, agent, text(&hook, "name")).show_with(
         message,
         &html! {
@@ -188,7 +236,12 @@ fn details(shared: &Shared, agent: Agent, id: &str, message: Option<&str>) -> Re
     )
 }
 
-pub async fn change(State(shared): State<Arc<Shared>>, agent: Agent, Path(id): Path<String>, form: Form) -> Response {
+pub async fn change(
+    State(shared): State<Arc<Shared>>,
+    agent: Agent,
+    Path(id): Path<String>,
+    form: Form,
+) -> Response {
     let written = write(&shared, Some(&id), &form);
     shared.commit();
     match written {
@@ -198,21 +251,41 @@ pub async fn change(State(shared): State<Arc<Shared>>, agent: Agent, Path(id): P
     }
 }
 
-pub async fn delete(State(shared): State<Arc<Shared>>, agent: Agent, Path(id): Path<String>, _form: Form) -> Response {
+pub async fn delete(
+    State(shared): State<Arc<Shared>>,
+    agent: Agent,
+    Path(id): Path<String>,
+    _form: Form,
+) -> Response {
     let deleted = shared.store().delete_webhook(&id);
     shared.commit();
     deleted.map_or_else(|_| gone(&shared, agent), |_| to("/config/webhooks"))
 }
 
-pub async fn deliveries(State(shared): State<Arc<Shared>>, agent: Agent, Path(id): Path<String>, RawQuery(query): RawQuery) -> Response {
-    let Some(hook) = find(&shared, &id) else { return gone(&shared, agent) };
+pub async fn deliveries(
+    State(shared): State<Arc<Shared>>,
+    agent: Agent,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let Some(hook) = find(&shared, &id) else {
+        return gone(&shared, agent);
+    };
     let query = Query::parse(query.as_deref());
     let (all, total): (Vec<Object>, usize) = {
         let store = shared.store();
-        let of_hook = || store.deliveries.iter().filter(|d| text(d, "webhook_id").eq_ignore_ascii_case(&id));
+        let of_hook = || {
+            store
+                .deliveries
+                .iter()
+                .filter(|d| text(d, "webhook_id").eq_ignore_ascii_case(&id))
+        };
         (of_hook().take(SHOWN).cloned().collect(), of_hook().count())
     };
-    let newest = all.first().map(|d| text(d, "id").to_string()).unwrap_or_default();
+    let newest = all
+        .first()
+        .map(|d| text(d, "id").to_string())
+        .unwrap_or_default();
     if query.get("seen") == Some(newest.as_str()) {
         return StatusCode::NO_CONTENT.into_response();
     }
@@ -228,7 +301,10 @@ pub async fn deliveries(State(shared): State<Arc<Shared>>, agent: Agent, Path(id
 }
 
 fn entry(hook: &str, delivery: &Object) -> Markup {
-    let seconds = delivery.get("duration").and_then(Value::as_f64).unwrap_or_default();
+    let seconds = delivery
+        .get("duration")
+        .and_then(Value::as_f64)
+        .unwrap_or_default();
     let failed = flag(delivery, "error");
     html! {
         details.delivery.failed[failed] {
@@ -246,9 +322,16 @@ fn entry(hook: &str, delivery: &Object) -> Markup {
 }
 
 /// Sends a delivery of the log once more.
-pub async fn resend(State(shared): State<Arc<Shared>>, agent: Agent, Path((id, delivery)): Path<(String, String)>, _form: Form) -> Response {
+pub async fn resend(
+    State(shared): State<Arc<Shared>>,
+    agent: Agent,
+    Path((id, delivery)): Path<(String, String)>,
+    _form: Form,
+) -> Response {
     let again = deliver::again(&shared.store(), &delivery);
-    let Some((_, delivery)) = again else { return gone(&shared, agent) };
+    let Some((_, delivery)) = again else {
+        return gone(&shared, agent);
+    };
     shared.queue(delivery);
     to(&format!("/config/webhooks/{id}/deliveries"))
 }
