@@ -11,7 +11,7 @@
 
 use crate::api::connection::Notes;
 use crate::api::ticket::{IntentKind, IntentState, Ticket};
-use crate::crash;
+use crate::failpoint;
 use crate::halopsa::{self, types::Action};
 use crate::k8s::tickets;
 use crate::ticket::state::{Event, Refused};
@@ -101,10 +101,10 @@ pub async fn post_once(
             other => other?,
         },
     };
-    crash::point(&ticket.namespace().unwrap_or_default(), "outbox.intended").await;
+    failpoint::hit(&ticket.namespace().unwrap_or_default(), "outbox.intended").await;
     // Half of the settle time for sending leaves the other half for HaloPSA to show it.
     let sent = tokio::time::timeout(note.settle / 2, search_and_post(halo, &ticket, note)).await;
-    crash::point(&ticket.namespace().unwrap_or_default(), "outbox.posted").await;
+    failpoint::hit(&ticket.namespace().unwrap_or_default(), "outbox.posted").await;
     match sent {
         Ok(Ok(action)) => {
             Ok(tickets::transition(api, &ticket, &posted(note, action, then), note.by).await?)

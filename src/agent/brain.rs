@@ -7,7 +7,8 @@ use super::runbooks::{self, Runbook};
 use crate::gateway::wire::{
     Confidence, Context, Mode, Plan, StepState, WakeReason, Work, WorkflowStep,
 };
-use crate::ticket::{text::one_line, workflow};
+use crate::text::one_line;
+use crate::ticket::workflow;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
@@ -88,9 +89,9 @@ pub async fn think(work: &Work, gateway: &Gateway) -> Conclusion {
 async fn persist(tools: &Tools, call: &WorkflowStep) -> Result<Value, Error> {
     let mut arguments = call.arguments.clone();
     if let Some(why) = &call.why
-        && crate::writes::find(&call.tool).is_some()
+        && crate::tools::write::find(&call.tool).is_some()
     {
-        arguments.insert(crate::writes::WHY.into(), why.as_str().into());
+        arguments.insert(crate::tools::write::WHY.into(), why.as_str().into());
     }
     let mut tries = 0;
     loop {
@@ -183,7 +184,7 @@ fn announced(advice: &[String], work: &Work, calls: &[WorkflowStep]) -> Vec<Stri
         );
     }
     steps.extend(calls.iter().map(|c| {
-        let title = crate::writes::find(&c.tool).map_or(c.tool.as_str(), |t| t.title);
+        let title = crate::tools::write::find(&c.tool).map_or(c.tool.as_str(), |t| t.title);
         let why = c
             .why
             .as_deref()

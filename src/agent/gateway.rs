@@ -1,6 +1,6 @@
 //! The gateway from the agent's side.
 
-use crate::cause::innermost;
+use crate::error::root_cause;
 use crate::gateway::wire::{Completion, Held, Plan, PlanHandIn, Problem, Work};
 use reqwest::StatusCode;
 use rmcp::model::{CallToolRequestParams, ClientConfig, Tool};
@@ -58,7 +58,7 @@ impl Gateway {
     /// Both files are renewed while the Pod lives, so they are read for each use.
     fn client(&self) -> Result<(reqwest::Client, String), Error> {
         let ca = reqwest::Certificate::from_pem_bundle(self.read(&self.ca_file)?.as_bytes())
-            .map_err(|e| Error::Unreachable(innermost(&e)))?;
+            .map_err(|e| Error::Unreachable(root_cause(&e)))?;
         let token = self.read(&self.token_file)?.trim().to_string();
         let client = reqwest::Client::builder()
             .https_only(true)
@@ -67,7 +67,7 @@ impl Gateway {
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .build()
-            .map_err(|e| Error::Unreachable(innermost(&e)))?;
+            .map_err(|e| Error::Unreachable(root_cause(&e)))?;
         Ok((client, token))
     }
 
@@ -78,7 +78,7 @@ impl Gateway {
         timeout: Duration,
     ) -> Result<(StatusCode, Vec<u8>), Error> {
         let (client, token) = self.client()?;
-        let unreachable = |e: reqwest::Error| Error::Unreachable(innermost(&e));
+        let unreachable = |e: reqwest::Error| Error::Unreachable(root_cause(&e));
         let mut response = client
             .post(format!("{}{path}", self.url))
             .bearer_auth(token)
@@ -159,7 +159,7 @@ impl Gateway {
         let (client, token) = self
             .client()
             .map_err(|e| ModelError::Passing(e.to_string()))?;
-        let passing = |e: reqwest::Error| ModelError::Passing(innermost(&e));
+        let passing = |e: reqwest::Error| ModelError::Passing(root_cause(&e));
         let sent = client
             .post(format!("{}/v1/model/chat/completions", self.url))
             .bearer_auth(token)
@@ -229,7 +229,7 @@ impl Gateway {
         let service = tokio::time::timeout(TIMEOUT, ClientConfig::default().serve(transport))
             .await
             .map_err(|_| Error::Tool("the gateway does not answer".into()))?
-            .map_err(|e| Error::Tool(innermost(&e)))?;
+            .map_err(|e| Error::Tool(root_cause(&e)))?;
         Ok(Tools { service })
     }
 }
@@ -257,7 +257,7 @@ impl Tools {
             tokio::time::timeout(TOOL_TIMEOUT, self.service.call_tool(request))
                 .await
                 .map_err(|_| Error::Tool(format!("{tool} takes too long")))?
-                .map_err(|e| Error::Tool(innermost(&e)))?;
+                .map_err(|e| Error::Tool(root_cause(&e)))?;
         if result.is_error == Some(true) {
             let text = serde_json::to_value(&result.content)
                 .ok()
@@ -276,7 +276,7 @@ impl Tools {
         self.service
             .list_all_tools()
             .await
-            .map_err(|e| Error::Tool(innermost(&e)))
+            .map_err(|e| Error::Tool(root_cause(&e)))
     }
 
     /// Their names.

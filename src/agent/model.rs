@@ -5,7 +5,7 @@
 use super::gateway::{Gateway, ModelError, Tools};
 use super::{Conclusion, brain};
 use crate::gateway::wire::{Mode, ModelOffer, Plan, Work};
-use crate::ticket::text::{cut, one_line};
+use crate::text::{cut, one_line};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::time::Duration;
@@ -236,7 +236,7 @@ impl Session<'_> {
             name => {
                 let key = format!(
                     "{name} {}",
-                    crate::tool_server::canonical(&Value::Object(arguments.clone()))
+                    crate::tools::pin::canonical(&Value::Object(arguments.clone()))
                 );
                 let times = self.seen.entry(key).or_default();
                 *times += 1;

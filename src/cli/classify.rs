@@ -1,8 +1,9 @@
 //! `kubectl halopsa classify`: how texts are read, tried on one's own history.
 
 use super::Error;
+use crate::text;
+use crate::ticket::reply;
 use crate::ticket::sensitive::{self, Text};
-use crate::ticket::{reply, text};
 use serde_json::{Map, Value};
 use std::io::{BufRead, Write};
 

@@ -3,8 +3,8 @@
 use super::{Cluster, Error};
 use crate::api::VerificationProvider;
 use crate::api::{HaloPSAConnection, ImportedClient, condition};
-use crate::controller::registration;
 use crate::halopsa::api::WebhookSpec;
+use crate::halopsa::registration;
 use crate::halopsa::types::WebhookEvent;
 use crate::halopsa::{Client, missing_scopes};
 use crate::k8s::names;

@@ -16,7 +16,7 @@ pub mod tunnel;
 
 use crate::api::HaloPSAConnection;
 use crate::halopsa;
-use crate::tenant::Tenants;
+use crate::halopsa_pool::HaloPool;
 use kube::{Api, Client};
 
 /// The whole request window: a person asks a few times only.
@@ -27,7 +27,7 @@ pub enum Error {
     #[error("{}", crate::k8s::explain(.0))]
     Kube(#[from] kube::Error),
     #[error(transparent)]
-    Tenant(#[from] crate::tenant::Error),
+    Tenant(#[from] crate::halopsa_pool::Error),
     #[error(transparent)]
     Halo(#[from] halopsa::Error),
     #[error(
@@ -72,7 +72,7 @@ impl Cluster {
 
     /// A client of the connection's HaloPSA, through the cluster where that is the only way.
     pub async fn halo(&self, connection: &HaloPSAConnection) -> Result<halopsa::Client, Error> {
-        let mut config = Tenants::new(self.kube.clone(), SHARE, halopsa::client::ATTEMPT_TIMEOUT)
+        let mut config = HaloPool::new(self.kube.clone(), SHARE, halopsa::client::ATTEMPT_TIMEOUT)
             .config(connection)
             .await?;
         tunnel::open(&self.kube, &mut config).await?;

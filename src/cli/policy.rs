@@ -4,10 +4,9 @@ use super::{Cluster, Error};
 use crate::api::policy::Effect;
 use crate::api::tool_server::SEPARATOR;
 use crate::api::{ImportedClient, ToolPolicy, ToolServer};
-use crate::gateway::{approval, mcp, tools};
-use crate::policy::{self, Call, Client, Named, Nature, expression::TicketFacts};
-use crate::ticket::approval::UNASSIGNED;
-use crate::{tool_server, writes};
+use crate::halopsa::technicians::{self, UNASSIGNED};
+use crate::policy::{self, Call, Client, Named, Nature, facts::TicketFacts};
+use crate::tools::{read, server, write};
 use kube::{Api, ResourceExt};
 use std::fmt::Write;
 
@@ -44,10 +43,10 @@ pub async fn explain(
         labels: &labels,
     };
     let nature = nature(cluster, &connection.name_any(), asks, tool).await?;
-    arguments.remove(writes::WHY);
-    if writes::find(tool).is_some()
+    arguments.remove(write::WHY);
+    if write::find(tool).is_some()
         && !arguments.is_empty()
-        && let Err(why) = writes::parse(tool, &arguments)
+        && let Err(why) = write::parse(tool, &arguments)
     {
         return Ok(format!(
             "Refused before any policy is asked: the arguments do not fit: {why}\n"
@@ -62,7 +61,7 @@ pub async fn explain(
                     "ticket {id} is not one of {client}'s"
                 )));
             }
-            mcp::facts(&found)
+            TicketFacts::from(&found)
         }
     };
     let policies = Api::<ToolPolicy>::namespaced(cluster.kube.clone(), &cluster.namespace)
@@ -103,7 +102,7 @@ pub async fn explain(
                     .iter()
                     .flatten()
                     .filter(|id| **id > UNASSIGNED)
-                    .map(|id| approval::agent_name(*id, &[]))
+                    .map(|id| technicians::agent_name(*id, &[]))
                     .collect();
                 also.extend(
                     approvers
@@ -133,10 +132,10 @@ async fn nature(
     client: Client<'_>,
     tool: &str,
 ) -> Result<Nature, Error> {
-    if let Some(tool) = tools::find(tool) {
+    if let Some(tool) = read::find(tool) {
         return Ok(tool.nature);
     }
-    if writes::find(tool).is_some() {
+    if write::find(tool).is_some() {
         return Ok(Nature::Write);
     }
     let missing = || {
@@ -168,5 +167,5 @@ async fn nature(
             server.name_any()
         )));
     }
-    tool_server::nature(&server.spec.tools, name).ok_or_else(missing)
+    server::nature(&server.spec.tools, name).ok_or_else(missing)
 }

@@ -41,11 +41,6 @@ pub enum Error {
     Damaged(String),
 }
 
-/// Secret with the gateway's certificate.
-pub fn server_secret(service: &str) -> String {
-    format!("{service}-tls")
-}
-
 fn ca_secret(service: &str) -> String {
     format!("{service}-ca")
 }
@@ -118,7 +113,7 @@ async fn ensure(kube: &Client, namespace: &str, service: &str) -> Result<String,
             (pem, key.serialize_pem())
         }
     };
-    let name = server_secret(service);
+    let name = names::server_secret(service);
     let current = secrets.get_opt(&name).await?;
     let renew = current.as_ref().is_none_or(|secret| {
         let after = secret

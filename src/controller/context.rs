@@ -1,11 +1,11 @@
 //! What the reconcilers share.
 
-use super::import::Directory;
+use super::connection::import::Directory;
 use crate::api::condition;
 use crate::api::{HaloPSAConnection, ImportedClient, Ticket, ToolServer, VerificationProvider};
+use crate::halopsa_pool::HaloPool;
 use crate::k8s::index::{ClientIndex, TicketIndex};
 use crate::k8s::names;
-use crate::tenant::Tenants;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -77,13 +77,13 @@ pub struct Context {
     pub stores: Stores,
     pub index: TicketIndex,
     pub clients: ClientIndex,
-    pub tenants: Tenants,
+    pub halopsa: HaloPool,
     pub directory: Directory,
     pub backoff: Backoff<(String, String, &'static str)>,
-    pub sweeps: super::sweep::Sweeps,
-    pub looks: super::approval::Looks,
+    pub sweeps: super::connection::sweep::Sweeps,
+    pub looks: super::ticket::approval::Looks,
     pub verified: super::connection::Verified,
-    pub applied: super::workload::Applied,
+    pub applied: super::client::workload::Applied,
     pub published: super::certificates::Published,
     recorder: Recorder,
 }
@@ -96,15 +96,15 @@ impl Context {
         };
         Self {
             recorder: Recorder::new(kube.clone(), reporter),
-            tenants: Tenants::new(kube.clone(), options.rate_share, options.timeout),
+            halopsa: HaloPool::new(kube.clone(), options.rate_share, options.timeout),
             directory: Directory::default(),
             index: TicketIndex::default(),
             clients: ClientIndex::default(),
             backoff: Backoff::default(),
-            sweeps: super::sweep::Sweeps::default(),
-            looks: super::approval::Looks::default(),
+            sweeps: super::connection::sweep::Sweeps::default(),
+            looks: super::ticket::approval::Looks::default(),
             verified: super::connection::Verified::default(),
-            applied: super::workload::Applied::default(),
+            applied: super::client::workload::Applied::default(),
             published: super::certificates::Published::default(),
             kube,
             options,

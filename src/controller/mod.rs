@@ -8,26 +8,19 @@
 //! - [`policy`], [`workflow`]: check ToolPolicies and Workflows; [`tool_server`] pins tools
 //! - [`certificates`]: issues the gateway's certificate and hands its CA out
 
-pub mod approval;
 pub mod certificates;
 pub mod client;
 pub mod connection;
 pub mod context;
-pub mod import;
 pub mod policy;
 pub mod provider;
-pub mod registration;
-pub mod scale;
-pub mod sweep;
 pub mod ticket;
 pub mod tool_server;
-pub mod verification;
 pub mod workflow;
-pub mod workload;
 
 use crate::api::{
-    CLIENT_LABEL, CONNECTION_LABEL, HaloPSAConnection, ImportedClient, Ticket, ToolPolicy,
-    ToolServer, VerificationProvider, Workflow,
+    CLIENT_LABEL, HaloPSAConnection, ImportedClient, Ticket, ToolPolicy, ToolServer,
+    VerificationProvider, Workflow,
 };
 use crate::k8s::reflect::Reflector;
 use crate::k8s::{names, scoped};
@@ -370,18 +363,4 @@ fn client_of_ticket(ticket: &Ticket) -> Option<ObjectRef<ImportedClient>> {
 fn client_of_label<K: Resource>(object: &K) -> Option<ObjectRef<ImportedClient>> {
     let name = object.meta().labels.as_ref()?.get(CLIENT_LABEL)?;
     Some(ObjectRef::new(name).within(object.meta().namespace.as_deref()?))
-}
-
-/// Labels of an object that belongs to a client.
-fn client_labels(connection: &str, client: &str) -> std::collections::BTreeMap<String, String> {
-    [
-        (names::MANAGED_BY, names::OPERATOR),
-        ("app.kubernetes.io/name", "halopsa-agent"),
-        ("app.kubernetes.io/component", "agent"),
-        (CONNECTION_LABEL, connection),
-        (CLIENT_LABEL, client),
-    ]
-    .into_iter()
-    .map(|(k, v)| (k.to_string(), v.to_string()))
-    .collect()
 }

@@ -5,10 +5,10 @@ use crate::api::condition::{self, Verdict};
 use crate::api::policy::RuleStatus;
 use crate::api::tool_server::SEPARATOR;
 use crate::api::{HaloPSAConnection, ImportedClient, ToolPolicy, ToolServer};
-use crate::gateway::tools;
 use crate::k8s::{self, names, reflect};
 use crate::policy::{self, expression};
-use crate::writes;
+use crate::tools::read;
+use crate::tools::write;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::Selector;
 use kube::runtime::controller::Action;
@@ -165,8 +165,8 @@ fn broken(policy: &ToolPolicy) -> Option<String> {
 
 /// Every tool there is for a connection's clients.
 fn tool_names(ctx: &Context, namespace: &str, connection: &str) -> Vec<String> {
-    let mut names: Vec<String> = tools::TOOLS.iter().map(|t| t.name.to_string()).collect();
-    names.extend(writes::TOOLS.iter().map(|t| t.name.to_string()));
+    let mut names: Vec<String> = read::TOOLS.iter().map(|t| t.name.to_string()).collect();
+    names.extend(write::TOOLS.iter().map(|t| t.name.to_string()));
     let servers = ctx.stores.servers.state_filter(|s| {
         s.namespace().as_deref() == Some(namespace) && s.spec.connection_ref.name == connection
     });

@@ -5,7 +5,7 @@ use crate::api::ToolServer;
 use crate::api::condition::{self, Verdict};
 use crate::api::tool_server::ACCEPT_ANNOTATION;
 use crate::k8s::{self, names, reflect};
-use crate::tool_server;
+use crate::tools::{pin, server};
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
 use kube::{Api, Resource, ResourceExt};
@@ -35,7 +35,7 @@ pub async fn reconcile(server: Arc<ToolServer>, ctx: Arc<Context>) -> Result<Act
         )
     } else {
         let listed = async {
-            tool_server::connect(&ctx.kube, &server)
+            server::connect(&ctx.kube, &server)
                 .await?
                 .tools(&server)
                 .await
@@ -49,17 +49,17 @@ pub async fn reconcile(server: Arc<ToolServer>, ctx: Arc<Context>) -> Result<Act
             Ok(tools) => {
                 let offered: Vec<(String, String)> = tools
                     .iter()
-                    .map(|t| (t.name.to_string(), tool_server::hash(t)))
+                    .map(|t| (t.name.to_string(), pin::hash(t)))
                     .collect();
                 let accepted = server
                     .annotations()
                     .get(ACCEPT_ANNOTATION)
                     .map(String::as_str);
-                let (pinned, revision) = tool_server::pin(&status.tools, &offered, accepted);
+                let (pinned, revision) = pin::pin(&status.tools, &offered, accepted);
                 // One that its resource does not list any more is forgotten with it.
                 status.tools = pinned
                     .into_iter()
-                    .filter(|p| tool_server::nature(&server.spec.tools, &p.name).is_some())
+                    .filter(|p| server::nature(&server.spec.tools, &p.name).is_some())
                     .collect();
                 status.offered_revision = revision;
                 let usable = status

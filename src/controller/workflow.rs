@@ -5,9 +5,9 @@ use crate::api::condition::{self, Verdict};
 use crate::api::tool_server::SEPARATOR;
 use crate::api::workflow::WorkflowState;
 use crate::api::{HaloPSAConnection, Workflow};
-use crate::gateway::tools;
 use crate::k8s::{self, names, reflect};
-use crate::writes;
+use crate::tools::read;
+use crate::tools::write;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -94,10 +94,10 @@ pub async fn reconcile(workflow: Arc<Workflow>, ctx: Arc<Context>) -> Result<Act
 fn bad_step(workflow: &Workflow) -> Option<String> {
     workflow.spec.steps.iter().flatten().enumerate().find_map(|(i, step)| {
         let number = i + 1;
-        if writes::find(&step.tool).is_some() {
-            return writes::parse(&step.tool, &step.arguments).err().map(|why| format!("step {number}, {}: {why}", step.tool));
+        if write::find(&step.tool).is_some() {
+            return write::parse(&step.tool, &step.arguments).err().map(|why| format!("step {number}, {}: {why}", step.tool));
         }
-        let known = tools::find(&step.tool).is_some() || step.tool.contains(SEPARATOR);
+        let known = read::find(&step.tool).is_some() || step.tool.contains(SEPARATOR);
         (!known).then(|| format!("step {number}: there is no tool {}; a ToolServer's tool is SERVER{SEPARATOR}TOOL", step.tool))
     })
 }

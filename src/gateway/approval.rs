@@ -1,13 +1,14 @@
 //! The request for approval: which steps, who decides, how long, and its text.
 
 use super::Bound;
-use crate::api::policy::Approvers;
 use crate::api::ticket::{Approval, ApprovalState, Step, StepState, Ticket};
+use crate::halopsa::technicians::{agent_name, agents, assigned_name};
 use crate::halopsa::{self, types};
-use crate::ticket::approval::{UNASSIGNED, hash};
+use crate::policy::approvers::further_approvers;
+use crate::text::utc;
+use crate::ticket::approval::hash;
 use crate::ticket::note::{self, Ask, Listed};
-use crate::ticket::text::one_line;
-use crate::writes;
+use crate::tools::write;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
@@ -90,76 +91,14 @@ pub async fn prepare(
     Ok(Request {
         assigned: assigned_name(&halo_ticket, &agents),
         also: also(&steps, &agents),
-        until: for_people(approval.expires_at.0),
+        until: utc(approval.expires_at.0),
         listed: steps
             .iter()
-            .map(|s| writes::listed(ticket.spec.ticket_id, s))
+            .map(|s| write::listed(ticket.spec.ticket_id, s))
             .collect(),
         replaces,
         approval,
     })
-}
-
-/// Technicians, for their names. Without the permission to see them there are numbers.
-pub async fn agents(halo: &halopsa::Client) -> Vec<types::Agent> {
-    halo.agents().await.unwrap_or_default()
-}
-
-/// The assigned agent's name; empty: nobody.
-pub fn assigned_name(ticket: &types::Ticket, agents: &[types::Agent]) -> String {
-    match ticket.agent_id.filter(|id| *id > UNASSIGNED) {
-        None => String::new(),
-        Some(id) => agent_name(id, agents),
-    }
-}
-
-pub fn agent_name(id: i64, agents: &[types::Agent]) -> String {
-    agents
-        .iter()
-        .find(|a| a.id == id && !a.name.is_empty())
-        .map_or_else(|| format!("HaloPSA agent {id}"), |a| one_line(&a.name, 100))
-}
-
-/// The agents that may approve every one of the steps besides the assigned one.
-pub fn further_approvers<'a>(
-    steps: impl IntoIterator<Item = &'a Step>,
-    agents: &[types::Agent],
-) -> Vec<i64> {
-    let mut all: Option<Vec<i64>> = None;
-    for step in steps {
-        let of_step = step
-            .approvers
-            .as_ref()
-            .map(|a| members(a, agents))
-            .unwrap_or_default();
-        all = Some(match all {
-            None => of_step,
-            Some(all) => all.into_iter().filter(|id| of_step.contains(id)).collect(),
-        });
-    }
-    all.unwrap_or_default()
-}
-
-fn members(approvers: &Approvers, agents: &[types::Agent]) -> Vec<i64> {
-    let mut ids = approvers.agent_ids.clone().unwrap_or_default();
-    if let Some(team) = &approvers.team {
-        let is_in = |a: &&types::Agent| {
-            a.team.eq_ignore_ascii_case(team)
-                || a.teams
-                    .iter()
-                    .flatten()
-                    .any(|t| t.name.eq_ignore_ascii_case(team))
-        };
-        ids.extend(
-            agents
-                .iter()
-                .filter(|a| !a.isdisabled)
-                .filter(is_in)
-                .map(|a| a.id),
-        );
-    }
-    ids.retain(|id| *id > UNASSIGNED);
-    ids
 }
 
 fn also(steps: &[&Step], agents: &[types::Agent]) -> String {
@@ -169,54 +108,4 @@ fn also(steps: &[&Step], agents: &[types::Agent]) -> String {
         .map(|id| agent_name(id, agents))
         .collect();
     names.join(", ")
-}
-
-pub fn for_people(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%d %H:%M UTC").to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_approver_is_one_for_every_step() {
-        let agents: Vec<types::Agent> = [(3, "1st Line"), (4, "2nd Line"), (5, "2nd Line")]
-            .map(|(id, team)| types::Agent {
-                id,
-                name: format!("Agent {id}"),
-                team: team.into(),
-                ..Default::default()
-            })
-            .into();
-        let step = |approvers: Option<Approvers>| Step {
-            number: 1,
-            turn: 0,
-            tool: "t".into(),
-            arguments: "{}".into(),
-            hash: String::new(),
-            pin: String::new(),
-            why: None,
-            rule: String::new(),
-            state: StepState::Waiting,
-            marker: String::new(),
-            recorded_at: Time(Timestamp::UNIX_EPOCH),
-            result: None,
-            approvers,
-        };
-        let team = step(Some(Approvers {
-            team: Some("2nd line".into()),
-            agent_ids: None,
-        }));
-        let named = step(Some(Approvers {
-            team: None,
-            agent_ids: Some(vec![5, 9]),
-        }));
-        assert_eq!(further_approvers([&team], &agents), [4, 5]);
-        assert_eq!(further_approvers([&team, &named], &agents), [5]);
-        assert_eq!(
-            further_approvers([&team, &step(None)], &agents),
-            [] as [i64; 0]
-        );
-    }
 }

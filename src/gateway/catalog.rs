@@ -1,11 +1,11 @@
 //! Which tools there are for an agent: HaloPSA's, and those of ToolServers.
 
 use super::identity::Identity;
-use super::{Bound, Gateway, tools};
+use super::{Bound, Gateway};
 use crate::api::ToolServer;
 use crate::api::tool_server::SEPARATOR;
-use crate::policy::{self, Decision, Named, Nature, expression::TicketFacts};
-use crate::{tool_server, writes};
+use crate::policy::{self, Decision, Named, Nature, facts::TicketFacts};
+use crate::tools::{pin, read, server, write};
 use kube::ResourceExt;
 use rmcp::model::{Tool, ToolAnnotations};
 use serde_json::{Map, Value};
@@ -19,8 +19,8 @@ const LISTED_FOR: Duration = Duration::from_secs(60);
 
 /// A tool by its name, and who does it.
 pub enum Found {
-    Read(&'static tools::Tool),
-    Write(&'static writes::WriteTool),
+    Read(&'static read::Tool),
+    Write(&'static write::WriteTool),
     Server {
         server: Arc<ToolServer>,
         tool: String,
@@ -69,17 +69,17 @@ impl Listings {
 
 /// Finds a tool by the exact name an agent calls it by. What is not here does not exist for it.
 pub fn find(gateway: &Gateway, identity: &Identity, bound: &Bound, name: &str) -> Option<Found> {
-    if let Some(tool) = tools::find(name) {
+    if let Some(tool) = read::find(name) {
         return Some(Found::Read(tool));
     }
-    if let Some(tool) = writes::find(name) {
+    if let Some(tool) = write::find(name) {
         return Some(Found::Write(tool));
     }
     let (server, tool) = name.split_once(SEPARATOR)?;
     let server = servers(gateway, identity, bound)
         .into_iter()
         .find(|s| s.name_any() == server)?;
-    let nature = tool_server::nature(&server.spec.tools, tool)?;
+    let nature = server::nature(&server.spec.tools, tool)?;
     let pinned = server
         .status
         .as_ref()?
@@ -193,22 +193,21 @@ pub async fn list(gateway: &Gateway, identity: &Identity, bound: &Bound) -> Vec<
             .destructive(nature == Nature::Destructive)
     };
     let mut listed: Vec<Tool> = Vec::new();
-    for tool in tools::TOOLS.iter().filter(|t| visible(t.name, t.nature)) {
+    for tool in read::TOOLS.iter().filter(|t| visible(t.name, t.nature)) {
         let shown =
             Tool::new(tool.name, tool.description, Arc::new(tool.schema())).with_title(tool.title);
         listed.push(shown.with_annotations(annotations(tool.nature).open_world(false)));
     }
-    for tool in writes::TOOLS
+    for tool in write::TOOLS
         .iter()
         .filter(|t| visible(t.name, Nature::Write))
     {
         let shown =
             Tool::new(tool.name, tool.description, Arc::new(tool.schema())).with_title(tool.title);
-        listed.push(
-            shown.with_annotations(
-                annotations(Nature::Write).open_world(tool.name == writes::REPLY),
-            ),
-        );
+        listed
+            .push(shown.with_annotations(
+                annotations(Nature::Write).open_world(tool.name == write::REPLY),
+            ));
     }
     for server in servers(gateway, identity, bound) {
         let pinned = server
@@ -218,12 +217,12 @@ pub async fn list(gateway: &Gateway, identity: &Identity, bound: &Bound) -> Vec<
             .unwrap_or_default();
         for tool in offered(gateway, &server).await.iter() {
             let name = format!("{}{SEPARATOR}{}", server.name_any(), tool.name);
-            let Some(nature) = tool_server::nature(&server.spec.tools, &tool.name) else {
+            let Some(nature) = server::nature(&server.spec.tools, &tool.name) else {
                 continue;
             };
-            let as_pinned = pinned.iter().any(|p| {
-                p.name == tool.name && p.offered.is_none() && p.hash == tool_server::hash(tool)
-            });
+            let as_pinned = pinned
+                .iter()
+                .any(|p| p.name == tool.name && p.offered.is_none() && p.hash == pin::hash(tool));
             if as_pinned && visible(&name, nature) {
                 let mut shown = tool.clone();
                 shown.name = name.into();
@@ -247,7 +246,7 @@ async fn offered(gateway: &Gateway, server: &ToolServer) -> Arc<Vec<Tool>> {
         return tools;
     }
     let tools = async {
-        tool_server::connect(&gateway.kube, server)
+        server::connect(&gateway.kube, server)
             .await?
             .tools(server)
             .await

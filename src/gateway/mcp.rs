@@ -3,7 +3,7 @@
 use super::catalog::{self, Found};
 use super::identity::Identity;
 use super::steps::{self, Desk, Ended};
-use super::{Bound, Gateway, SUSPENDED, tools, work};
+use super::{Bound, Gateway, SUSPENDED, work};
 use crate::api::Mode;
 use crate::api::policy::Effect;
 use crate::api::ticket::{IntentKind, IntentState, Step, StepState, Ticket, ToolCall};
@@ -11,12 +11,13 @@ use crate::audit::{self, Subject};
 use crate::halopsa;
 use crate::k8s::tickets;
 use crate::metrics::{METRICS, ToolLabels};
-use crate::policy::{Decision, expression::TicketFacts};
+use crate::policy::{Decision, facts::TicketFacts};
+use crate::text::mask;
+use crate::text::one_line;
+use crate::ticket::approval;
 use crate::ticket::state::{self, Event};
-use crate::ticket::text::one_line;
 use crate::ticket::verification;
-use crate::ticket::{approval, mask};
-use crate::{tool_server, writes};
+use crate::tools::{pin, read, server, write};
 use k8s_openapi::jiff::Timestamp;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation,
@@ -112,7 +113,7 @@ impl Tools {
                 label,
             );
         }
-        let halo = match self.gateway.tenants.client(&bound.connection).await {
+        let halo = match self.gateway.halopsa.client(&bound.connection).await {
             Ok(halo) => halo,
             Err(error) => return (Answer::refused("failed", error.to_string()), label),
         };
@@ -131,7 +132,7 @@ impl Tools {
         identity: &Identity,
         bound: &Bound,
         halo: &halopsa::Client,
-        tool: &tools::Tool,
+        tool: &read::Tool,
         arguments: Map<String, Value>,
     ) -> Answer {
         // A rule may ask for the ticket; one that does not need not cost a request.
@@ -140,7 +141,7 @@ impl Tools {
                 Some(ticket) => halo
                     .ticket(ticket.spec.ticket_id)
                     .await
-                    .map(|t| facts(&t))
+                    .map(|t| TicketFacts::from(&t))
                     .unwrap_or_default(),
                 None => TicketFacts::default(),
             },
@@ -163,7 +164,7 @@ impl Tools {
                     .by(&decision);
             }
         }
-        match tools::call(tool, arguments, bound, halo).await {
+        match read::call(tool, arguments, bound.halo_client_id, halo).await {
             Ok(value) => Answer {
                 result: CallToolResult::structured(value),
                 outcome: "ok",
@@ -172,8 +173,8 @@ impl Tools {
             },
             Err(error) => {
                 let outcome = match error {
-                    tools::Error::NotYours(_) => "refused",
-                    tools::Error::Arguments(_) => "bad arguments",
+                    read::Error::NotYours(_) => "refused",
+                    read::Error::Arguments(_) => "bad arguments",
                     _ => "failed",
                 };
                 Answer::refused(outcome, error.to_string()).by(&decision)
@@ -216,13 +217,13 @@ impl Tools {
             _ => (
                 String::new(),
                 arguments
-                    .remove(writes::WHY)
+                    .remove(write::WHY)
                     .and_then(|v| v.as_str().map(|w| one_line(w, 300))),
             ),
         };
         // Checked before anything is decided: nonsense is not put before a technician.
         if let Found::Write(_) = found
-            && let Err(error) = writes::parse(name, &arguments)
+            && let Err(error) = write::parse(name, &arguments)
         {
             return Answer::refused(
                 "bad arguments",
@@ -246,7 +247,7 @@ impl Tools {
             name,
             found.nature(),
             &arguments,
-            &facts(&halo_ticket),
+            &TicketFacts::from(&halo_ticket),
         );
         if decision.effect == Effect::Disabled {
             return Answer::refused("disabled", NO_SUCH_TOOL).by(&decision);
@@ -387,13 +388,13 @@ impl Tools {
             return Answer::refused("unknown", NO_SUCH_TOOL);
         };
         let called = async {
-            let session = tool_server::connect(&self.gateway.kube, server).await?;
+            let session = server::connect(&self.gateway.kube, server).await?;
             let offered = session.tools(server).await?;
             if !offered
                 .iter()
-                .any(|t| t.name == *tool && tool_server::hash(t) == *pin)
+                .any(|t| t.name == *tool && pin::hash(t) == *pin)
             {
-                return Err(tool_server::Error::Refused("the server has changed the tool, or does not offer it any more; nothing was called".into()));
+                return Err(server::Error::Refused("the server has changed the tool, or does not offer it any more; nothing was called".into()));
             }
             session.call(tool, arguments).await
         };
@@ -412,17 +413,6 @@ impl Tools {
             }
             Err(error) => Answer::refused("failed", error.to_string()),
         }
-    }
-}
-
-pub fn facts(ticket: &halopsa::types::Ticket) -> TicketFacts {
-    TicketFacts {
-        id: ticket.id,
-        client_id: ticket.client_id.unwrap_or_default(),
-        priority: one_line(&ticket.priority_name, 100),
-        status: one_line(&ticket.status_name, 100),
-        kind: one_line(&ticket.tickettype_name, 100),
-        category: one_line(&ticket.category_1, 200),
     }
 }
 

@@ -16,9 +16,7 @@ pub mod identity;
 pub mod mcp;
 pub mod model;
 pub mod runner;
-pub mod sensitivity;
 pub mod steps;
-pub mod tools;
 pub mod wire;
 pub mod work;
 
@@ -28,9 +26,9 @@ use crate::api::{
     Workflow,
 };
 use crate::audit;
+use crate::halopsa_pool::HaloPool;
 use crate::k8s::index::TicketIndex;
 use crate::k8s::reflect;
-use crate::tenant::Tenants;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
@@ -62,7 +60,7 @@ pub struct Gateway {
     pub providers: Store<VerificationProvider>,
     pub listings: catalog::Listings,
     pub index: Arc<TicketIndex>,
-    pub tenants: Tenants,
+    pub halopsa: HaloPool,
     pub reviewer: Reviewer,
     /// Moves whenever a Ticket has changed.
     pub changed: watch::Receiver<u64>,

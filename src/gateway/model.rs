@@ -7,7 +7,7 @@ use super::identity::Identity;
 use super::{Gateway, SUSPENDED, work};
 use crate::api::connection::ModelSpec;
 use crate::api::ticket::{ModelUse, Ticket, TicketStatus};
-use crate::cause::innermost;
+use crate::error::root_cause;
 use crate::k8s::tickets;
 use crate::metrics::{METRICS, StepLabels};
 use axum::Extension;
@@ -224,7 +224,7 @@ pub async fn completions(
             return refused(
                 StatusCode::BAD_GATEWAY,
                 "unreachable",
-                format!("cannot reach the model: {}", innermost(&error)),
+                format!("cannot reach the model: {}", root_cause(&error)),
             );
         }
     };
@@ -324,10 +324,10 @@ async fn client(
             )
         })?;
         builder = builder.tls_certs_only(
-            reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(|e| innermost(&e))?,
+            reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(|e| root_cause(&e))?,
         );
     }
-    Ok((builder.build().map_err(|e| innermost(&e))?, key))
+    Ok((builder.build().map_err(|e| root_cause(&e))?, key))
 }
 
 /// Writes down what a call used.
@@ -385,7 +385,7 @@ async fn whole(mut answer: reqwest::Response, meter: Meter) -> Response {
                 return refused(
                     StatusCode::BAD_GATEWAY,
                     "unreachable",
-                    format!("the model's answer broke off: {}", innermost(&error)),
+                    format!("the model's answer broke off: {}", root_cause(&error)),
                 );
             }
         }

@@ -5,19 +5,21 @@
 //! under way.
 
 use super::steps::{self, Desk};
-use super::{Bound, Gateway, SUSPENDED, approval, catalog};
+use super::{Bound, Gateway, SUSPENDED, catalog};
 use crate::api::policy::Effect;
 use crate::api::ticket::{ApprovalState, IntentKind, Phase, StepState, Ticket, ToolCall};
 use crate::audit::{self, Subject};
+use crate::failpoint;
 use crate::gateway::identity::Identity;
+use crate::halopsa::{self, technicians};
 use crate::k8s::{reflect, tickets};
 use crate::metrics::{METRICS, StepLabels};
 use crate::outbox::{self, Note};
-use crate::policy::expression::TicketFacts;
-use crate::ticket::mask;
+use crate::policy::facts::TicketFacts;
+use crate::text::mask;
 use crate::ticket::note::{self, Decided};
 use crate::ticket::state::{self, Event};
-use crate::{crash, halopsa, writes};
+use crate::tools::write;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt};
 use std::collections::HashSet;
@@ -36,7 +38,7 @@ enum Error {
     #[error("{0}")]
     Wait(&'static str),
     #[error(transparent)]
-    Tenant(#[from] crate::tenant::Error),
+    Tenant(#[from] crate::halopsa_pool::Error),
     #[error(transparent)]
     Halo(#[from] halopsa::Error),
     #[error(transparent)]
@@ -108,7 +110,7 @@ async fn run_one(gateway: &Gateway, ticket: &Ticket) -> Result<(), Error> {
     if bound.connection.spec.suspend {
         return Err(Error::Wait(SUSPENDED));
     }
-    let halo = gateway.tenants.client(&bound.connection).await?;
+    let halo = gateway.halopsa.client(&bound.connection).await?;
     let api: Api<Ticket> = Api::namespaced(gateway.kube.clone(), &namespace);
     let lease = uuid::Uuid::new_v4().to_string();
     let taken = Event::StepsTaken {
@@ -121,7 +123,7 @@ async fn run_one(gateway: &Gateway, ticket: &Ticket) -> Result<(), Error> {
         Err(tickets::Error::Refused(_) | tickets::Error::Contended(_)) => return Ok(()),
         other => other?,
     };
-    crash::point(&namespace, "steps.taken").await;
+    failpoint::hit(&namespace, "steps.taken").await;
     let job = Job {
         gateway,
         identity: &identity,
@@ -215,7 +217,7 @@ impl Job<'_> {
             return Ok(());
         }
         let facts = match self.halo.ticket(ticket.spec.ticket_id).await {
-            Ok(ticket) => super::mcp::facts(&ticket),
+            Ok(ticket) => TicketFacts::from(&ticket),
             Err(halopsa::Error::NotFound { .. }) => TicketFacts::default(),
             Err(error) => return Err(error.into()),
         };
@@ -300,19 +302,19 @@ impl Job<'_> {
                 break;
             }
         }
-        crash::point(&self.identity.namespace, "steps.run").await;
+        failpoint::hit(&self.identity.namespace, "steps.run").await;
         let status = ticket.status.clone().unwrap_or_default();
-        let agents = approval::agents(self.halo).await;
+        let agents = technicians::agents(self.halo).await;
         let by = request
             .decided_by
-            .map(|id| approval::agent_name(id, &agents))
+            .map(|id| technicians::agent_name(id, &agents))
             .unwrap_or_default();
         let listed: Vec<note::Listed> = request
             .steps
             .iter()
             .filter_map(|n| status.steps.iter().find(|s| s.number == *n))
             .map(|s| {
-                let mut listed = writes::listed(ticket.spec.ticket_id, s);
+                let mut listed = write::listed(ticket.spec.ticket_id, s);
                 if !s.state.is_final() {
                     listed.result = "not run, because an earlier step was not done".into();
                 }

@@ -8,13 +8,14 @@
 use super::{Bound, Gateway};
 use crate::api::ticket::{Step, StepState, Ticket};
 use crate::api::tool_server::SEPARATOR;
-use crate::crash;
+use crate::failpoint;
 use crate::halopsa;
 use crate::k8s::tickets;
+use crate::text::{cut, one_line, plain};
 use crate::ticket::state::{self, Event};
-use crate::ticket::text::{cut, one_line, plain};
-use crate::tool_server;
-use crate::writes::{self, Write, send};
+use crate::tools::server;
+use crate::tools::write::{self, Write};
+use crate::tools::{pin, send};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::{Api, ResourceExt};
 use serde_json::{Map, Value};
@@ -78,10 +79,10 @@ impl Desk<'_> {
     ) -> Result<(Ticket, Ended), Error> {
         let namespace = ticket.namespace().unwrap_or_default();
         let step = step_of(ticket, number).ok_or(Error::Missing(number))?;
-        crash::point(&namespace, "step.recorded").await;
+        failpoint::hit(&namespace, "step.recorded").await;
         let arguments: Map<String, Value> =
             serde_json::from_str(&step.arguments).unwrap_or_default();
-        let Some(_) = writes::find(&step.tool) else {
+        let Some(_) = write::find(&step.tool) else {
             let ended = match fresh {
                 true => self.call_server(&namespace, &step, arguments).await,
                 false => Ended::new(
@@ -89,10 +90,10 @@ impl Desk<'_> {
                     "it was interrupted; whether it was carried out cannot be found out from here. Look, and do what is missing",
                 ),
             };
-            crash::point(&namespace, "step.sent").await;
+            failpoint::hit(&namespace, "step.sent").await;
             return self.end(ticket, number, ended).await;
         };
-        let write = match writes::parse(&step.tool, &arguments) {
+        let write = match write::parse(&step.tool, &arguments) {
             Ok(write) => write,
             Err(why) => {
                 return self
@@ -168,7 +169,7 @@ impl Desk<'_> {
         }
         // Half of the settle time for sending leaves the other half for HaloPSA to show it.
         let sent = tokio::time::timeout(self.gateway.settle / 2, send::send(&write, &target)).await;
-        crash::point(&namespace, "step.sent").await;
+        failpoint::hit(&namespace, "step.sent").await;
         let ended = match sent {
             Ok(Ok(result)) => Ended::new(StepState::Done, &result),
             Ok(Err(error)) if error.is_certain_no() => {
@@ -204,7 +205,7 @@ impl Desk<'_> {
             result: ended.summary.clone(),
         };
         let stored = tickets::transition(&self.api, ticket, &[event], self.by).await?;
-        crash::point(&stored.namespace().unwrap_or_default(), "step.stored").await;
+        failpoint::hit(&stored.namespace().unwrap_or_default(), "step.stored").await;
         Ok((stored, ended))
     }
 
@@ -250,7 +251,7 @@ impl Desk<'_> {
         else {
             return failed("its ToolServer is gone; nothing was called");
         };
-        let session = match tool_server::connect(&self.gateway.kube, &server).await {
+        let session = match server::connect(&self.gateway.kube, &server).await {
             Ok(session) => session,
             Err(error) => return failed(&format!("nothing was called: {error}")),
         };
@@ -262,7 +263,7 @@ impl Desk<'_> {
                         "the server does not offer the tool any more; nothing was called",
                     );
                 }
-                Some(offered) if tool_server::hash(offered) != step.pin => {
+                Some(offered) if pin::hash(offered) != step.pin => {
                     return failed(
                         "the server has changed the tool since; nothing was called. Accept the change on the ToolServer first",
                     );
@@ -333,7 +334,7 @@ pub fn new_step(
         .clone()
         .unwrap_or_else(|| state::received(Timestamp::now()));
     let number = status.next_step();
-    let arguments = tool_server::canonical(&Value::Object(arguments.clone()));
+    let arguments = pin::canonical(&Value::Object(arguments.clone()));
     Step {
         number,
         turn: status.turn,

@@ -14,7 +14,7 @@
 pub use crate::api::Mode;
 pub use crate::api::ticket::{StepState, WakeReason};
 pub use crate::api::workflow::WorkflowStep;
-pub use crate::ticket::note::{Confidence, Plan};
+pub use crate::ticket::plan::{Confidence, Plan};
 use serde::{Deserialize, Serialize};
 
 /// A ticket an agent holds, with what it needs to start.

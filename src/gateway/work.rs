@@ -6,7 +6,7 @@ use super::wire::{
     Completion, Context, Held, MatchedWorkflow, ModelOffer, PlanHandIn, Requester, StepSeen,
     TicketNote, Woken, Work,
 };
-use super::{Bound, Gateway, SUSPENDED, approval, problem, sensitivity};
+use super::{Bound, Gateway, SUSPENDED, approval, problem};
 use crate::api::Mode;
 use crate::api::ticket::{
     ApprovalState, IntentKind, IntentState, Phase, StepState, Ticket, ToolCall,
@@ -16,9 +16,12 @@ use crate::halopsa;
 use crate::k8s::{reflect, tickets};
 use crate::metrics::METRICS;
 use crate::outbox::{self, Note};
+use crate::policy::sensitivity;
+use crate::text;
+use crate::ticket::plan::Plan;
 use crate::ticket::state::{self, Event, Refused};
 use crate::ticket::verification;
-use crate::ticket::{note, text, workflow};
+use crate::ticket::{note, workflow};
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -156,7 +159,7 @@ enum ClaimError {
     #[error(transparent)]
     Halo(#[from] halopsa::Error),
     #[error(transparent)]
-    Tenant(#[from] crate::tenant::Error),
+    Tenant(#[from] crate::halopsa_pool::Error),
     #[error(transparent)]
     Ticket(#[from] tickets::Error),
 }
@@ -169,7 +172,7 @@ async fn hand_out(
     ticket: &Ticket,
 ) -> Result<Option<Work>, ClaimError> {
     let api = api(gateway, identity);
-    let halo = gateway.tenants.client(&bound.connection).await?;
+    let halo = gateway.halopsa.client(&bound.connection).await?;
     let lease = uuid::Uuid::new_v4().to_string();
     let claimed = Event::Claimed {
         lease: lease.clone(),
@@ -602,7 +605,7 @@ impl<'a> Turn<'a> {
             )));
         }
         let halo = gateway
-            .tenants
+            .halopsa
             .client(&bound.connection)
             .await
             .map_err(|error| Box::new(unavailable(&error.to_string(), 5)))?;
@@ -699,7 +702,7 @@ impl<'a> Turn<'a> {
         })
     }
 
-    async fn post_plan(&self, plan: &note::Plan, then: &[Event]) -> Result<Ticket, Box<Response>> {
+    async fn post_plan(&self, plan: &Plan, then: &[Event]) -> Result<Ticket, Box<Response>> {
         let mode = self.status().mode.unwrap_or(self.bound.mode);
         let mut plan = plan.clone();
         if self.bound.mode == Mode::Execute && mode == Mode::Plan {
@@ -712,7 +715,7 @@ impl<'a> Turn<'a> {
 
     async fn end(
         &mut self,
-        plan: Option<note::Plan>,
+        plan: Option<Plan>,
         message: Option<String>,
     ) -> Result<(), Box<Response>> {
         let completed = Event::Completed {
@@ -824,7 +827,7 @@ impl<'a> Turn<'a> {
             let prepared =
                 tickets::transition(&self.api, &self.ticket, &[event], &self.identity.pod).await;
             self.ticket = prepared.map_err(|error| Box::new(answer(Err(error))))?;
-            crate::crash::point(&self.identity.namespace, "request.prepared").await;
+            crate::failpoint::hit(&self.identity.namespace, "request.prepared").await;
         }
         let html = request.html(&self.marker(&tag));
         let posted = self

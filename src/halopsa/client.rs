@@ -413,7 +413,7 @@ impl Client {
 
     fn transport_error(&self, e: &reqwest::Error, call: &str) -> Error {
         // reqwest's own text names the URL; the innermost cause says what happened.
-        let (host, detail) = (self.inner.host.clone(), crate::cause::innermost(e));
+        let (host, detail) = (self.inner.host.clone(), crate::error::root_cause(e));
         if e.is_connect() {
             Error::Unreachable { host, detail }
         } else if e.is_timeout() {

@@ -12,6 +12,8 @@ pub mod client;
 pub mod error;
 pub mod lenient;
 pub mod limit;
+pub mod registration;
+pub mod technicians;
 pub mod types;
 pub mod webhook;
 

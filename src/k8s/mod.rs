@@ -77,7 +77,7 @@ pub fn explain(error: &kube::Error) -> String {
         other => {
             format!(
                 "cannot reach the apiserver: {}",
-                crate::cause::innermost(other)
+                crate::error::root_cause(other)
             )
         }
     }

@@ -45,3 +45,8 @@ pub fn webhook(namespace: &str, connection: &str) -> String {
 pub fn webhook_path(namespace: &str, connection: &str) -> String {
     format!("/webhooks/{namespace}/{connection}")
 }
+
+/// Secret with the gateway's certificate.
+pub fn server_secret(service: &str) -> String {
+    format!("{service}-tls")
+}

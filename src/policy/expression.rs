@@ -4,6 +4,7 @@
 //! and maps in the arguments of at most 100 entries. Regular expressions are
 //! linear in time by the engine that runs them.
 
+use super::facts::TicketFacts;
 use cel::common::ast::{EntryExpr, Expr, IdedExpr};
 use cel::{Context, Program, Value};
 use serde_json::{Map, json};
@@ -18,17 +19,6 @@ const MAX_NESTING: usize = 2;
 const MAX_ENTRIES: usize = 100;
 /// Compiled expressions kept.
 const MAX_CACHED: usize = 1000;
-
-/// Of the ticket, what an expression may ask. HaloPSA's words, no ticket text.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TicketFacts {
-    pub id: i64,
-    pub client_id: i64,
-    pub priority: String,
-    pub status: String,
-    pub kind: String,
-    pub category: String,
-}
 
 type Compiled = Arc<Result<Program, String>>;
 

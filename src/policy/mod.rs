@@ -12,13 +12,16 @@
 //! level the stricter. A rule whose `when` cannot be evaluated counts against the
 //! call: it matches unless its effect is `Auto`.
 
+pub mod approvers;
 pub mod expression;
+pub mod facts;
+pub mod sensitivity;
 
 use crate::api::Mode;
 use crate::api::policy::{Approvers, Effect, ToolPolicySpec, ToolRule};
 pub use crate::api::tool_server::Nature;
-use crate::ticket::route::matches_pattern;
-use expression::TicketFacts;
+use crate::text::pattern;
+use facts::TicketFacts;
 use kube::core::{Selector, SelectorExt};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -287,7 +290,7 @@ pub fn selects(
 pub fn names(rule: &ToolRule, tool: &str) -> bool {
     rule.tools
         .iter()
-        .any(|pattern| matches_pattern(pattern, tool))
+        .any(|pattern| pattern::matches(pattern, tool))
 }
 
 fn counts(rule: &ToolRule, client: &str, call: &Call<'_>) -> bool {

@@ -6,13 +6,10 @@
 //! integration's, never an e-mail, whose sender anybody can make up.
 
 use super::reply::{self, Intent};
-use super::route::matches_pattern;
 use crate::api::ticket::{Approval, Step};
+use crate::halopsa::technicians::UNASSIGNED;
+use crate::text::{hex, pattern};
 use sha2::{Digest, Sha256};
-use std::fmt::Write;
-
-/// HaloPSA's agent "Unassigned": nobody.
-pub const UNASSIGNED: i64 = 1;
 
 /// An action on the ticket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,7 +104,7 @@ pub fn judge(replies: &[Reply], window: &Window<'_>) -> Outcome {
         } else if !window
             .applications
             .iter()
-            .any(|p| matches_pattern(p, &reply.application))
+            .any(|p| pattern::matches(p, &reply.application))
         {
             Some("written by an integration, not by a person in HaloPSA")
         } else if reply.mail {
@@ -155,7 +152,7 @@ pub fn hash<'a>(
             step_hash(&step.tool, &step.arguments, &step.pin)
         ));
     }
-    hex(&digest.finalize())
+    hex::encode(&digest.finalize())
 }
 
 /// What a step is bound to: the tool, its definition where it is not ours, the arguments.
@@ -165,17 +162,7 @@ pub fn step_hash(tool: &str, arguments: &str, pin: &str) -> String {
         digest.update((part.len() as u64).to_le_bytes());
         digest.update(part);
     }
-    hex(&digest.finalize())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+    hex::encode(&digest.finalize())
 }
 
 /// The steps a request names, in its order; None when one is missing.

@@ -1,82 +1,14 @@
 //! What the notes on a ticket look like, and the markers that find them again.
 
-use super::text::{self, escape, one_line};
+use super::plan::{MAX_LINE, MAX_LINES, Plan};
 use crate::api::Mode;
 use crate::api::ticket::VerificationState;
-use serde::{Deserialize, Serialize};
+use crate::text::{self, escape, hex, one_line};
 use sha2::{Digest, Sha256};
 
-/// What an agent found out and would do. Written by an untrusted agent: every
-/// field is bounded by [`Plan::bounded`] and escaped where it is shown.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Plan {
-    /// What is asked, one or two sentences.
-    pub asked: String,
-    /// Facts found.
-    pub findings: Vec<String>,
-    pub likely_cause: String,
-    /// What the agent would do, in order.
-    pub steps: Vec<String>,
-    /// What to ask the requester.
-    pub questions: Vec<String>,
-    pub confidence: Confidence,
-    /// What was looked at to come to this.
-    pub looked_at: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Confidence {
-    #[default]
-    Low,
-    Medium,
-    High,
-}
-
-impl Confidence {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Confidence::Low => "low",
-            Confidence::Medium => "medium",
-            Confidence::High => "high",
-        }
-    }
-}
-
-const MAX_LINES: usize = 20;
-const MAX_LINE: usize = 600;
 /// A value in a request is shown whole: a technician approves what is there.
 const MAX_VALUE: usize = 8192;
 pub const MAX_MESSAGE: usize = 8192;
-
-impl Plan {
-    /// The plan cut to what a technician reads and HaloPSA stores.
-    pub fn bounded(self) -> Self {
-        let line = |s: String| one_line(text::cut(&s, 4 * MAX_LINE), MAX_LINE);
-        let lines = |v: Vec<String>| {
-            v.into_iter()
-                .take(MAX_LINES)
-                .map(line)
-                .filter(|l| !l.is_empty())
-                .collect()
-        };
-        Self {
-            asked: line(self.asked),
-            findings: lines(self.findings),
-            likely_cause: line(self.likely_cause),
-            steps: lines(self.steps),
-            questions: lines(self.questions),
-            confidence: self.confidence,
-            looked_at: lines(self.looked_at),
-        }
-    }
-
-    /// A plan without these says nothing to anyone.
-    pub fn is_empty(&self) -> bool {
-        self.asked.trim().is_empty()
-            || (self.steps.is_empty() && self.questions.is_empty() && self.findings.is_empty())
-    }
-}
 
 /// Stands in a note's text so that it is found again after a crash. HaloPSA
 /// rebuilds a note's text by stripping tags without adding white space, so it is
@@ -84,11 +16,7 @@ impl Plan {
 /// not on the Ticket resource, so that a Ticket stored anew finds the old note.
 pub fn marker(connection_uid: &str, ticket_id: i64, turn: i32, tag: &str) -> String {
     let hash = Sha256::digest(format!("{connection_uid}/{ticket_id}"));
-    let id: String = hash
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let id = hex::encode(&hash[..8]);
     format!("rallied-{id}-{turn}-{tag}")
 }
 
@@ -366,6 +294,7 @@ fn reference(html: &mut String, marker: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ticket::plan::Confidence;
 
     #[test]
     fn the_note_is_escaped_and_holds_its_marker() {

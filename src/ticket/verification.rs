@@ -1,9 +1,10 @@
 //! A requester's verification: how it starts, and what technicians say about it. Pure.
 
-use super::reply::words;
+use super::reply::own;
 use super::state::Event;
 use crate::api::HaloPSAConnection;
 use crate::api::ticket::{Ticket, TicketStatus};
+use crate::text::{hex, words};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
@@ -26,11 +27,7 @@ pub fn start(
         "{uid}/{own}/{}/{}/{number}",
         ticket.spec.ticket_id, status.turn
     ));
-    let id: String = hash
-        .iter()
-        .take(16)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let id = hex::encode(&hash[..16]);
     // The words are the requester's: they stay in HaloPSA where subjects do.
     let reasons = match connection.spec.privacy.hide_subjects {
         true => reasons
@@ -96,11 +93,11 @@ const NOT: [&str; 12] = [
 /// What a reply asks for; quotes and signatures do not count, nor does a question.
 pub fn wish(html: &str, text: &str) -> Option<Ask> {
     let text = if html.trim().is_empty() {
-        crate::ticket::text::plain(text)
+        crate::text::plain(text)
     } else {
-        words::own_html(html).0
+        own::own_html(html).0
     };
-    let (own, _) = words::own_text(&text);
+    let (own, _) = own::own_text(&text);
     let split = words::split(&own);
     let line = format!(
         " {} ",

@@ -10,7 +10,7 @@ pub mod traceless;
 
 use crate::api::VerificationProvider;
 use crate::api::connection::CaConfigMapRef;
-use crate::cause::innermost;
+use crate::error::root_cause;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client, ResourceExt};
 use secrecy::SecretString;
@@ -196,14 +196,14 @@ async fn client(
         let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(|e| {
             Error::Reference {
                 what,
-                why: innermost(&e),
+                why: root_cause(&e),
             }
         })?;
         builder = builder.tls_certs_only(certificates);
     }
     builder
         .build()
-        .map_err(|e| Error::Unreachable(innermost(&e)))
+        .map_err(|e| Error::Unreachable(root_cause(&e)))
 }
 
 /// Sends a request; its answer as JSON, bounded.
@@ -211,13 +211,13 @@ async fn answer(request: reqwest::RequestBuilder) -> Result<serde_json::Value, E
     let mut response = request
         .send()
         .await
-        .map_err(|e| Error::Unreachable(innermost(&e)))?;
+        .map_err(|e| Error::Unreachable(root_cause(&e)))?;
     let status = response.status();
     let mut bytes = Vec::new();
     while let Some(chunk) = response
         .chunk()
         .await
-        .map_err(|e| Error::Unreachable(innermost(&e)))?
+        .map_err(|e| Error::Unreachable(root_cause(&e)))?
     {
         if bytes.len() + chunk.len() > MAX_ANSWER {
             return Err(Error::Answer("it is too long".into()));

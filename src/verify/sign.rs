@@ -1,6 +1,7 @@
 //! Timestamped signatures: `X-Rallied-Timestamp` (seconds) and
 //! `X-Rallied-Signature: v1=HEX`, an HMAC-SHA256 over timestamp, method, path and body.
 
+use crate::text::hex;
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
@@ -31,10 +32,7 @@ pub fn sign(key: &SecretString, timestamp: i64, method: &str, path: &str, body: 
     let bytes = mac(key, timestamp, method, path, body)
         .map(|m| m.finalize().into_bytes().to_vec())
         .unwrap_or_default();
-    format!(
-        "v1={}",
-        bytes.iter().map(|b| format!("{b:02x}")).collect::<String>()
-    )
+    format!("v1={}", hex::encode(bytes))
 }
 
 /// Whether a signature is right and of now.

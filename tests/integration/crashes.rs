@@ -7,7 +7,7 @@ use crate::harness::{ACME, Harness};
 use crate::tool_servers;
 use futures::StreamExt;
 use halopsa_operator::api::ticket::{Phase, StepState, Ticket};
-use halopsa_operator::crash;
+use halopsa_operator::failpoint;
 use serde_json::json;
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ async fn a_process_that_ends_anywhere_writes_nothing_twice() {
 
 async fn one(point: &'static str, nth: u32) -> Result<(), String> {
     let mut harness = Harness::start("crash").await;
-    let ended = crash::arm(&harness.namespace, point, nth);
+    let ended = failpoint::arm(&harness.namespace, point, nth);
     harness.execute(&[ACME], json!({})).await;
     harness.run_agent("acme-dental-group").await;
     let id = harness.open_ticket(ACME, "Label printer is offline");
@@ -183,7 +183,7 @@ async fn another_servers_tool_that_was_interrupted_is_unknown_and_not_repeated()
     tool_servers::workflow(&harness).await;
     harness.run_agent("acme-dental-group").await;
     let (id, name) = asked(&harness, "User profile is stuck").await;
-    let ended = crash::arm(&harness.namespace, "step.sent", 1);
+    let ended = failpoint::arm(&harness.namespace, "step.sent", 1);
     harness.reply(id, DANA, "<p>Approved</p>");
     ended.await.unwrap();
     harness.restart().await;

@@ -441,7 +441,7 @@ async fn restarted_at(point: &'static str, nth: u32) {
     let mut harness = connected("vcrash", json!({"timeout": "60s"})).await;
     let ended = tokio::time::timeout(
         Duration::from_secs(40),
-        halopsa_operator::crash::arm(&harness.namespace, point, nth),
+        halopsa_operator::failpoint::arm(&harness.namespace, point, nth),
     );
     harness.run_agent(AGENT).await;
     let (id, name) = open(&harness, "MFA reset, I have a new phone");

@@ -1,7 +1,7 @@
 //! What makes a ticket sensitive, in words. English first, then German, French,
 //! Spanish and Dutch.
 //!
-//! Written as [`crate::ticket::reply::words::fold`] leaves them: lower case, no
+//! Written as [`crate::text::words::fold`] leaves them: lower case, no
 //! accents, no apostrophes. `*` at the end stands for any ending.
 
 use super::Kind;

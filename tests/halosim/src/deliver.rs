@@ -386,7 +386,7 @@ fn request(http: &reqwest::Client, webhook: &Object, body: &Value) -> reqwest::R
 }
 
 async fn answer(request: reqwest::RequestBuilder) -> Result<(u16, String, String), String> {
-    let mut response = request.send().await.map_err(|e| innermost(&e))?;
+    let mut response = request.send().await.map_err(|e| root_cause(&e))?;
     let status = response.status().as_u16();
     let headers: Vec<String> = response
         .headers()
@@ -408,7 +408,7 @@ async fn answer(request: reqwest::RequestBuilder) -> Result<(u16, String, String
     ))
 }
 
-fn innermost(error: &dyn std::error::Error) -> String {
+fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;

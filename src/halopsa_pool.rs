@@ -48,7 +48,7 @@ impl Error {
 }
 
 /// The clients of all connections of this process.
-pub struct Tenants {
+pub struct HaloPool {
     kube: Client,
     /// This process's part of every tenant's request limit.
     share: f64,
@@ -64,7 +64,7 @@ struct Entry {
     checked: Instant,
 }
 
-impl Tenants {
+impl HaloPool {
     pub fn new(kube: Client, share: f64, timeout: Duration) -> Self {
         Self {
             kube,

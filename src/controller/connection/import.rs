@@ -3,7 +3,7 @@
 use crate::api::connection::ClientSelector;
 use crate::halopsa::types::HaloClient;
 use crate::halopsa::{self, UNKNOWN_CLIENT};
-use crate::ticket::route;
+use crate::text::pattern;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
@@ -15,7 +15,7 @@ pub fn selects(selector: &ClientSelector, client: &HaloClient) -> bool {
         patterns
             .iter()
             .flatten()
-            .any(|p| route::matches_pattern(p, &client.name))
+            .any(|p| pattern::matches(p, &client.name))
     };
     if any(&selector.exclude) || client.inactive {
         return false;

@@ -1,7 +1,7 @@
 //! What really happened, below the wrappers.
 
 /// The text of an error's innermost cause.
-pub fn innermost(error: &dyn std::error::Error) -> String {
+pub fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;

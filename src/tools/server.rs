@@ -1,10 +1,11 @@
 //! An MCP server somebody else runs: listed, pinned, called. Shared by the
 //! controller, which pins its tools, and the gateway, which calls them.
 
+use super::pin::{MAX_TOOLS, canonical, definition};
 use crate::api::ToolServer;
-use crate::api::tool_server::{Nature, PinnedTool, ServerTool};
-use crate::cause::innermost;
-use crate::ticket::route::matches_pattern;
+use crate::api::tool_server::{Nature, ServerTool};
+use crate::error::root_cause;
+use crate::text::pattern;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client, ResourceExt};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -13,16 +14,13 @@ use rmcp::model::{CallToolRequestParams, CallToolResult, ClientConfig, Tool};
 use rmcp::service::{RoleClient, RunningService};
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
-use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
+use serde_json::{Map, Value};
 use std::time::Duration;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const LIST_TIMEOUT: Duration = Duration::from_secs(20);
 /// A tool may take this long.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(120);
-/// Tools of one server that are looked at.
-pub const MAX_TOOLS: usize = 200;
 const MAX_HEADERS: usize = 20;
 /// A tool whose definition is longer is not offered, in bytes.
 const MAX_DEFINITION: usize = 32 * 1024;
@@ -95,10 +93,10 @@ pub async fn connect(kube: &Client, server: &ToolServer) -> Result<Session, Erro
             why: format!("it has no key {}", reference.key),
         })?;
         let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes())
-            .map_err(|e| Error::Setup(innermost(&e)))?;
+            .map_err(|e| Error::Setup(root_cause(&e)))?;
         builder = builder.tls_certs_only(certificates);
     }
-    let http = builder.build().map_err(|e| Error::Setup(innermost(&e)))?;
+    let http = builder.build().map_err(|e| Error::Setup(root_cause(&e)))?;
     let transport = StreamableHttpClientTransport::with_client(
         http,
         StreamableHttpClientTransportConfig::with_uri(server.spec.url.clone()),
@@ -106,7 +104,7 @@ pub async fn connect(kube: &Client, server: &ToolServer) -> Result<Session, Erro
     let service = tokio::time::timeout(LIST_TIMEOUT, ClientConfig::default().serve(transport))
         .await
         .map_err(|_| Error::Timeout(LIST_TIMEOUT))?
-        .map_err(|e| Error::Connect(innermost(&e)))?;
+        .map_err(|e| Error::Connect(root_cause(&e)))?;
     Ok(Session(service))
 }
 
@@ -116,7 +114,7 @@ impl Session {
         let all = tokio::time::timeout(LIST_TIMEOUT, self.0.list_all_tools())
             .await
             .map_err(|_| Error::Timeout(LIST_TIMEOUT))?
-            .map_err(|e| Error::Refused(innermost(&e)))?;
+            .map_err(|e| Error::Refused(root_cause(&e)))?;
         let mut tools: Vec<Tool> = all
             .into_iter()
             .filter(|t| {
@@ -141,7 +139,7 @@ impl Session {
         tokio::time::timeout(CALL_TIMEOUT, self.0.call_tool(request))
             .await
             .map_err(|_| Error::Timeout(CALL_TIMEOUT))?
-            .map_err(|e| Error::Refused(innermost(&e)))
+            .map_err(|e| Error::Refused(root_cause(&e)))
     }
 }
 
@@ -158,136 +156,13 @@ fn fits(name: &str) -> bool {
 pub fn nature(allowed: &[ServerTool], tool: &str) -> Option<Nature> {
     allowed
         .iter()
-        .find(|t| matches_pattern(&t.name, tool))
+        .find(|t| pattern::matches(&t.name, tool))
         .map(|t| t.nature)
-}
-
-/// What a tool is pinned by.
-fn definition(tool: &Tool) -> Value {
-    json!({"name": tool.name, "title": tool.title, "description": tool.description, "inputSchema": *tool.input_schema, "annotations": tool.annotations})
-}
-
-/// SHA-256 of a tool's definition.
-pub fn hash(tool: &Tool) -> String {
-    let digest = Sha256::digest(canonical(&definition(tool)));
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// JSON with sorted keys: the same value gives the same text.
-pub fn canonical(value: &Value) -> String {
-    match value {
-        Value::Object(map) => {
-            let mut keys: Vec<&String> = map.keys().collect();
-            keys.sort();
-            let parts: Vec<String> = keys
-                .into_iter()
-                .map(|k| format!("{}:{}", Value::from(k.as_str()), canonical(&map[k])))
-                .collect();
-            format!("{{{}}}", parts.join(","))
-        }
-        Value::Array(items) => format!(
-            "[{}]",
-            items.iter().map(canonical).collect::<Vec<_>>().join(",")
-        ),
-        other => other.to_string(),
-    }
-}
-
-/// What to keep pinned, from what was pinned and what the server offers: pure.
-/// A new tool is pinned as it is; a changed one is stopped until `accepted` names
-/// the present offer; one the server does not offer any more stays pinned, so
-/// that it cannot come back changed.
-pub fn pin(
-    pinned: &[PinnedTool],
-    offered: &[(String, String)],
-    accepted: Option<&str>,
-) -> (Vec<PinnedTool>, Option<String>) {
-    let changed: Vec<&(String, String)> = offered
-        .iter()
-        .filter(|(name, hash)| pinned.iter().any(|p| p.name == *name && p.hash != *hash))
-        .collect();
-    let revision = (!changed.is_empty()).then(|| {
-        let digest = Sha256::digest(
-            changed
-                .iter()
-                .map(|(name, hash)| format!("{name}={hash}\n"))
-                .collect::<String>(),
-        );
-        digest
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
-    });
-    let accept = revision.is_some() && revision.as_deref() == accepted;
-    let mut next: Vec<PinnedTool> = pinned.to_vec();
-    for (name, hash) in offered {
-        match next.iter_mut().find(|p| p.name == *name) {
-            None => next.push(PinnedTool {
-                name: name.clone(),
-                hash: hash.clone(),
-                offered: None,
-            }),
-            Some(known) if known.hash == *hash => known.offered = None,
-            Some(known) if accept => {
-                *known = PinnedTool {
-                    name: name.clone(),
-                    hash: hash.clone(),
-                    offered: None,
-                }
-            }
-            Some(known) => known.offered = Some(hash.clone()),
-        }
-    }
-    next.sort_by(|a, b| a.name.cmp(&b.name));
-    next.truncate(MAX_TOOLS);
-    (next, if accept { None } else { revision })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn offer(all: &[(&str, &str)]) -> Vec<(String, String)> {
-        all.iter()
-            .map(|(n, h)| (n.to_string(), h.to_string()))
-            .collect()
-    }
-
-    #[test]
-    fn a_changed_tool_stops_until_it_is_accepted() {
-        let (first, revision) = pin(&[], &offer(&[("a", "1"), ("b", "1")]), None);
-        assert_eq!((first.len(), revision), (2, None));
-        let (stopped, revision) = pin(&first, &offer(&[("a", "2"), ("b", "1"), ("c", "1")]), None);
-        assert_eq!(
-            (
-                stopped[0].hash.as_str(),
-                stopped[0].offered.as_deref(),
-                stopped.len()
-            ),
-            ("1", Some("2"), 3)
-        );
-        let revision = revision.unwrap();
-        // An old acceptance does not accept another change.
-        let (still, other) = pin(&stopped, &offer(&[("a", "3")]), Some(&revision));
-        assert!(still[0].offered.is_some() && other.unwrap() != revision);
-        let (accepted, none) = pin(&stopped, &offer(&[("a", "2"), ("b", "1")]), Some(&revision));
-        assert_eq!(
-            (accepted[0].hash.as_str(), &accepted[0].offered, none),
-            ("2", &None, None)
-        );
-        // Changed back, it runs again; gone and back changed, it does not.
-        assert_eq!(
-            pin(&stopped, &offer(&[("a", "1")]), None).0[0].offered,
-            None
-        );
-        let (gone, _) = pin(&first, &offer(&[]), None);
-        assert!(
-            pin(&gone, &offer(&[("a", "9")]), None).0[0]
-                .offered
-                .is_some()
-        );
-    }
 
     #[test]
     fn only_listed_tools_are_offered() {
@@ -305,14 +180,5 @@ mod tests {
         assert_eq!(nature(&allowed, "reset_password"), Some(Nature::Write));
         assert_eq!(nature(&allowed, "delete_user"), None);
         assert!(!fits("a b") && !fits("") && !fits(&"x".repeat(65)) && !fits("ａ"));
-    }
-
-    #[test]
-    fn the_order_of_keys_does_not_matter() {
-        let (a, b): (Value, Value) = (
-            serde_json::from_str(r#"{"a":1,"b":[{"y":1,"x":2}]}"#).unwrap(),
-            serde_json::from_str(r#"{"b":[{"x":2,"y":1}],"a":1}"#).unwrap(),
-        );
-        assert_eq!(canonical(&a), canonical(&b));
     }
 }

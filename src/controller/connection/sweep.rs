@@ -4,10 +4,10 @@
 //! last time, a little overlapped. One that no Ticket stands for, and that is
 //! younger than the connection, is stored as if its webhook had come now.
 
-use super::context::Context;
-use super::ticket;
 use crate::api::HaloPSAConnection;
 use crate::api::ticket::{Source, Ticket};
+use crate::controller::context::Context;
+use crate::controller::ticket;
 use crate::halopsa;
 use futures::TryStreamExt;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -50,7 +50,7 @@ pub async fn sweep_if_due(
     connection: &HaloPSAConnection,
     halo: &halopsa::Client,
     ctx: &Context,
-) -> Result<Result<(), halopsa::Error>, super::connection::Error> {
+) -> Result<Result<(), halopsa::Error>, super::Error> {
     let (namespace, name) = (
         connection.namespace().unwrap_or_default(),
         connection.name_any(),

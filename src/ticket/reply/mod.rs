@@ -6,13 +6,13 @@
 //! goes to the agent, which may ask again; a wrong yes cannot be taken back.
 
 mod lexicon;
-pub mod words;
+pub mod own;
 
+use crate::text::words::{self, Word};
 use lexicon::{Kind, LEXICON, SIGNS};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::LazyLock;
-use words::Word;
 
 /// What a reply says about a request for approval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,15 +137,15 @@ struct Hit {
 
 /// Classifies a reply's plain text.
 pub fn classify_text(text: &str) -> Verdict {
-    let text = crate::ticket::text::plain(text);
-    let (own, cut) = words::own_text(&text);
+    let text = crate::text::plain(text);
+    let (own, cut) = own::own_text(&text);
     judge(&own, cut)
 }
 
 /// Classifies a reply's HTML.
 pub fn classify_html(html: &str) -> Verdict {
-    let (text, cut_html) = words::own_html(html);
-    let (own, cut) = words::own_text(&text);
+    let (text, cut_html) = own::own_html(html);
+    let (own, cut) = own::own_text(&text);
     judge(&own, cut || cut_html)
 }
 

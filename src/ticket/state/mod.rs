@@ -1232,7 +1232,7 @@ impl Step {
         self.state = state;
         self.result = (!result.is_empty()).then(|| result.chars().take(300).collect());
         // The whole call was needed to run it; what stays is for people, and holds no secret and no text.
-        self.arguments = super::mask::arguments(&self.arguments);
+        self.arguments = crate::text::mask::arguments(&self.arguments);
     }
 }
 

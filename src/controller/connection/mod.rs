@@ -1,16 +1,20 @@
 //! The connection's reconciler: signs in, keeps the webhook, imports clients.
 
-use super::context::{Context, jitter};
-use super::{import, registration, sweep};
+pub mod import;
+pub mod sweep;
+
 use crate::api::condition::{self, Verdict};
 use crate::api::connection::{ApiAgent, ClientSelector, HaloPSAConnectionStatus, WebhookStatus};
 use crate::api::{
     CONNECTION_LABEL, HALO_CLIENT_ID_LABEL, HaloPSAConnection, ImportedClient, LocalRef,
 };
+use crate::controller::context::{Context, jitter};
 use crate::halopsa::api::WebhookSpec;
+use crate::halopsa::registration;
 use crate::halopsa::{self, missing_scopes};
+use crate::halopsa_pool;
 use crate::k8s::{self, names};
-use crate::tenant;
+use crate::text::hex;
 use crate::ticket::route;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -286,7 +290,7 @@ fn verification_verdict(connection: &HaloPSAConnection, ctx: &Context) -> Verdic
         );
     };
     let name = &reference.name;
-    match super::verification::provider_of(connection, ctx) {
+    match crate::controller::ticket::verification::provider_of(connection, ctx) {
         None => Verdict::no(
             "ProviderNotFound",
             format!(
@@ -338,13 +342,13 @@ async fn observe(
         .verified
         .is_fresh(&key, generation, ctx.options.resync * 4 / 5);
     let tenant = if fresh {
-        ctx.tenants.client(connection).await
+        ctx.halopsa.client(connection).await
     } else {
-        ctx.tenants.fresh_client(connection).await
+        ctx.halopsa.fresh_client(connection).await
     };
     let halo = match tenant {
         Ok(halo) => halo,
-        Err(tenant::Error::Kube(error)) => return Err(error.into()),
+        Err(halopsa_pool::Error::Kube(error)) => return Err(error.into()),
         Err(error) => {
             findings.credentials = Verdict::no(error.reason(), error.to_string());
             return Ok(findings);
@@ -599,17 +603,11 @@ async fn webhook_secret(
 }
 
 fn random_hex(bytes: usize) -> String {
-    (0..bytes)
-        .map(|_| format!("{:02x}", rand::random::<u8>()))
-        .collect()
+    hex::encode((0..bytes).map(|_| rand::random()).collect::<Vec<u8>>())
 }
 
 fn checksum(username: &str, password: &str) -> String {
-    Sha256::digest(format!("{username}:{password}"))
-        .iter()
-        .take(6)
-        .map(|b| format!("{b:02x}"))
-        .collect()
+    hex::encode(&Sha256::digest(format!("{username}:{password}"))[..6])
 }
 
 /// Imports the selected clients; drains and removes those not selected any more.
@@ -893,7 +891,7 @@ async fn cleanup(connection: &HaloPSAConnection, ctx: &Context) -> Result<Action
     let known = connection.status.as_ref().and_then(|s| s.webhook.as_ref());
     let outcome = async {
         let halo = ctx
-            .tenants
+            .halopsa
             .fresh_client(connection)
             .await
             .map_err(|e| e.to_string())?;
@@ -949,7 +947,7 @@ async fn cleanup(connection: &HaloPSAConnection, ctx: &Context) -> Result<Action
             }
         }
     }
-    ctx.tenants.forget(&namespace, &name);
+    ctx.halopsa.forget(&namespace, &name);
     ctx.directory.forget(&namespace, &name);
     ctx.verified.forget(&(namespace.clone(), name.clone()));
     ctx.backoff.reset(&(namespace, name, "connection"));

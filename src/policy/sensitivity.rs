@@ -1,11 +1,11 @@
 //! Is a ticket of HaloPSA's sensitive, by the built-in rules and the MSP's own?
 
-use super::mcp::facts;
+use super::facts::TicketFacts;
 use crate::api::connection::Sensitivity;
 use crate::halopsa::types::Ticket;
 use crate::policy::expression;
+use crate::text;
 use crate::ticket::sensitive::{self, Text};
-use crate::ticket::text;
 use serde_json::json;
 
 /// Why a ticket is sensitive; empty: it is not. `notes` are what end users wrote on it since.
@@ -34,7 +34,7 @@ pub fn of_ticket(ticket: &Ticket, notes: &[String], config: &Sensitivity) -> Vec
         .map(ToString::to_string)
         .collect();
     let everything = format!("{}\n{details}", ticket.summary).to_lowercase();
-    let facts = facts(ticket);
+    let facts = TicketFacts::from(ticket);
     let arguments = json!({"subject": ticket.summary, "details": details});
     let arguments = arguments.as_object().cloned().unwrap_or_default();
     for rule in &config.rules {

@@ -1,18 +1,19 @@
 //! The ticket's reconciler: moves tickets on when nobody else does.
 
-use super::approval;
-use super::context::{Context, jitter};
-use super::verification;
+pub mod approval;
+pub mod verification;
+
 use crate::api::condition;
 use crate::api::ticket::{
     ApprovalState, IntentKind, IntentState, Phase, REOPEN_ANNOTATION, StepState, Ticket,
 };
 use crate::api::{HaloPSAConnection, ImportedClient, LocalRef};
+use crate::controller::context::{Context, jitter};
 use crate::k8s::{self, names, reflect, tickets};
 use crate::outbox::{self, Note};
 use crate::ticket::state::{self, Event, Owed};
 use crate::ticket::{note, route};
-use crate::writes;
+use crate::tools::write;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use kube::runtime::controller::Action;
@@ -32,7 +33,7 @@ pub enum Error {
     #[error(transparent)]
     Outbox(#[from] outbox::Error),
     #[error(transparent)]
-    Tenant(#[from] crate::tenant::Error),
+    Tenant(#[from] crate::halopsa_pool::Error),
     #[error(transparent)]
     Halo(#[from] crate::halopsa::Error),
 }
@@ -350,7 +351,7 @@ async fn post_failure_note(
     api: &Api<Ticket>,
     ctx: &Context,
 ) -> Result<Ticket, Error> {
-    let halo = ctx.tenants.client(connection).await?;
+    let halo = ctx.halopsa.client(connection).await?;
     let status = ticket.status.clone().unwrap_or_default();
     let api_agent = connection
         .status
@@ -382,7 +383,7 @@ async fn post_failure_note(
                     StepState::Done | StepState::Failed | StepState::Unknown
                 )
         })
-        .map(|s| writes::listed(ticket.spec.ticket_id, s))
+        .map(|s| write::listed(ticket.spec.ticket_id, s))
         .collect();
     let html = note::failure_html(
         status.message.as_deref().unwrap_or("unknown"),
@@ -413,7 +414,7 @@ async fn route_ticket(
     if connection.spec.suspend {
         return Ok(Action::requeue(jitter(Duration::from_secs(60))));
     }
-    let halo = ctx.tenants.client(connection).await?;
+    let halo = ctx.halopsa.client(connection).await?;
     let found = match halo.ticket(ticket.spec.ticket_id).await {
         Ok(found) => Some(found),
         Err(crate::halopsa::Error::NotFound { .. }) => None,
@@ -463,7 +464,7 @@ pub async fn store(
         ticket_id: halo_ticket.id,
         halo_client_id: halo_ticket.client_id,
         subject: (!connection.spec.privacy.hide_subjects)
-            .then(|| crate::ticket::text::one_line(&halo_ticket.summary, 200)),
+            .then(|| crate::text::one_line(&halo_ticket.summary, 200)),
         closed: false,
         source,
     };

@@ -1,9 +1,8 @@
 //! HaloPSA's tools for agents: read-only, each bound to the agent's own client.
 
-use super::Bound;
 use crate::halopsa::{self, types};
 use crate::policy::Nature;
-use crate::ticket::text;
+use crate::text;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -146,10 +145,9 @@ fn arguments<T: DeserializeOwned>(given: Map<String, Value>) -> Result<T, Error>
 pub async fn call(
     tool: &Tool,
     given: Map<String, Value>,
-    bound: &Bound,
+    client: i64,
     halo: &halopsa::Client,
 ) -> Result<Value, Error> {
-    let client = bound.halo_client_id;
     match tool.name {
         "halopsa_get_ticket" => {
             let TicketArguments { ticket_id } = arguments(given)?;

@@ -5,11 +5,9 @@
 //! that names another. Each is a single request to HaloPSA that carries a
 //! marker, so that after a crash it is looked for and not repeated.
 
-pub mod send;
-
 use crate::api::ticket::Step;
+use crate::text;
 use crate::ticket::note::Listed;
-use crate::ticket::text;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};

@@ -4,14 +4,14 @@ use crate::api::{
     HaloPSAConnection, ImportedClient, Ticket, ToolPolicy, ToolServer, VerificationProvider,
     Workflow,
 };
-use crate::controller::{self, certificates, context::Options};
+use crate::controller::{self, context::Options};
 use crate::gateway::{self, Gateway};
+use crate::halopsa_pool::HaloPool;
 use crate::k8s::index::{ClientIndex, TicketIndex};
 use crate::k8s::reflect::Reflector;
 use crate::k8s::{names, scoped};
 use crate::receiver::{self, Receiver};
 use crate::server::{self, Ready};
-use crate::tenant::Tenants;
 use axum_server::tls_rustls::RustlsConfig;
 use clap::Args;
 use k8s_openapi::api::core::v1::Secret;
@@ -211,7 +211,7 @@ pub async fn receiver(
         providers: providers.store.clone(),
         listings: Default::default(),
         index: index.clone(),
-        tenants: Tenants::new(kube.clone(), common.rate_share, common.timeout),
+        halopsa: HaloPool::new(kube.clone(), common.rate_share, common.timeout),
         reviewer: gateway::identity::Reviewer::new(kube.clone()),
         changed,
         settle: common.settle,
@@ -302,7 +302,7 @@ pub async fn receiver(
     let certificate = certificate(
         kube.clone(),
         common.own_namespace.clone(),
-        certificates::server_secret(&common.service),
+        names::server_secret(&common.service),
     );
     let serving = async {
         let (tls, renewal) = certificate.await;

@@ -4,10 +4,10 @@
 /// the process end here: what follows never runs, as after a `kill -9`.
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
-pub async fn point(_namespace: &str, _name: &str) {}
+pub async fn hit(_namespace: &str, _name: &str) {}
 
 #[cfg(feature = "failpoints")]
-pub use armed::{arm, point};
+pub use armed::{arm, hit};
 
 #[cfg(feature = "failpoints")]
 mod armed {
@@ -30,7 +30,7 @@ mod armed {
         receiver
     }
 
-    pub async fn point(namespace: &str, name: &str) {
+    pub async fn hit(namespace: &str, name: &str) {
         let hit = {
             let mut armed = ARMED.lock().unwrap_or_else(PoisonError::into_inner);
             let key = (namespace.to_string(), name.to_string());

@@ -1,22 +1,22 @@
 //! Tickets whose requester has to prove who they are: the challenge, its outcome,
 //! and what technicians may do about it.
 
-use super::context::Context;
-use super::ticket::Error;
+use super::Error;
 use crate::api::ticket::{ApprovalState, IntentKind, Ticket, VerificationState};
 use crate::api::verification::FailurePolicy;
 use crate::api::{HaloPSAConnection, ImportedClient, VerificationProvider};
 use crate::audit::{self, Subject};
-use crate::crash;
-use crate::gateway::approval::agent_name;
-use crate::gateway::sensitivity::of_ticket;
+use crate::controller::context::Context;
+use crate::failpoint;
+use crate::halopsa::technicians::UNASSIGNED;
+use crate::halopsa::technicians::agent_name;
 use crate::halopsa::{self, types};
 use crate::k8s::{reflect, tickets};
 use crate::metrics::{ApprovalLabels, METRICS};
 use crate::outbox::{self, Note};
-use crate::ticket::approval::UNASSIGNED;
+use crate::policy::sensitivity::of_ticket;
+use crate::text::pattern;
 use crate::ticket::note;
-use crate::ticket::route::matches_pattern;
 use crate::ticket::state::{self, Event};
 use crate::ticket::verification::{self, Ask};
 use crate::verify::{self, Challenge, Provider, State};
@@ -53,7 +53,7 @@ pub async fn started(
     if connection.spec.sensitivity.provider_ref.is_none() {
         return Ok(None);
     }
-    let halo = ctx.tenants.client(connection).await?;
+    let halo = ctx.halopsa.client(connection).await?;
     let found = match halo.ticket(ticket.spec.ticket_id).await {
         Ok(found) => found,
         // It is found out at the claim what it is.
@@ -112,7 +112,7 @@ pub async fn look(
     let (state, sent) = match to_start {
         None => (state, None),
         Some(service) => {
-            let halo = ctx.tenants.client(connection).await?;
+            let halo = ctx.halopsa.client(connection).await?;
             let user = match requester(&ticket, client, &halo).await? {
                 Ok(user) => user,
                 Err(why) => {
@@ -144,14 +144,14 @@ pub async fn look(
                     provider.name_any()
                 ),
             };
-            crash::point(&namespace, "challenge.intended").await;
+            failpoint::hit(&namespace, "challenge.intended").await;
             let state = match service.start(&challenge).await {
                 Ok(state) => state,
                 Err(error) => {
                     return down(&ticket, &provider, &error, valid_until, api, poll).await;
                 }
             };
-            crash::point(&namespace, "challenge.sent").await;
+            failpoint::hit(&namespace, "challenge.sent").await;
             let sent = Event::ChallengeSent {
                 method: provider.spec.method().into(),
                 user_id: user.id,
@@ -346,7 +346,7 @@ pub async fn listen(
     if let Some(wait) = ctx.looks.wait(&ticket, every) {
         return Ok((ticket, Some(wait)));
     }
-    let halo = ctx.tenants.client(connection).await?;
+    let halo = ctx.halopsa.client(connection).await?;
     let mut actions = halo.replies(ticket.spec.ticket_id, DEPTH).await?;
     actions.reverse();
     let ourselves = connection
@@ -366,7 +366,7 @@ pub async fn listen(
                 .approvals
                 .applications
                 .iter()
-                .any(|p| matches_pattern(p, &a.actionby_application_id))
+                .any(|p| pattern::matches(p, &a.actionby_application_id))
     };
     // Only what was said since the challenge or its outcome, and not read before.
     let since = status.seen_action.unwrap_or_default();
@@ -487,9 +487,9 @@ pub async fn post_note(
     else {
         return Ok(ticket.clone());
     };
-    let halo = ctx.tenants.client(connection).await?;
+    let halo = ctx.halopsa.client(connection).await?;
     let by = match current.decided_by {
-        Some(id) => agent_name(id, &crate::gateway::approval::agents(&halo).await),
+        Some(id) => agent_name(id, &crate::halopsa::technicians::agents(&halo).await),
         None => String::new(),
     };
     let uid = connection.metadata.uid.as_deref().unwrap_or_default();

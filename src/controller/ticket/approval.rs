@@ -1,20 +1,23 @@
 //! Tickets that wait for a technician: their replies are read, and what is owed
 //! to the technicians is written.
 
-use super::context::Context;
-use super::ticket::Error;
+use super::Error;
 use crate::api::ticket::{ApprovalState, IntentKind, LOOK_ANNOTATION, Ticket};
 use crate::api::{HaloPSAConnection, ImportedClient};
 use crate::audit::{self, Subject};
-use crate::gateway::approval::{agent_name, agents, assigned_name, for_people, further_approvers};
+use crate::controller::context::Context;
+use crate::failpoint;
+use crate::halopsa::technicians::{agent_name, agents, assigned_name};
 use crate::halopsa::{self, types};
 use crate::k8s::tickets;
 use crate::metrics::{ApprovalLabels, METRICS};
 use crate::outbox::{self, Note};
+use crate::policy::approvers::further_approvers;
+use crate::text::utc;
 use crate::ticket::approval::{self, Reply, Window};
 use crate::ticket::note::{self, Ask, Decided};
 use crate::ticket::state::{self, Event, Refused};
-use crate::{crash, writes};
+use crate::tools::write;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::Api;
 use kube::runtime::events::EventType;
@@ -90,7 +93,7 @@ pub async fn look(
     else {
         return Ok((ticket, every));
     };
-    let halo = ctx.tenants.client(connection).await?;
+    let halo = ctx.halopsa.client(connection).await?;
     // The actions first: an assignment that is newer than them shows as one that no action tells of.
     let mut actions = halo.replies(ticket.spec.ticket_id, DEPTH).await?;
     actions.reverse();
@@ -188,7 +191,7 @@ pub async fn look(
         Ok(next)
     };
     let stored = tickets::update(api, &ticket, "controller", change).await?;
-    crash::point(&namespace, "reply.decided").await;
+    failpoint::hit(&namespace, "reply.decided").await;
     let subject = Subject {
         namespace: &namespace,
         client: &client.name_any(),
@@ -273,12 +276,12 @@ pub async fn remind(
     let Some(request) = status.approval.as_ref().filter(|_| due) else {
         return Ok(ticket);
     };
-    let halo = ctx.tenants.client(connection).await?;
+    let halo = ctx.halopsa.client(connection).await?;
     let halo_ticket = halo.ticket(ticket.spec.ticket_id).await?;
     let assigned = assigned_name(&halo_ticket, &agents(&halo).await);
     let ask = Ask {
         assigned: &assigned,
-        until: &for_people(request.expires_at.0),
+        until: &utc(request.expires_at.0),
         ..Ask::default()
     };
     let html = |marker: &str| note::reminder_html(request.steps.len(), &ask, marker);
@@ -306,7 +309,7 @@ pub async fn post_decision(
     let Some(request) = &status.approval else {
         return Ok(ticket.clone());
     };
-    let halo = ctx.tenants.client(connection).await?;
+    let halo = ctx.halopsa.client(connection).await?;
     let expired = request.state == ApprovalState::Expired;
     let by = match request.decided_by {
         Some(id) => agent_name(id, &agents(&halo).await),
@@ -322,7 +325,7 @@ pub async fn post_decision(
         .steps
         .iter()
         .filter(|s| request.steps.contains(&s.number))
-        .map(|s| writes::listed(ticket.spec.ticket_id, s))
+        .map(|s| write::listed(ticket.spec.ticket_id, s))
         .collect();
     let html = |marker: &str| {
         note::decision_html(

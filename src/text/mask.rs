@@ -1,6 +1,6 @@
 //! A call's arguments as journal and audit show them: no secrets, no text.
 
-use super::text::one_line;
+use super::one_line;
 use serde_json::Value;
 
 /// Words in a key that make its value a secret.

@@ -1,4 +1,13 @@
-//! Ticket text between HaloPSA's HTML and bounded plain text.
+//! Text, of tickets and in general. Pure.
+//!
+//! - here: HaloPSA's HTML to bounded plain text, and back
+//! - [`words`]: text as folded words; [`pattern`]: name patterns
+//! - [`mask`]: arguments without secrets; [`hex`]
+
+pub mod hex;
+pub mod mask;
+pub mod pattern;
+pub mod words;
 
 /// Details and notes handed to an agent are cut here, in bytes.
 pub const MAX_TEXT: usize = 16 * 1024;
@@ -79,6 +88,11 @@ pub fn escape(text: &str) -> String {
         }
     }
     out
+}
+
+/// A time as technicians read it.
+pub fn utc(time: k8s_openapi::jiff::Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
 #[cfg(test)]

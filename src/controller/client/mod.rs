@@ -1,10 +1,12 @@
 //! The client's reconciler: resolves the HaloPSA client, keeps its agent.
 
-use super::context::{Context, jitter};
-use super::workload::{self, Agent};
-use super::{import, scale};
+pub mod scale;
+pub mod workload;
+
 use crate::api::condition::{self, Verdict};
 use crate::api::{AgentPhase, HaloPSAConnection, ImportedClient};
+use crate::controller::connection::import;
+use crate::controller::context::{Context, jitter};
 use crate::k8s::{self, names, reflect};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -19,6 +21,7 @@ use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use workload::Agent;
 
 /// The agent's objects are compared with the cluster again after this time.
 const RESYNC: Duration = Duration::from_secs(3600);

@@ -1,9 +1,8 @@
 //! An agent's objects: ServiceAccount, Deployment, NetworkPolicy. Pure, but for
 //! [`Applied`], which remembers what was applied so that nothing is written twice.
 
-use super::client_labels;
 use crate::api::connection::AgentSettings;
-use crate::api::{HaloPSAConnection, ImportedClient};
+use crate::api::{CLIENT_LABEL, CONNECTION_LABEL, HaloPSAConnection, ImportedClient};
 use crate::k8s::names;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::core::PartialObjectMeta;
@@ -204,6 +203,20 @@ pub fn version_of_deployment(deployment: &Deployment) -> String {
 
 pub fn version_of_metadata<K>(object: &PartialObjectMeta<K>) -> String {
     object.metadata.resource_version.clone().unwrap_or_default()
+}
+
+/// Labels of an object that belongs to a client.
+fn client_labels(connection: &str, client: &str) -> std::collections::BTreeMap<String, String> {
+    [
+        (names::MANAGED_BY, names::OPERATOR),
+        ("app.kubernetes.io/name", "halopsa-agent"),
+        ("app.kubernetes.io/component", "agent"),
+        (CONNECTION_LABEL, connection),
+        (CLIENT_LABEL, client),
+    ]
+    .into_iter()
+    .map(|(k, v)| (k.to_string(), v.to_string()))
+    .collect()
 }
 
 #[cfg(test)]

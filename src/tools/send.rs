@@ -1,15 +1,15 @@
 //! Writes, carried out: one request each, findable by its marker.
 
-use super::{Update, Write};
+use super::write::{Update, Write};
 use crate::api::connection::Notes;
+use crate::halopsa::technicians::UNASSIGNED;
 use crate::halopsa::{self, types::Ticket};
 use crate::outbox;
-use crate::ticket::text::{escape, one_line};
+use crate::text::{escape, one_line};
 use serde_json::{Value, json};
 
 /// Actions searched for a marker, newest first.
 const SEARCH_DEPTH: usize = 100;
-const UNASSIGNED: i64 = crate::ticket::approval::UNASSIGNED;
 
 /// What a write is carried out on.
 pub struct Target<'a> {

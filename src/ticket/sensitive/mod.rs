@@ -4,7 +4,7 @@
 
 mod rules;
 
-use super::reply::words::fold;
+use crate::text::words::fold;
 use rules::{RULES, Rule};
 use serde::Serialize;
 use std::collections::HashMap;
