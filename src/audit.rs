@@ -3,6 +3,7 @@
 //! standard error.
 
 use crate::api::ticket::ToolCall;
+use crate::ticket::actor::Actor;
 use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 use std::io::Write;
@@ -15,9 +16,8 @@ pub struct Subject<'a> {
     pub client: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     pub ticket: &'a str,
-    /// The agent's Pod, or `gateway`, or `controller`.
-    #[serde(skip_serializing_if = "str::is_empty")]
-    pub by: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<Actor<'a>>,
 }
 
 #[derive(Serialize)]

@@ -2,6 +2,7 @@
 //! kept as long as they stay the same, so that token and request window live on.
 
 use crate::api::HaloPSAConnection;
+use crate::api::reason::Reason;
 use crate::halopsa::{self, client::Config};
 use crate::k8s;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -37,13 +38,31 @@ pub enum Error {
 
 impl Error {
     /// A condition's reason.
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         match self {
-            Error::SecretMissing(_) | Error::KeyMissing { .. } => "SecretInvalid",
-            Error::CaMissing { .. } => "CAInvalid",
-            Error::Halo(error) => error.reason(),
-            Error::Kube(_) => "KubernetesUnavailable",
+            Error::SecretMissing(_) | Error::KeyMissing { .. } => Reason::SecretInvalid,
+            Error::CaMissing { .. } => Reason::CAInvalid,
+            Error::Halo(error) => reason(error),
+            Error::Kube(_) => Reason::APIServerUnavailable,
         }
+    }
+}
+
+/// The condition reason for a failed call to HaloPSA.
+pub fn reason(error: &halopsa::Error) -> Reason {
+    use halopsa::Error;
+    match error {
+        Error::Unreachable { .. } | Error::Broken { .. } => Reason::HaloPSAUnreachable,
+        Error::Timeout { .. } => Reason::HaloPSATimeout,
+        Error::InvalidClient { .. } | Error::Revoked { .. } => Reason::InvalidCredentials,
+        Error::InvalidScope { .. } => Reason::InvalidScope,
+        Error::SignIn { .. } | Error::Server { .. } => Reason::HaloPSAUnavailable,
+        Error::Forbidden { .. } => Reason::Forbidden,
+        Error::NotFound { .. } => Reason::NotFound,
+        Error::RateLimited { .. } => Reason::RateLimited,
+        Error::Rejected { .. } => Reason::Rejected,
+        Error::Answer { .. } => Reason::UnexpectedResponse,
+        Error::Setup(_) => Reason::InvalidConfiguration,
     }
 }
 

@@ -14,6 +14,7 @@ use crate::api::ticket::{IntentKind, IntentState, Ticket};
 use crate::failpoint;
 use crate::halopsa::{self, types::Action};
 use crate::k8s::tickets;
+use crate::ticket::actor::Actor;
 use crate::ticket::state::{Event, Refused};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::{Api, ResourceExt};
@@ -41,7 +42,7 @@ pub struct Note<'a> {
     pub outcome: &'a Notes,
     /// The HaloPSA agent we act as: a marker in somebody else's words does not count.
     pub api_agent: Option<i64>,
-    pub by: &'a str,
+    pub by: Actor<'a>,
     /// How late HaloPSA may show a write.
     pub settle: Duration,
     /// The longest this call may wait for the settle time.

@@ -2,6 +2,7 @@
 //!
 //! Types, reasons and what to do about each are a contract: `docs/conditions.md`.
 
+use super::reason::Reason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
@@ -19,7 +20,7 @@ pub const FINISHED: &str = "Finished";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     pub status: Status,
-    pub reason: &'static str,
+    pub reason: Reason,
     pub message: String,
 }
 
@@ -41,7 +42,7 @@ impl Status {
 }
 
 impl Verdict {
-    pub fn yes(reason: &'static str, message: impl Into<String>) -> Self {
+    pub fn yes(reason: Reason, message: impl Into<String>) -> Self {
         Self {
             status: Status::True,
             reason,
@@ -49,7 +50,7 @@ impl Verdict {
         }
     }
 
-    pub fn no(reason: &'static str, message: impl Into<String>) -> Self {
+    pub fn no(reason: Reason, message: impl Into<String>) -> Self {
         Self {
             status: Status::False,
             reason,
@@ -57,7 +58,7 @@ impl Verdict {
         }
     }
 
-    pub fn unknown(reason: &'static str, message: impl Into<String>) -> Self {
+    pub fn unknown(reason: Reason, message: impl Into<String>) -> Self {
         Self {
             status: Status::Unknown,
             reason,
@@ -88,14 +89,14 @@ pub fn set(
                 existing.last_transition_time = Time(now);
             }
             existing.status = status.into();
-            existing.reason = verdict.reason.into();
+            existing.reason = verdict.reason.as_str().into();
             existing.message = message;
             existing.observed_generation = generation;
         }
         None => conditions.push(Condition {
             type_: type_.into(),
             status: status.into(),
-            reason: verdict.reason.into(),
+            reason: verdict.reason.as_str().into(),
             message,
             observed_generation: generation,
             last_transition_time: Time(now),
@@ -123,23 +124,23 @@ mod tests {
         set(
             &mut conditions,
             READY,
-            &Verdict::no("A", "a"),
+            &Verdict::no(Reason::Pending, "a"),
             Some(1),
             first,
         );
         set(
             &mut conditions,
             READY,
-            &Verdict::no("B", "b"),
+            &Verdict::no(Reason::Invalid, "b"),
             Some(2),
             later,
         );
         assert_eq!(conditions[0].last_transition_time.0, first);
-        assert_eq!(conditions[0].reason, "B");
+        assert_eq!(conditions[0].reason, "Invalid");
         set(
             &mut conditions,
             READY,
-            &Verdict::yes("C", "c"),
+            &Verdict::yes(Reason::Connected, "c"),
             Some(2),
             later,
         );

@@ -7,6 +7,7 @@ pub mod client;
 pub mod condition;
 pub mod connection;
 pub mod policy;
+pub mod reason;
 pub mod ticket;
 pub mod tool_server;
 pub mod verification;

@@ -2,6 +2,7 @@
 
 use super::connection::import::Directory;
 use crate::api::condition;
+use crate::api::reason::Reason;
 use crate::api::{HaloPSAConnection, ImportedClient, Ticket, ToolServer, VerificationProvider};
 use crate::halopsa_pool::HaloPool;
 use crate::k8s::index::{ClientIndex, TicketIndex};
@@ -122,17 +123,16 @@ impl Context {
                 continue;
             }
             let wanted = condition.status == "True"
-                || matches!(
-                    condition.reason.as_str(),
-                    "Provisioning" | "Suspended" | "NoProvider"
-                );
+                || [Reason::Provisioning, Reason::Suspended, Reason::NoProvider]
+                    .iter()
+                    .any(|r| condition.reason == *r);
             let type_ = if wanted {
                 EventType::Normal
             } else {
                 EventType::Warning
             };
             // What has not been looked at yet is no news.
-            if condition.reason != "NotChecked" && condition.reason != "Pending" {
+            if condition.reason != Reason::NotChecked && condition.reason != Reason::Pending {
                 let (kind, namespace, name) = (
                     about.kind.as_deref(),
                     about.namespace.as_deref(),
@@ -162,7 +162,7 @@ impl Context {
                         )
                     }
                 }
-                self.event(
+                self.event_as(
                     about,
                     type_,
                     &condition.reason,
@@ -194,7 +194,7 @@ impl Context {
             kind,
             namespace,
             name,
-            reason = verdict.reason,
+            reason = verdict.reason.as_str(),
             "{}",
             verdict.message
         );
@@ -209,6 +209,19 @@ impl Context {
 
     /// Publishes an Event. Events are a courtesy: that one could not be written fails nothing.
     pub async fn event(
+        &self,
+        about: &ObjectReference,
+        type_: EventType,
+        reason: Reason,
+        action: &str,
+        note: &str,
+    ) {
+        self.event_as(about, type_, reason.as_str(), action, note)
+            .await;
+    }
+
+    /// As [`Context::event`], with a reason as an object stores it.
+    pub async fn event_as(
         &self,
         about: &ObjectReference,
         type_: EventType,

@@ -3,6 +3,7 @@
 use super::context::Context;
 use crate::api::condition::{self, Verdict};
 use crate::api::policy::RuleStatus;
+use crate::api::reason::Reason;
 use crate::api::tool_server::SEPARATOR;
 use crate::api::{HaloPSAConnection, ImportedClient, ToolPolicy, ToolServer};
 use crate::k8s::{self, names, reflect};
@@ -78,14 +79,14 @@ pub async fn reconcile(policy: Arc<ToolPolicy>, ctx: Arc<Context>) -> Result<Act
     let rules = rule_status(&policy, &tool_names(&ctx, &namespace, connection));
     let verdict = if reflect::get(&ctx.stores.connections, &namespace, connection).is_none() {
         Verdict::no(
-            "ConnectionNotFound",
+            Reason::ConnectionNotFound,
             format!(
                 "there is no HaloPSAConnection {connection} in namespace {namespace}; apply it, or correct spec.connectionRef"
             ),
         )
     } else if let Some(why) = broken(&policy) {
         Verdict::no(
-            "Invalid",
+            Reason::Invalid,
             format!(
                 "{why}; until it is mended the policy permits nothing by that rule, and forbids what it forbids"
             ),
@@ -93,7 +94,7 @@ pub async fn reconcile(policy: Arc<ToolPolicy>, ctx: Arc<Context>) -> Result<Act
     } else if !unknown.is_empty() {
         let names: Vec<&str> = unknown.iter().take(10).map(|s| s.as_str()).collect();
         Verdict::no(
-            "ClientNotFound",
+            Reason::ClientNotFound,
             format!(
                 "there is no ImportedClient {}; the policy is in force for the others",
                 names.join(", ")
@@ -114,7 +115,7 @@ pub async fn reconcile(policy: Arc<ToolPolicy>, ctx: Arc<Context>) -> Result<Act
             ),
         };
         Verdict::yes(
-            "Accepted",
+            Reason::Accepted,
             format!("in force from the next call on{matches}"),
         )
     };

@@ -3,6 +3,7 @@
 use super::context::{Context, jitter};
 use crate::api::VerificationProvider;
 use crate::api::condition::{self, Verdict};
+use crate::api::reason::Reason;
 use crate::k8s::{self, names};
 use crate::verify::Provider;
 use k8s_openapi::jiff::Timestamp;
@@ -28,7 +29,7 @@ pub async fn reconcile(
     let checked = async { Provider::of(&ctx.kube, &provider).await?.check().await }.await;
     let verdict = match checked {
         Ok(()) => Verdict::yes(
-            "Connected",
+            Reason::Connected,
             format!("requesters are asked by {}", provider.spec.method()),
         ),
         Err(error) => Verdict::no(error.reason(), error.to_string()),

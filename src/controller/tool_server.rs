@@ -3,6 +3,7 @@
 use super::context::{Context, jitter};
 use crate::api::ToolServer;
 use crate::api::condition::{self, Verdict};
+use crate::api::reason::Reason;
 use crate::api::tool_server::ACCEPT_ANNOTATION;
 use crate::k8s::{self, names, reflect};
 use crate::tools::{pin, server};
@@ -28,7 +29,7 @@ pub async fn reconcile(server: Arc<ToolServer>, ctx: Arc<Context>) -> Result<Act
     let connection = &server.spec.connection_ref.name;
     let verdict = if reflect::get(&ctx.stores.connections, &namespace, connection).is_none() {
         Verdict::no(
-            "ConnectionNotFound",
+            Reason::ConnectionNotFound,
             format!(
                 "there is no HaloPSAConnection {connection} in namespace {namespace}; apply it, or correct spec.connectionRef"
             ),
@@ -43,7 +44,7 @@ pub async fn reconcile(server: Arc<ToolServer>, ctx: Arc<Context>) -> Result<Act
         .await;
         match listed {
             Err(error) => Verdict::no(
-                "Unreachable",
+                Reason::Unreachable,
                 format!("{error}; its tools are not offered until it answers"),
             ),
             Ok(tools) => {
@@ -76,18 +77,18 @@ pub async fn reconcile(server: Arc<ToolServer>, ctx: Arc<Context>) -> Result<Act
                     .collect();
                 match (&status.offered_revision, offered.is_empty()) {
                     (Some(revision), _) => Verdict::no(
-                        "ToolsChanged",
+                        Reason::ToolsChanged,
                         format!(
                             "the server has changed {}, stopped until you accept it: look at what it says now, then kubectl -n {namespace} annotate toolserver {name} --overwrite {ACCEPT_ANNOTATION}={revision}",
                             changed.join(", ")
                         ),
                     ),
                     (None, true) => Verdict::no(
-                        "NoTools",
+                        Reason::NoTools,
                         "the server offers none of the tools in spec.tools; compare the names with the server's",
                     ),
                     (None, false) => Verdict::yes(
-                        "Connected",
+                        Reason::Connected,
                         format!("{usable} tools may be called under the ToolPolicies"),
                     ),
                 }

@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use crate::api::condition::{self, Verdict};
+use crate::api::reason::Reason;
 use crate::api::tool_server::SEPARATOR;
 use crate::api::workflow::WorkflowState;
 use crate::api::{HaloPSAConnection, Workflow};
@@ -42,22 +43,23 @@ pub async fn reconcile(workflow: Arc<Workflow>, ctx: Arc<Context>) -> Result<Act
     let connection = &workflow.spec.connection_ref.name;
     let verdict = if reflect::get(&ctx.stores.connections, &namespace, connection).is_none() {
         Verdict::no(
-            "ConnectionNotFound",
+            Reason::ConnectionNotFound,
             format!(
                 "there is no HaloPSAConnection {connection} in namespace {namespace}; apply it, or correct spec.connectionRef"
             ),
         )
     } else if let Some(why) = bad_step(&workflow) {
-        Verdict::no("InvalidStep", why)
+        Verdict::no(Reason::InvalidStep, why)
     } else {
         match workflow.spec.state {
             WorkflowState::Active => {
-                Verdict::yes("Active", "used for tickets its trigger describes")
+                Verdict::yes(Reason::Active, "used for tickets its trigger describes")
             }
-            WorkflowState::Draft => {
-                Verdict::yes("Draft", "not used yet; set spec.state to Active to use it")
-            }
-            WorkflowState::Archived => Verdict::yes("Archived", "not used any more"),
+            WorkflowState::Draft => Verdict::yes(
+                Reason::Draft,
+                "not used yet; set spec.state to Active to use it",
+            ),
+            WorkflowState::Archived => Verdict::yes(Reason::Archived, "not used any more"),
         }
     };
     let before = workflow.status.clone().unwrap_or_default();

@@ -14,6 +14,7 @@ use crate::metrics::{METRICS, ToolLabels};
 use crate::policy::{Decision, facts::TicketFacts};
 use crate::text::mask;
 use crate::text::one_line;
+use crate::ticket::actor::Actor;
 use crate::ticket::approval;
 use crate::ticket::state::{self, Event};
 use crate::ticket::verification;
@@ -273,7 +274,7 @@ impl Tools {
                 &work::api(&self.gateway, identity),
                 &ticket,
                 &[event],
-                &identity.pod,
+                Actor::Agent(&identity.pod),
             )
             .await
             {
@@ -311,7 +312,7 @@ impl Tools {
             api: work::api(&self.gateway, identity),
             bound,
             halo,
-            by: &identity.pod,
+            by: Actor::Agent(&identity.pod),
             lease: &lease,
             patience: PATIENCE,
         };
@@ -360,7 +361,9 @@ impl Tools {
                     lease: lease.clone(),
                     step: Box::new(step),
                 };
-                match tickets::transition(&desk.api, &ticket, &[event], &identity.pod).await {
+                match tickets::transition(&desk.api, &ticket, &[event], Actor::Agent(&identity.pod))
+                    .await
+                {
                     Ok(_) => queued(number).by(&decision),
                     Err(error) => Answer::refused("failed", error.to_string()).by(&decision),
                 }
@@ -370,7 +373,9 @@ impl Tools {
                     lease: lease.clone(),
                     step: Box::new(step),
                 };
-                match tickets::transition(&desk.api, &ticket, &[event], &identity.pod).await {
+                match tickets::transition(&desk.api, &ticket, &[event], Actor::Agent(&identity.pod))
+                    .await
+                {
                     Ok(stored) => {
                         ended(desk.run(&stored, number, true).await, number).by(&decision)
                     }
@@ -535,7 +540,7 @@ impl ServerHandler for Tools {
             namespace: &identity.namespace,
             client: &identity.client,
             ticket: ticket.as_deref().unwrap_or_default(),
-            by: &identity.pod,
+            by: Some(Actor::Agent(&identity.pod)),
         };
         audit::call(subject, &call);
         if let Some(ticket) = ticket {

@@ -10,6 +10,7 @@ use crate::api::ticket::{ModelUse, Ticket, TicketStatus};
 use crate::error::root_cause;
 use crate::k8s::tickets;
 use crate::metrics::{METRICS, StepLabels};
+use crate::ticket::actor::Actor;
 use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -360,7 +361,9 @@ impl Meter {
             ));
             Ok(next)
         };
-        if let Err(error) = tickets::update(&self.api, &self.ticket, &self.by, change).await {
+        if let Err(error) =
+            tickets::update(&self.api, &self.ticket, Actor::Agent(&self.by), change).await
+        {
             tracing::warn!(ticket = %self.ticket.name_any(), %error, tokens, "what a model call used could not be written down");
         }
     }

@@ -7,6 +7,7 @@
 use super::steps::{self, Desk};
 use super::{Bound, Gateway, SUSPENDED, catalog};
 use crate::api::policy::Effect;
+use crate::api::reason::Reason;
 use crate::api::ticket::{ApprovalState, IntentKind, Phase, StepState, Ticket, ToolCall};
 use crate::audit::{self, Subject};
 use crate::failpoint;
@@ -17,6 +18,7 @@ use crate::metrics::{METRICS, StepLabels};
 use crate::outbox::{self, Note};
 use crate::policy::facts::TicketFacts;
 use crate::text::mask;
+use crate::ticket::actor::Actor;
 use crate::ticket::note::{self, Decided};
 use crate::ticket::state::{self, Event};
 use crate::tools::write;
@@ -118,7 +120,7 @@ async fn run_one(gateway: &Gateway, ticket: &Ticket) -> Result<(), Error> {
         holder: identity.pod.clone(),
         expires_at: Timestamp::now() + gateway.lease,
     };
-    let ticket = match tickets::transition(&api, ticket, &[taken], "gateway").await {
+    let ticket = match tickets::transition(&api, ticket, &[taken], Actor::Gateway).await {
         // Another replica was faster, or it is over.
         Err(tickets::Error::Refused(_) | tickets::Error::Contended(_)) => return Ok(()),
         other => other?,
@@ -158,7 +160,7 @@ async fn heartbeats(api: &Api<Ticket>, job: &Job<'_>) -> Error {
             expires_at: Timestamp::now() + job.gateway.lease,
         };
         if let Err(error @ tickets::Error::Refused(_)) =
-            tickets::transition(api, &ticket, &[event], "gateway").await
+            tickets::transition(api, &ticket, &[event], Actor::Gateway).await
         {
             return error.into();
         }
@@ -206,14 +208,14 @@ impl Job<'_> {
                 namespace: &self.identity.namespace,
                 client: &self.identity.client,
                 ticket: &ticket.name_any(),
-                by: "gateway",
+                by: Some(Actor::Gateway),
             };
             audit::event("ApprovalMismatch", subject, why);
             let event = Event::Failed {
-                reason: "ApprovalMismatch",
+                reason: Reason::ApprovalMismatch,
                 message: format!("{why}; nothing was run"),
             };
-            tickets::transition(self.api, &ticket, &[event], "gateway").await?;
+            tickets::transition(self.api, &ticket, &[event], Actor::Gateway).await?;
             return Ok(());
         }
         let facts = match self.halo.ticket(ticket.spec.ticket_id).await {
@@ -239,11 +241,13 @@ impl Job<'_> {
                             state: StepState::Failed,
                             result: text,
                         };
-                        ticket = tickets::transition(self.api, &ticket, &[sent, ended], "gateway")
-                            .await?;
+                        ticket =
+                            tickets::transition(self.api, &ticket, &[sent, ended], Actor::Gateway)
+                                .await?;
                         break;
                     }
-                    ticket = tickets::transition(self.api, &ticket, &[sent], "gateway").await?;
+                    ticket =
+                        tickets::transition(self.api, &ticket, &[sent], Actor::Gateway).await?;
                     true
                 }
                 // A gateway died over it.
@@ -256,7 +260,7 @@ impl Job<'_> {
                 api: self.api.clone(),
                 bound: self.bound,
                 halo: self.halo,
-                by: "gateway",
+                by: Actor::Gateway,
                 lease: self.lease,
                 patience: PATIENCE,
             };
@@ -290,7 +294,7 @@ impl Job<'_> {
                     namespace: &self.identity.namespace,
                     client: &self.identity.client,
                     ticket: &name,
-                    by: "gateway",
+                    by: Some(Actor::Gateway),
                 },
                 &call,
             );
@@ -337,7 +341,7 @@ impl Job<'_> {
             html: &html,
             outcome: &self.bound.connection.spec.notes,
             api_agent: self.bound.api_agent(),
-            by: "gateway",
+            by: Actor::Gateway,
             settle: self.gateway.settle,
             patience: PATIENCE,
         };

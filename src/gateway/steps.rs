@@ -12,6 +12,7 @@ use crate::failpoint;
 use crate::halopsa;
 use crate::k8s::tickets;
 use crate::text::{cut, one_line, plain};
+use crate::ticket::actor::Actor;
 use crate::ticket::state::{self, Event};
 use crate::tools::server;
 use crate::tools::write::{self, Write};
@@ -43,7 +44,7 @@ pub struct Desk<'a> {
     pub api: Api<Ticket>,
     pub bound: &'a Bound,
     pub halo: &'a halopsa::Client,
-    pub by: &'a str,
+    pub by: Actor<'a>,
     pub lease: &'a str,
     /// The longest wait for what may have been sent to show up.
     pub patience: Duration,

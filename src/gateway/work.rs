@@ -8,6 +8,7 @@ use super::wire::{
 };
 use super::{Bound, Gateway, SUSPENDED, approval, problem};
 use crate::api::Mode;
+use crate::api::reason::Reason;
 use crate::api::ticket::{
     ApprovalState, IntentKind, IntentState, Phase, StepState, Ticket, ToolCall,
 };
@@ -18,6 +19,7 @@ use crate::metrics::METRICS;
 use crate::outbox::{self, Note};
 use crate::policy::sensitivity;
 use crate::text;
+use crate::ticket::actor::Actor;
 use crate::ticket::plan::Plan;
 use crate::ticket::state::{self, Event, Refused};
 use crate::ticket::verification;
@@ -180,7 +182,9 @@ async fn hand_out(
         expires_at: Timestamp::now() + gateway.lease,
         mode: bound.mode,
     };
-    let ticket = match tickets::transition(&api, ticket, &[claimed], &identity.pod).await {
+    let ticket = match tickets::transition(&api, ticket, &[claimed], Actor::Agent(&identity.pod))
+        .await
+    {
         Ok(ticket) => ticket,
         Err(tickets::Error::Refused(_) | tickets::Error::Contended(_)) => return Ok(None),
         Err(tickets::Error::Kube(error)) if crate::k8s::is_not_found(&error) => return Ok(None),
@@ -225,7 +229,7 @@ async fn hand_out(
                     timeout,
                     Some(lease),
                 );
-                tickets::transition(&api, &ticket, &[event], "gateway").await?;
+                tickets::transition(&api, &ticket, &[event], Actor::Gateway).await?;
                 unclaimed.held = None;
                 return Ok(None);
             }
@@ -236,7 +240,7 @@ async fn hand_out(
                     &[Event::PlanOnly {
                         lease: lease.clone(),
                     }],
-                    "gateway",
+                    Actor::Gateway,
                 )
                 .await?;
                 mode = Mode::Plan;
@@ -286,7 +290,7 @@ async fn hand_out(
                 &api,
                 &ticket,
                 &[Event::Ignored { reason, message }],
-                "gateway",
+                Actor::Gateway,
             )
             .await?;
             Ok(None)
@@ -306,7 +310,9 @@ impl Drop for Unclaimed {
             return;
         };
         tokio::spawn(async move {
-            if let Err(error) = tickets::transition(&api, &ticket, &[released], "gateway").await {
+            if let Err(error) =
+                tickets::transition(&api, &ticket, &[released], Actor::Gateway).await
+            {
                 tracing::warn!(ticket = %ticket.name_any(), %error, "a ticket could not be handed back; its lease runs out");
             }
         });
@@ -322,7 +328,7 @@ enum Gathered {
         replies: Vec<TicketNote>,
     },
     NoWork {
-        reason: &'static str,
+        reason: Reason,
         message: String,
     },
 }
@@ -340,7 +346,7 @@ async fn gather(
         Ok(ticket) => ticket,
         Err(halopsa::Error::NotFound { .. }) => {
             return Ok(Gathered::NoWork {
-                reason: "Deleted",
+                reason: Reason::Deleted,
                 message: "HaloPSA does not have the ticket (any more)".into(),
             });
         }
@@ -348,13 +354,13 @@ async fn gather(
     };
     if ticket.client_id != Some(bound.halo_client_id) {
         return Ok(Gathered::NoWork {
-            reason: "Moved",
+            reason: Reason::Moved,
             message: "the ticket belongs to another client in HaloPSA".into(),
         });
     }
     if ticket.hasbeenclosed {
         return Ok(Gathered::NoWork {
-            reason: "Closed",
+            reason: Reason::Closed,
             message: "the ticket is closed in HaloPSA".into(),
         });
     }
@@ -367,7 +373,7 @@ async fn gather(
             .is_some_and(|a| a.who_agentid == bound.api_agent());
     if ours && ticket.parent_id.is_some_and(|parent| parent > 0) {
         return Ok(Gathered::NoWork {
-            reason: "OwnTicket",
+            reason: Reason::OwnTicket,
             message: "a child ticket our agent created; it is left to the technicians".into(),
         });
     }
@@ -489,7 +495,15 @@ pub async fn heartbeat(
         lease: held.lease_id,
         expires_at: Timestamp::now() + gateway.lease,
     };
-    answer(tickets::transition(&api(&gateway, &identity), &ticket, &[event], &identity.pod).await)
+    answer(
+        tickets::transition(
+            &api(&gateway, &identity),
+            &ticket,
+            &[event],
+            Actor::Agent(&identity.pod),
+        )
+        .await,
+    )
 }
 
 pub async fn release(
@@ -506,7 +520,15 @@ pub async fn release(
         lease: held.lease_id,
         holder: identity.pod.clone(),
     };
-    answer(tickets::transition(&api(&gateway, &identity), &ticket, &[event], &identity.pod).await)
+    answer(
+        tickets::transition(
+            &api(&gateway, &identity),
+            &ticket,
+            &[event],
+            Actor::Agent(&identity.pod),
+        )
+        .await,
+    )
 }
 
 /// Writes the plan as one internal note. The work goes on.
@@ -619,7 +641,7 @@ impl<'a> Turn<'a> {
                         &api,
                         &ticket,
                         &[Event::Ignored { reason, message }],
-                        "gateway",
+                        Actor::Gateway,
                     )
                     .await,
                 )));
@@ -689,7 +711,7 @@ impl<'a> Turn<'a> {
             html,
             outcome: &notes,
             api_agent: self.bound.api_agent(),
-            by: &self.identity.pod,
+            by: Actor::Agent(&self.identity.pod),
             settle: self.gateway.settle,
             patience: PATIENCE,
         };
@@ -729,9 +751,13 @@ impl<'a> Turn<'a> {
                 let html = note::round_html(&message, &self.marker(&tag));
                 self.ticket = self.post(IntentKind::RoundNote, &tag, &html, &[]).await?;
             }
-            let outcome =
-                tickets::transition(&self.api, &self.ticket, &[completed], &self.identity.pod)
-                    .await;
+            let outcome = tickets::transition(
+                &self.api,
+                &self.ticket,
+                &[completed],
+                Actor::Agent(&self.identity.pod),
+            )
+            .await;
             return outcome
                 .map(|_| ())
                 .map_err(|error| Box::new(answer(Err(error))));
@@ -769,7 +795,7 @@ impl<'a> Turn<'a> {
                 api: self.api.clone(),
                 bound: &self.bound,
                 halo: &self.halo,
-                by: &self.identity.pod,
+                by: Actor::Agent(&self.identity.pod),
                 lease: self.lease,
                 patience: PATIENCE,
             };
@@ -800,8 +826,13 @@ impl<'a> Turn<'a> {
         } else {
             completed
         };
-        let outcome =
-            tickets::transition(&self.api, &self.ticket, &[event], &self.identity.pod).await;
+        let outcome = tickets::transition(
+            &self.api,
+            &self.ticket,
+            &[event],
+            Actor::Agent(&self.identity.pod),
+        )
+        .await;
         outcome
             .map(|_| ())
             .map_err(|error| Box::new(answer(Err(error))))
@@ -824,8 +855,13 @@ impl<'a> Turn<'a> {
                 lease: self.lease.to_string(),
                 approval: Box::new(request.approval.clone()),
             };
-            let prepared =
-                tickets::transition(&self.api, &self.ticket, &[event], &self.identity.pod).await;
+            let prepared = tickets::transition(
+                &self.api,
+                &self.ticket,
+                &[event],
+                Actor::Agent(&self.identity.pod),
+            )
+            .await;
             self.ticket = prepared.map_err(|error| Box::new(answer(Err(error))))?;
             crate::failpoint::hit(&self.identity.namespace, "request.prepared").await;
         }
@@ -856,9 +892,14 @@ impl<'a> Turn<'a> {
             lease: self.lease.to_string(),
             action_id: Some(action_id),
         };
-        let stored = tickets::transition(&self.api, &posted, &[event], &self.identity.pod)
-            .await
-            .map_err(|error| Box::new(answer(Err(error))))?;
+        let stored = tickets::transition(
+            &self.api,
+            &posted,
+            &[event],
+            Actor::Agent(&self.identity.pod),
+        )
+        .await
+        .map_err(|error| Box::new(answer(Err(error))))?;
         METRICS
             .approvals
             .get_or_create(&crate::metrics::ApprovalLabels {
@@ -874,7 +915,7 @@ impl<'a> Turn<'a> {
             namespace: &self.identity.namespace,
             client: &self.identity.client,
             ticket: &stored.name_any(),
-            by: &self.identity.pod,
+            by: Some(Actor::Agent(&self.identity.pod)),
         };
         audit::event("ApprovalRequested", subject, &detail);
         Ok(())
@@ -886,15 +927,15 @@ async fn gather_again(
     bound: &Bound,
     halo: &halopsa::Client,
     ticket_id: i64,
-) -> Result<Option<(&'static str, String)>, halopsa::Error> {
+) -> Result<Option<(Reason, String)>, halopsa::Error> {
     match halo.ticket(ticket_id).await {
         Ok(ticket) if ticket.client_id != Some(bound.halo_client_id) => Ok(Some((
-            "Moved",
+            Reason::Moved,
             "the ticket was moved to another client in HaloPSA".into(),
         ))),
         Ok(_) => Ok(None),
         Err(halopsa::Error::NotFound { .. }) => Ok(Some((
-            "Deleted",
+            Reason::Deleted,
             "HaloPSA does not have the ticket any more".into(),
         ))),
         Err(error) => Err(error),
@@ -917,7 +958,7 @@ impl Gateway {
 fn journaled(mut ticket: Ticket, entries: &[Called]) -> Ticket {
     let mut status = ticket.status.clone().unwrap_or_default();
     for (by, call, at) in entries {
-        status.record_call(call, by, *at);
+        status.record_call(call, Actor::Agent(by), *at);
     }
     ticket.status = Some(status);
     ticket
@@ -946,7 +987,7 @@ async fn own_ticket(
             namespace: &identity.namespace,
             client: &identity.client,
             ticket: &shown,
-            by: &identity.pod,
+            by: Some(Actor::Agent(&identity.pod)),
         };
         audit::event("Refused", subject, "not a ticket of this client");
         Box::new(problem(

@@ -274,7 +274,7 @@ impl Client {
         match &outcome {
             Ok(_) => tracing::debug!(parent: &span, %call, ms, "HaloPSA answered"),
             Err(error) => {
-                span.record("error.type", error.reason());
+                span.record("error.type", error.kind());
                 tracing::debug!(parent: &span, %call, ms, %error, "HaloPSA call failed");
             }
         }
@@ -646,7 +646,7 @@ mod tests {
     #[test]
     fn sign_in_refusals_are_told_apart() {
         let refusal = |status: u16, body: &str| {
-            refusal(StatusCode::from_u16(status).unwrap(), body.as_bytes()).reason()
+            refusal(StatusCode::from_u16(status).unwrap(), body.as_bytes()).kind()
         };
         assert_eq!(
             refusal(401, r#"{"error":"invalid_client"}"#),

@@ -106,20 +106,20 @@ impl Error {
         )
     }
 
-    /// A condition's reason.
-    pub fn reason(&self) -> &'static str {
+    /// A bounded label for spans and metrics.
+    pub fn kind(&self) -> &'static str {
         match self {
-            Error::Unreachable { .. } | Error::Broken { .. } => "HaloPSAUnreachable",
-            Error::Timeout { .. } => "HaloPSATimeout",
-            Error::InvalidClient { .. } | Error::Revoked { .. } => "InvalidCredentials",
-            Error::InvalidScope { .. } => "InvalidScope",
-            Error::SignIn { .. } | Error::Server { .. } => "HaloPSAFailing",
-            Error::Forbidden { .. } => "Forbidden",
-            Error::NotFound { .. } => "NotFound",
-            Error::RateLimited { .. } => "RateLimited",
-            Error::Rejected { .. } => "Rejected",
-            Error::Answer { .. } => "AnswerNotUnderstood",
-            Error::Setup(_) => "InvalidSetup",
+            Error::Unreachable { .. } | Error::Broken { .. } => "unreachable",
+            Error::Timeout { .. } => "timeout",
+            Error::InvalidClient { .. } | Error::Revoked { .. } => "invalid_client",
+            Error::InvalidScope { .. } => "invalid_scope",
+            Error::SignIn { .. } | Error::Server { .. } => "unavailable",
+            Error::Forbidden { .. } => "forbidden",
+            Error::NotFound { .. } => "not_found",
+            Error::RateLimited { .. } => "rate_limited",
+            Error::Rejected { .. } => "rejected",
+            Error::Answer { .. } => "unexpected_response",
+            Error::Setup(_) => "invalid_configuration",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::api::ticket::{Ticket, TicketSpec, TicketStatus};
 use crate::api::{CLIENT_LABEL, CONNECTION_LABEL, HaloPSAConnection};
+use crate::ticket::actor::Actor;
 use crate::ticket::state::{self, Event, Refused};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, PostParams};
@@ -28,7 +29,7 @@ pub async fn transition(
     api: &Api<Ticket>,
     ticket: &Ticket,
     events: &[Event],
-    by: &str,
+    by: Actor<'_>,
 ) -> Result<Ticket, Error> {
     update(api, ticket, by, |status, now| {
         events.iter().try_fold(status.clone(), |status, event| {
@@ -42,7 +43,7 @@ pub async fn transition(
 pub async fn update(
     api: &Api<Ticket>,
     ticket: &Ticket,
-    by: &str,
+    by: Actor<'_>,
     change: impl Fn(&TicketStatus, Timestamp) -> Result<TicketStatus, Refused>,
 ) -> Result<Ticket, Error> {
     let params = PostParams {
@@ -96,10 +97,11 @@ pub fn object(name: &str, connection: &HaloPSAConnection, spec: TicketSpec) -> T
     ticket
 }
 
-fn manager(by: &str) -> &'static str {
-    if by == "controller" {
-        super::names::CONTROLLER
-    } else {
-        super::names::GATEWAY
+fn manager(by: Actor<'_>) -> &'static str {
+    match by {
+        Actor::Controller => super::names::CONTROLLER,
+        Actor::Receiver => super::names::RECEIVER,
+        // An agent's events are written by the gateway.
+        Actor::Gateway | Actor::Agent(_) => super::names::GATEWAY,
     }
 }

@@ -7,6 +7,7 @@ use super::Receiver;
 use crate::api::VerificationProvider;
 use crate::api::ticket::{Phase, Ticket, VerificationState};
 use crate::k8s::tickets;
+use crate::ticket::actor::Actor;
 use crate::ticket::state::Event;
 use crate::verify::{self, State, sign};
 use axum::body::Bytes;
@@ -130,7 +131,7 @@ pub async fn take(
         return (StatusCode::CONFLICT, "the challenge has expired\n");
     }
     let api: Api<Ticket> = Api::namespaced(receiver.kube.clone(), &namespace);
-    match tickets::transition(&api, &ticket, &[event], "gateway").await {
+    match tickets::transition(&api, &ticket, &[event], Actor::Receiver).await {
         Ok(_) => (StatusCode::OK, "taken\n"),
         Err(tickets::Error::Refused(_)) => (
             StatusCode::CONFLICT,

@@ -9,6 +9,7 @@
 //! - [`workflow`]: which workflows are for a ticket
 //! - [`plan`]: what an agent hands in; [`note`]: what the notes on a ticket look like, and the markers in them
 
+pub mod actor;
 pub mod approval;
 pub mod note;
 pub mod plan;

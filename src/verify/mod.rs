@@ -10,6 +10,7 @@ pub mod traceless;
 
 use crate::api::VerificationProvider;
 use crate::api::connection::CaConfigMapRef;
+use crate::api::reason::Reason;
 use crate::error::root_cause;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client, ResourceExt};
@@ -61,13 +62,13 @@ pub enum Error {
 }
 
 impl Error {
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         match self {
-            Error::Reference { .. } => "ReferenceInvalid",
-            Error::Unreachable(_) => "Unreachable",
-            Error::Refused(401 | 403) => "Unauthorized",
-            Error::Refused(_) => "ProviderFailing",
-            Error::Answer(_) => "AnswerNotUnderstood",
+            Error::Reference { .. } => Reason::ReferenceInvalid,
+            Error::Unreachable(_) => Reason::Unreachable,
+            Error::Refused(401 | 403) => Reason::Unauthorized,
+            Error::Refused(_) => Reason::ProviderUnavailable,
+            Error::Answer(_) => Reason::UnexpectedResponse,
         }
     }
 }

@@ -163,7 +163,7 @@ fn is_clear(error: &Error, what: &dyn Debug) {
             "{what:?}: {line}"
         );
     }
-    assert!(!error.reason().is_empty());
+    assert!(!error.kind().is_empty());
 }
 
 async fn case(kind: Kind, of: Use, carried_out: bool, forever: bool) -> String {
@@ -223,7 +223,7 @@ async fn case(kind: Kind, of: Use, carried_out: bool, forever: bool) -> String {
         of.written(&sim)
     );
     let said = outcome.map_or_else(
-        |error| format!("{}: {error}", error.reason()),
+        |error| format!("{}: {error}", error.kind()),
         |()| "right".into(),
     );
     format!(
@@ -274,7 +274,7 @@ async fn sign_in_that_fails_is_tried_once_for_all() {
     let halo = client(&sim);
     let calls = futures::future::join_all((0..200).map(|_| halo.me())).await;
     for call in calls {
-        assert_eq!(call.unwrap_err().reason(), "InvalidCredentials");
+        assert_eq!(call.unwrap_err().kind(), "invalid_client");
     }
     assert_eq!(
         sim.shared.engine().hits,
@@ -294,7 +294,7 @@ async fn a_regenerated_secret_is_recognised() {
         });
     sim.shared.auth.forget_tokens();
     let error = halo.me().await.unwrap_err();
-    assert_eq!(error.reason(), "InvalidCredentials");
+    assert_eq!(error.kind(), "invalid_client");
     assert!(
         error
             .to_string()
@@ -318,7 +318,7 @@ async fn plain_http_and_unknown_cas_are_refused() {
     let mut unknown_ca = crate::config(&sim);
     unknown_ca.ca = Some(self::sim().await.shared.ca_pem.clone());
     let error = Client::new(unknown_ca).unwrap().me().await.unwrap_err();
-    assert_eq!(error.reason(), "HaloPSAUnreachable");
+    assert_eq!(error.kind(), "unreachable");
     is_clear(&error, &"a CA of somebody else");
 }
 

@@ -103,7 +103,7 @@ async fn run(schedule: Vec<(usize, Trouble)>, limit: u32, background: bool) {
         if let Err(error) = outcome {
             // No room in time; or its renewed token was refused as well, or the second 429 in a row.
             assert!(
-                ["RateLimited", "Forbidden"].contains(&error.reason()),
+                ["rate_limited", "forbidden"].contains(&error.kind()),
                 "{error}"
             );
         }

@@ -4,6 +4,7 @@ pub mod scale;
 pub mod workload;
 
 use crate::api::condition::{self, Verdict};
+use crate::api::reason::Reason;
 use crate::api::{AgentPhase, HaloPSAConnection, ImportedClient};
 use crate::controller::connection::import;
 use crate::controller::context::{Context, jitter};
@@ -125,7 +126,7 @@ pub async fn reconcile(client: Arc<ImportedClient>, ctx: Arc<Context>) -> Result
                     let (available, phase) = agent_verdict(deployment.as_deref(), scale.replicas);
                     (
                         Verdict::yes(
-                            "Found",
+                            Reason::Found,
                             format!("HaloPSA client {} \"{}\"", halo.id, halo.name),
                         ),
                         available,
@@ -139,11 +140,11 @@ pub async fn reconcile(client: Arc<ImportedClient>, ctx: Arc<Context>) -> Result
                 {
                     (
                         Verdict::yes(
-                            "Found",
+                            Reason::Found,
                             format!("HaloPSA client {} \"{}\"", halo.id, halo.name),
                         ),
                         Verdict::no(
-                            "AgentRefused",
+                            Reason::AgentRefused,
                             format!(
                                 "the apiserver does not take the agent's objects: {}; check spec.agent",
                                 refusal.message
@@ -164,7 +165,7 @@ pub async fn reconcile(client: Arc<ImportedClient>, ctx: Arc<Context>) -> Result
             };
             (
                 verdict,
-                Verdict::unknown("Pending", "waits for ClientFound"),
+                Verdict::unknown(Reason::Pending, "waits for ClientFound"),
                 phase,
             )
         }
@@ -187,10 +188,11 @@ pub async fn reconcile(client: Arc<ImportedClient>, ctx: Arc<Context>) -> Result
         now,
     );
     let ready = match [&found, &available].into_iter().find(|v| !v.is_true()) {
-        None if client.spec.suspend => {
-            Verdict::yes("Suspended", "takes no new tickets: spec.suspend is true")
-        }
-        None => Verdict::yes("Ready", available.message.clone()),
+        None if client.spec.suspend => Verdict::yes(
+            Reason::Suspended,
+            "takes no new tickets: spec.suspend is true",
+        ),
+        None => Verdict::yes(Reason::Ready, available.message.clone()),
         Some(bad) if bad.status == condition::Status::Unknown => {
             Verdict::unknown(bad.reason, bad.message.clone())
         }
@@ -243,7 +245,7 @@ fn find(
     let reference = &client.spec.connection_ref.name;
     let Some(connection) = connection else {
         return Err(Verdict::no(
-            "ConnectionNotFound",
+            Reason::ConnectionNotFound,
             format!(
                 "there is no HaloPSAConnection {reference} in namespace {namespace}; apply it, or correct spec.connectionRef"
             ),
@@ -251,7 +253,7 @@ fn find(
     };
     let Some(listing) = ctx.directory.get(&namespace, reference) else {
         return Err(Verdict::unknown(
-            "ConnectionNotReady",
+            Reason::ConnectionNotReady,
             format!(
                 "HaloPSAConnection {reference} has not listed its clients yet; see kubectl describe halo {}",
                 connection.name_any()
@@ -263,10 +265,10 @@ fn find(
         client.spec.halo_client_id,
         client.spec.halo_client_name.as_deref(),
     )
-    .map_err(|unresolved| Verdict::no("ClientNotFound", unresolved.to_string()))?;
+    .map_err(|unresolved| Verdict::no(Reason::ClientNotFound, unresolved.to_string()))?;
     if found.inactive {
         return Err(Verdict::no(
-            "ClientInactive",
+            Reason::ClientInactive,
             format!(
                 "HaloPSA client {} \"{}\" is inactive; reactivate it in HaloPSA or delete this ImportedClient",
                 found.id, found.name
@@ -298,7 +300,7 @@ fn find(
         .find(|other| age(other) < age(client));
     if let Some(older) = clash {
         return Err(Verdict::no(
-            "Duplicate",
+            Reason::Duplicate,
             format!(
                 "ImportedClient {} is for HaloPSA client {} already and is older; delete one of the two",
                 older.name_any(),
@@ -428,7 +430,7 @@ fn agent_verdict(deployment: Option<&Deployment>, replicas: i32) -> (Verdict, Ag
     if replicas == 0 {
         return (
             Verdict::yes(
-                "Idle",
+                Reason::Idle,
                 "no ticket waits; the agent starts with the next one",
             ),
             AgentPhase::Idle,
@@ -436,7 +438,10 @@ fn agent_verdict(deployment: Option<&Deployment>, replicas: i32) -> (Verdict, Ag
     }
     if available > 0 {
         return (
-            Verdict::yes("Running", format!("{available} of {replicas} agents run")),
+            Verdict::yes(
+                Reason::Running,
+                format!("{available} of {replicas} agents run"),
+            ),
             AgentPhase::Active,
         );
     }
@@ -451,7 +456,7 @@ fn agent_verdict(deployment: Option<&Deployment>, replicas: i32) -> (Verdict, Ag
     match stuck {
         Some(condition) => (
             Verdict::no(
-                "AgentFailed",
+                Reason::AgentFailed,
                 format!(
                     "the agent does not start: {}; see kubectl describe pods -l {}",
                     condition.message.as_deref().unwrap_or("no reason given"),
@@ -461,7 +466,7 @@ fn agent_verdict(deployment: Option<&Deployment>, replicas: i32) -> (Verdict, Ag
             AgentPhase::Error,
         ),
         None => (
-            Verdict::unknown("Provisioning", "the agent is starting"),
+            Verdict::unknown(Reason::Provisioning, "the agent is starting"),
             AgentPhase::Provisioning,
         ),
     }

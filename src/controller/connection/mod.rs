@@ -5,6 +5,7 @@ pub mod sweep;
 
 use crate::api::condition::{self, Verdict};
 use crate::api::connection::{ApiAgent, ClientSelector, HaloPSAConnectionStatus, WebhookStatus};
+use crate::api::reason::Reason;
 use crate::api::{
     CONNECTION_LABEL, HALO_CLIENT_ID_LABEL, HaloPSAConnection, ImportedClient, LocalRef,
 };
@@ -221,7 +222,7 @@ async fn apply(
     let before = connection.status.clone().unwrap_or_default();
     if connection.spec.suspend {
         let verdict = Verdict::unknown(
-            "Suspended",
+            Reason::Suspended,
             "spec.suspend is true: nothing is done outside the cluster; set it to false to go on",
         );
         let mut status = before.clone();
@@ -259,7 +260,10 @@ async fn apply(
         .into_iter()
         .find(|v| !v.is_true());
     let ready = match first_bad {
-        None => Verdict::yes("Connected", "signed in, webhook registered, clients synced"),
+        None => Verdict::yes(
+            Reason::Connected,
+            "signed in, webhook registered, clients synced",
+        ),
         Some(bad) => Verdict::no(bad.reason, bad.message.clone()),
     };
     condition::set(
@@ -285,14 +289,14 @@ async fn apply(
 fn verification_verdict(connection: &HaloPSAConnection, ctx: &Context) -> Verdict {
     let Some(reference) = &connection.spec.sensitivity.provider_ref else {
         return Verdict::no(
-            "NoProvider",
+            Reason::NoProvider,
             "agents work on sensitive tickets in Plan mode only; name a VerificationProvider in spec.sensitivity.providerRef to have requesters verified",
         );
     };
     let name = &reference.name;
     match crate::controller::ticket::verification::provider_of(connection, ctx) {
         None => Verdict::no(
-            "ProviderNotFound",
+            Reason::ProviderNotFound,
             format!(
                 "there is no VerificationProvider {name}; sensitive tickets are refused until it is there"
             ),
@@ -304,14 +308,14 @@ fn verification_verdict(connection: &HaloPSAConnection, ctx: &Context) -> Verdic
                 .and_then(|s| condition::get(&s.conditions, condition::READY));
             match ready {
                 Some(ready) if ready.status == "True" => {
-                    Verdict::yes("Connected", ready.message.clone())
+                    Verdict::yes(Reason::Connected, ready.message.clone())
                 }
                 Some(ready) => Verdict::no(
-                    "ProviderNotReady",
+                    Reason::ProviderNotReady,
                     format!("VerificationProvider {name}: {}", ready.message),
                 ),
                 None => Verdict::unknown(
-                    "NotChecked",
+                    Reason::NotChecked,
                     format!("VerificationProvider {name} was not checked yet"),
                 ),
             }
@@ -333,9 +337,9 @@ async fn observe(
     let generation = connection.metadata.generation.unwrap_or_default();
     let mut findings = Findings {
         status: before.clone(),
-        credentials: Verdict::unknown("NotChecked", "not checked yet"),
-        webhook: Verdict::unknown("NotChecked", "waits for CredentialsValid"),
-        clients: Verdict::unknown("NotChecked", "waits for CredentialsValid"),
+        credentials: Verdict::unknown(Reason::NotChecked, "not checked yet"),
+        webhook: Verdict::unknown(Reason::NotChecked, "waits for CredentialsValid"),
+        clients: Verdict::unknown(Reason::NotChecked, "waits for CredentialsValid"),
         failed: true,
     };
     let fresh = ctx
@@ -369,7 +373,7 @@ async fn observe(
         if !missing.is_empty() {
             halo.sign_out().await;
             findings.credentials = Verdict::no(
-                "MissingScopes",
+                Reason::MissingScopes,
                 format!(
                     "HaloPSA granted {} but not {}; tick it in the application's permissions under Configuration > Integrations > HaloPSA API",
                     if scopes.is_empty() {
@@ -403,7 +407,7 @@ async fn observe(
         };
         findings.credentials = if excess.is_empty() {
             Verdict::yes(
-                "SignedIn",
+                Reason::SignedIn,
                 "signed in with all:standard, all:teams and admin:webhooks",
             )
         } else {
@@ -411,12 +415,12 @@ async fn observe(
                 "signed in, but the application also has {}, more than needed; untick it in its permissions",
                 excess.join(" and ")
             );
-            Verdict::yes("ExcessiveScopes", message)
+            Verdict::yes(Reason::ExcessiveScopes, message)
         };
         match register(connection, &halo, &mut findings.status, ctx).await? {
             Ok(()) => {
                 findings.webhook = Verdict::yes(
-                    "Registered",
+                    Reason::Registered,
                     format!("HaloPSA posts to {}", webhook_url(connection)),
                 )
             }
@@ -443,32 +447,32 @@ async fn observe(
 
 /// The verdicts that still stand from the last pass.
 fn kept(before: &HaloPSAConnectionStatus) -> (Verdict, Verdict) {
-    let keep = |type_, reasons: &[&'static str]| match condition::get(&before.conditions, type_) {
+    let keep = |type_, reasons: &[Reason]| match condition::get(&before.conditions, type_) {
         Some(c) if c.status == "True" => Verdict::yes(
             reasons
                 .iter()
-                .find(|r| **r == c.reason)
+                .find(|r| c.reason == **r)
                 .copied()
                 .unwrap_or(reasons[0]),
             c.message.clone(),
         ),
-        _ => Verdict::unknown("NotChecked", "not checked yet"),
+        _ => Verdict::unknown(Reason::NotChecked, "not checked yet"),
     };
     (
         keep(
             condition::CREDENTIALS_VALID,
-            &["SignedIn", "ExcessiveScopes"],
+            &[Reason::SignedIn, Reason::ExcessiveScopes],
         ),
-        keep(condition::WEBHOOK_REGISTERED, &["Registered"]),
+        keep(condition::WEBHOOK_REGISTERED, &[Reason::Registered]),
     )
 }
 
 /// A failure outside: unknown when HaloPSA could not be asked, false when it said no.
 fn outside(error: &halopsa::Error) -> Verdict {
     if error.is_passing() {
-        Verdict::unknown(error.reason(), error.to_string())
+        Verdict::unknown(halopsa_pool::reason(error), error.to_string())
     } else {
-        Verdict::no(error.reason(), error.to_string())
+        Verdict::no(halopsa_pool::reason(error), error.to_string())
     }
 }
 
@@ -528,7 +532,7 @@ async fn register(
         ctx.event(
             &connection.object_ref(&()),
             EventType::Normal,
-            "WebhookRegistered",
+            Reason::WebhookRegistered,
             "Register",
             &note,
         )
@@ -673,10 +677,10 @@ async fn sync_clients(
     let all: Vec<_> = listing.clients.values().cloned().collect();
     let unmatched = import::unmatched(&selector, &all);
     Ok(Ok(if unmatched.is_empty() {
-        Verdict::yes("Synced", "the selected clients are imported")
+        Verdict::yes(Reason::Synced, "the selected clients are imported")
     } else {
         Verdict::no(
-            "ClientsNotFound",
+            Reason::ClientsNotFound,
             format!(
                 "spec.clients names clients HaloPSA does not have: {}; the others are imported",
                 unmatched
@@ -804,7 +808,7 @@ async fn carry_out(
             ctx.event(
                 &about,
                 EventType::Normal,
-                "ClientImported",
+                Reason::ClientImported,
                 "Import",
                 &format!("HaloPSA client {id} is imported as {name}"),
             )
@@ -816,8 +820,14 @@ async fn carry_out(
             let note = format!(
                 "{name} is not selected any more; its open tickets are finished first, then it is removed"
             );
-            ctx.event(&about, EventType::Normal, "ClientDraining", "Drain", &note)
-                .await;
+            ctx.event(
+                &about,
+                EventType::Normal,
+                Reason::ClientDraining,
+                "Drain",
+                &note,
+            )
+            .await;
         }
         Change::Remove { name } => {
             let uid = crate::k8s::reflect::get(
@@ -839,7 +849,7 @@ async fn carry_out(
                     ctx.event(
                         &about,
                         EventType::Normal,
-                        "ClientRemoved",
+                        Reason::ClientRemoved,
                         "Remove",
                         &format!("{name} is not selected any more and is removed"),
                     )
@@ -915,7 +925,7 @@ async fn cleanup(connection: &HaloPSAConnection, ctx: &Context) -> Result<Action
             ctx.event(
                 &about,
                 EventType::Normal,
-                "WebhookRemoved",
+                Reason::WebhookRemoved,
                 "Cleanup",
                 "the webhook is removed from HaloPSA",
             )
@@ -939,7 +949,7 @@ async fn cleanup(connection: &HaloPSAConnection, ctx: &Context) -> Result<Action
                 ctx.event(
                     &about,
                     EventType::Warning,
-                    "WebhookLeftBehind",
+                    Reason::WebhookLeftBehind,
                     "Cleanup",
                     &note,
                 )

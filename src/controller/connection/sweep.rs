@@ -5,6 +5,7 @@
 //! younger than the connection, is stored as if its webhook had come now.
 
 use crate::api::HaloPSAConnection;
+use crate::api::reason::Reason;
 use crate::api::ticket::{Source, Ticket};
 use crate::controller::context::Context;
 use crate::controller::ticket;
@@ -104,7 +105,7 @@ pub async fn sweep_if_due(
         ctx.event(
             &connection.object_ref(&()),
             EventType::Warning,
-            "WebhooksMissed",
+            Reason::WebhooksMissed,
             "Sweep",
             &note,
         )

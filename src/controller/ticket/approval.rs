@@ -2,6 +2,7 @@
 //! to the technicians is written.
 
 use super::Error;
+use crate::api::reason::Reason;
 use crate::api::ticket::{ApprovalState, IntentKind, LOOK_ANNOTATION, Ticket};
 use crate::api::{HaloPSAConnection, ImportedClient};
 use crate::audit::{self, Subject};
@@ -14,6 +15,7 @@ use crate::metrics::{ApprovalLabels, METRICS};
 use crate::outbox::{self, Note};
 use crate::policy::approvers::further_approvers;
 use crate::text::utc;
+use crate::ticket::actor::Actor;
 use crate::ticket::approval::{self, Reply, Window};
 use crate::ticket::note::{self, Ask, Decided};
 use crate::ticket::state::{self, Event, Refused};
@@ -102,24 +104,27 @@ pub async fn look(
         message: message.into(),
     };
     let left = match halo.ticket(ticket.spec.ticket_id).await {
-        Err(halopsa::Error::NotFound { .. }) => {
-            Err(gone("Deleted", "HaloPSA does not have the ticket any more"))
-        }
+        Err(halopsa::Error::NotFound { .. }) => Err(gone(
+            Reason::Deleted,
+            "HaloPSA does not have the ticket any more",
+        )),
         Err(error) => return Err(error.into()),
         Ok(found) if found.client_id != client.status.as_ref().and_then(|s| s.halo_client_id) => {
             Err(gone(
-                "Moved",
+                Reason::Moved,
                 "the ticket was moved to another client in HaloPSA",
             ))
         }
-        Ok(found) if found.hasbeenclosed => Err(gone("Closed", "the ticket was closed in HaloPSA")),
+        Ok(found) if found.hasbeenclosed => {
+            Err(gone(Reason::Closed, "the ticket was closed in HaloPSA"))
+        }
         Ok(found) => Ok(found),
     };
     let halo_ticket = match left {
         Ok(found) => found,
         Err(event) => {
             return Ok((
-                tickets::transition(api, &ticket, &[event], "controller").await?,
+                tickets::transition(api, &ticket, &[event], Actor::Controller).await?,
                 every,
             ));
         }
@@ -179,24 +184,24 @@ pub async fn look(
         {
             return Err(Refused::TooEarly);
         }
-        let mut next = state::apply(status, &event, "controller", now)?;
+        let mut next = state::apply(status, &event, Actor::Controller, now)?;
         for (action, why) in &outcome.ignored {
             next.record(
                 "ReplyIgnored",
-                "controller",
+                Actor::Controller,
                 Some(format!("action {action}: {why}")),
                 now,
             );
         }
         Ok(next)
     };
-    let stored = tickets::update(api, &ticket, "controller", change).await?;
+    let stored = tickets::update(api, &ticket, Actor::Controller, change).await?;
     failpoint::hit(&namespace, "reply.decided").await;
     let subject = Subject {
         namespace: &namespace,
         client: &client.name_any(),
         ticket: &name,
-        by: "controller",
+        by: Some(Actor::Controller),
     };
     for (action, why) in &outcome.ignored {
         audit::event("ReplyIgnored", subject, &format!("action {action}: {why}"));
@@ -209,7 +214,7 @@ pub async fn look(
         ctx.event(
             &ticket.object_ref(&()),
             EventType::Normal,
-            "ReplyIgnored",
+            Reason::ReplyIgnored,
             "Approve",
             &note,
         )
@@ -217,16 +222,16 @@ pub async fn look(
     }
     if let Some((yes, by, action, seen)) = &outcome.decision {
         let (reason, label) = if *yes {
-            ("Approved", "approved")
+            (Reason::Approved, "approved")
         } else {
-            ("Denied", "denied")
+            (Reason::Denied, "denied")
         };
         METRICS
             .approvals
             .get_or_create(&ApprovalLabels { outcome: label })
             .inc();
         audit::event(
-            reason,
+            reason.as_str(),
             subject,
             &format!(
                 "request {}: agent {by}, action {action}, read from {seen}",
@@ -377,7 +382,7 @@ async fn write(
             .as_ref()
             .and_then(|s| s.api_agent.as_ref())
             .map(|a| a.id),
-        by: "controller",
+        by: Actor::Controller,
         settle: ctx.options.settle,
         patience: Duration::ZERO,
     };

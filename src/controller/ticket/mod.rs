@@ -4,6 +4,7 @@ pub mod approval;
 pub mod verification;
 
 use crate::api::condition;
+use crate::api::reason::Reason;
 use crate::api::ticket::{
     ApprovalState, IntentKind, IntentState, Phase, REOPEN_ANNOTATION, StepState, Ticket,
 };
@@ -11,6 +12,7 @@ use crate::api::{HaloPSAConnection, ImportedClient, LocalRef};
 use crate::controller::context::{Context, jitter};
 use crate::k8s::{self, names, reflect, tickets};
 use crate::outbox::{self, Note};
+use crate::ticket::actor::Actor;
 use crate::ticket::state::{self, Event, Owed};
 use crate::ticket::{note, route};
 use crate::tools::write;
@@ -123,13 +125,13 @@ pub fn decide(ticket: &Ticket, facts: &Facts<'_>, now: Timestamp) -> Option<Even
     }
     if ticket.spec.closed {
         return Some(Event::Ignored {
-            reason: "Closed",
+            reason: Reason::Closed,
             message: "the ticket was closed or deleted in HaloPSA".into(),
         });
     }
     let Some(client) = facts.client else {
         return Some(Event::Ignored {
-            reason: "ClientNotImported",
+            reason: Reason::ClientNotImported,
             message: "its ImportedClient is gone; import the client to have its tickets handled"
                 .into(),
         });
@@ -139,7 +141,7 @@ pub fn decide(ticket: &Ticket, facts: &Facts<'_>, now: Timestamp) -> Option<Even
         && now != own
     {
         return Some(Event::Ignored {
-            reason: "Moved",
+            reason: Reason::Moved,
             message: format!(
                 "the ticket was moved to HaloPSA client {now}; its agent, if imported, takes it from there"
             ),
@@ -191,16 +193,20 @@ pub async fn reconcile(ticket: Arc<Ticket>, ctx: Arc<Context>) -> Result<Action,
         {
             event = first;
         }
-        current =
-            match tickets::transition(&api, &current, std::slice::from_ref(&event), "controller")
-                .await
-            {
-                // Somebody else moved it on; the watch brings the news.
-                Err(tickets::Error::Refused(_)) => {
-                    return Ok(Action::requeue(Duration::from_secs(1)));
-                }
-                other => other?,
-            };
+        current = match tickets::transition(
+            &api,
+            &current,
+            std::slice::from_ref(&event),
+            Actor::Controller,
+        )
+        .await
+        {
+            // Somebody else moved it on; the watch brings the news.
+            Err(tickets::Error::Refused(_)) => {
+                return Ok(Action::requeue(Duration::from_secs(1)));
+            }
+            other => other?,
+        };
         changed = true;
     }
     let status = current.status.clone().unwrap_or_default();
@@ -214,7 +220,7 @@ pub async fn reconcile(ticket: Arc<Ticket>, ctx: Arc<Context>) -> Result<Action,
             status.reason.as_deref().unwrap_or("Finished"),
             status.message.as_deref().unwrap_or_default(),
         );
-        ctx.event(&current.object_ref(&()), type_, reason, "Finish", message)
+        ctx.event_as(&current.object_ref(&()), type_, reason, "Finish", message)
             .await;
     }
     let mut look_again = None;
@@ -368,7 +374,7 @@ async fn post_failure_note(
                 marker: plan.marker.clone(),
                 action_id: Some(action.id),
             };
-            return Ok(tickets::transition(api, ticket, &[event], "controller").await?);
+            return Ok(tickets::transition(api, ticket, &[event], Actor::Controller).await?);
         }
     }
     let uid = connection.metadata.uid.as_deref().unwrap_or_default();
@@ -396,7 +402,7 @@ async fn post_failure_note(
         html: &html,
         outcome: &connection.spec.notes,
         api_agent,
-        by: "controller",
+        by: Actor::Controller,
         settle: ctx.options.settle,
         patience: Duration::ZERO,
     };
@@ -515,7 +521,7 @@ mod tests {
         ticket.status = Some(state::received(now));
         let reason = |event: Option<Event>| match event {
             Some(Event::Ignored { reason, .. }) => reason,
-            _ => "",
+            other => panic!("{other:?}"),
         };
         let facts = Facts {
             connection: &connection,
@@ -531,14 +537,14 @@ mod tests {
                 },
                 now
             )),
-            "ClientNotImported"
+            Reason::ClientNotImported
         );
         let mut moved = ticket.clone();
         moved.spec.halo_client_id = Some(13);
-        assert_eq!(reason(decide(&moved, &facts, now)), "Moved");
+        assert_eq!(reason(decide(&moved, &facts, now)), Reason::Moved);
         let mut closed = ticket.clone();
         closed.spec.closed = true;
-        assert_eq!(reason(decide(&closed, &facts, now)), "Closed");
+        assert_eq!(reason(decide(&closed, &facts, now)), Reason::Closed);
 
         let mut done = ticket.clone();
         done.status.as_mut().unwrap().phase = Phase::Done;
@@ -566,7 +572,7 @@ mod tests {
         );
         assert_eq!(
             reason(decide(&moved, &facts, now)),
-            "Moved",
+            Reason::Moved,
             "but what is over is over"
         );
     }

@@ -2,6 +2,7 @@
 //! and what technicians may do about it.
 
 use super::Error;
+use crate::api::reason::Reason;
 use crate::api::ticket::{ApprovalState, IntentKind, Ticket, VerificationState};
 use crate::api::verification::FailurePolicy;
 use crate::api::{HaloPSAConnection, ImportedClient, VerificationProvider};
@@ -16,6 +17,7 @@ use crate::metrics::{ApprovalLabels, METRICS};
 use crate::outbox::{self, Note};
 use crate::policy::sensitivity::of_ticket;
 use crate::text::pattern;
+use crate::ticket::actor::Actor;
 use crate::ticket::note;
 use crate::ticket::state::{self, Event};
 use crate::ticket::verification::{self, Ask};
@@ -215,7 +217,7 @@ async fn finish(
     api: &Api<Ticket>,
     ctx: &Context,
 ) -> Result<Ticket, Error> {
-    let stored = tickets::transition(api, ticket, events, "controller").await?;
+    let stored = tickets::transition(api, ticket, events, Actor::Controller).await?;
     if !label.is_empty() {
         METRICS
             .verifications
@@ -228,7 +230,7 @@ async fn finish(
                 namespace: &namespace,
                 client: &client.name_any(),
                 ticket: &name,
-                by: "controller",
+                by: Some(Actor::Controller),
             },
             label,
         );
@@ -240,7 +242,7 @@ async fn finish(
         ctx.event(
             &ticket.object_ref(&()),
             type_,
-            "Verification",
+            Reason::Verification,
             "Verify",
             &format!("the requester's verification: {label}"),
         )
@@ -274,7 +276,7 @@ async fn down(
             api,
             ticket,
             &[Event::VerificationSkipped { valid_until }],
-            "controller",
+            Actor::Controller,
         )
         .await?;
         return Ok((stored, poll));
@@ -416,7 +418,7 @@ pub async fn listen(
                     ctx.event(
                         &ticket.object_ref(&()),
                         EventType::Normal,
-                        "ReplyIgnored",
+                        Reason::ReplyIgnored,
                         "Verify",
                         &note,
                     )
@@ -441,12 +443,12 @@ pub async fn listen(
                 namespace: &namespace,
                 client: "",
                 ticket: &name,
-                by: "controller",
+                by: Some(Actor::Controller),
             },
             &format!("{wish:?} by agent {by}, action {}", action.id),
         );
         return Ok((
-            tickets::transition(api, &ticket, &[event], "controller").await?,
+            tickets::transition(api, &ticket, &[event], Actor::Controller).await?,
             Some(every),
         ));
     }
@@ -461,7 +463,7 @@ pub async fn listen(
                     up_to,
                     assigned_agent: None,
                 }],
-                "controller",
+                Actor::Controller,
             )
             .await?
         }
@@ -520,7 +522,7 @@ pub async fn post_note(
             .as_ref()
             .and_then(|s| s.api_agent.as_ref())
             .map(|a| a.id),
-        by: "controller",
+        by: Actor::Controller,
         settle: ctx.options.settle,
         patience: Duration::ZERO,
     };

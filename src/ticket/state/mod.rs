@@ -5,8 +5,10 @@
 //! note, say) is not returned as a side effect but derived from the state by
 //! [`owed`], so that a crash between storing and acting loses nothing.
 
+use super::actor::Actor;
 use crate::api::Mode;
 use crate::api::condition::{self, Verdict};
+use crate::api::reason::Reason;
 use crate::api::ticket::{
     Approval, ApprovalState, Intent, IntentKind, IntentState, JournalEntry, Lease, Phase, Step,
     StepState, TicketStatus, ToolCall, Verification, VerificationState, Wake, WakeReason,
@@ -158,15 +160,9 @@ pub enum Event {
     /// The approved steps were run, as far as they went.
     StepsFinished { lease: String },
     /// Not work for us, or not any more.
-    Ignored {
-        reason: &'static str,
-        message: String,
-    },
+    Ignored { reason: Reason, message: String },
     /// It cannot be worked on.
-    Failed {
-        reason: &'static str,
-        message: String,
-    },
+    Failed { reason: Reason, message: String },
     /// A human wants it worked on again.
     Reopened { request: String },
 }
@@ -279,7 +275,7 @@ impl Event {
 pub fn apply(
     status: &TicketStatus,
     event: &Event,
-    by: &str,
+    by: Actor<'_>,
     now: Timestamp,
 ) -> Result<TicketStatus, Refused> {
     let now = whole_second(now);
@@ -293,7 +289,7 @@ pub fn apply(
         Event::Accepted => match phase {
             Phase::Received => next.enter(
                 Phase::Ready,
-                "Accepted",
+                Reason::Accepted,
                 "waits for the client's agent",
                 now,
             ),
@@ -343,7 +339,7 @@ pub fn apply(
                 .valid_until = Some(Time(whole_second(*valid_until)));
             next.enter(
                 Phase::Ready,
-                "Verified",
+                Reason::Verified,
                 "the requester is verified; waits for the agent",
                 now,
             );
@@ -357,7 +353,7 @@ pub fn apply(
                 return Err(wrong());
             }
             next.answered(challenge_id, *state).ok_or_else(wrong)?;
-            next.enter(Phase::Refused, "NotVerified", message, now);
+            next.enter(Phase::Refused, Reason::NotVerified, message, now);
         }
         Event::VerificationSkipped { valid_until } => {
             let id = status
@@ -370,7 +366,7 @@ pub fn apply(
                 .valid_until = Some(Time(whole_second(*valid_until)));
             next.enter(
                 Phase::Ready,
-                "VerificationSkipped",
+                Reason::VerificationSkipped,
                 "the provider could not be reached, which its failurePolicy ignores; waits for the agent",
                 now,
             );
@@ -413,7 +409,7 @@ pub fn apply(
             next.seen(*action, None);
             next.enter(
                 Phase::Ready,
-                "VerificationOverridden",
+                Reason::VerificationOverridden,
                 "the assigned agent vouches for the requester; waits for the agent",
                 now,
             );
@@ -432,7 +428,12 @@ pub fn apply(
             mode,
         } => match phase {
             Phase::Ready => {
-                next.enter(Phase::Working, "Claimed", "an agent is working on it", now);
+                next.enter(
+                    Phase::Working,
+                    Reason::Claimed,
+                    "an agent is working on it",
+                    now,
+                );
                 next.attempts += 1;
                 next.mode = Some(*mode);
                 // What an agent that died had proposed and nobody was asked about is the next agent's to propose.
@@ -466,7 +467,7 @@ pub fn apply(
             }
             next.enter(
                 Phase::Ready,
-                "Released",
+                Reason::Released,
                 "its agent handed it back; waits for the next",
                 now,
             );
@@ -485,12 +486,12 @@ pub fn apply(
                     "{} agents took the ticket and none finished; see the agents' logs",
                     status.attempts
                 );
-                next.enter(Phase::Failed, "AttemptsExhausted", &message, now);
+                next.enter(Phase::Failed, Reason::AttemptsExhausted, &message, now);
             } else if status.approval_is(ApprovalState::Approved) {
                 // Its gateway died while it ran the steps; another goes on.
                 next.enter(
                     Phase::AwaitingApproval,
-                    "Approved",
+                    Reason::Approved,
                     "the gateway that ran the approved steps was not heard of any more; another goes on",
                     now,
                 );
@@ -498,7 +499,7 @@ pub fn apply(
             } else {
                 next.enter(
                     Phase::Ready,
-                    "LeaseExpired",
+                    Reason::LeaseExpired,
                     "its agent was not heard of any more; waits for the next",
                     now,
                 );
@@ -521,22 +522,22 @@ pub fn apply(
                         true => "the requester did not prove who they are in time",
                         false => "the verification provider could not be reached in time; see its Ready condition",
                     };
-                    next.enter(Phase::Refused, "VerificationExpired", message, now);
+                    next.enter(Phase::Refused, Reason::VerificationExpired, message, now);
                 }
                 Phase::AwaitingApproval if status.approval_is(ApprovalState::Approved) => next.enter(
                     Phase::Failed,
-                    "StepsNotRun",
+                    Reason::StepsNotRun,
                     "the steps were approved, but no gateway could run them in time; those that were not run are not run any more",
                     now,
                 ),
                 Phase::AwaitingApproval => {
                     next.settle(StepState::Expired, |s| !s.is_final());
                     next.decide(ApprovalState::Expired, None, None, now);
-                    next.enter(Phase::Done, "ApprovalExpired", "nobody approved in time; the steps that waited were not run", now);
+                    next.enter(Phase::Done, Reason::ApprovalExpired, "nobody approved in time; the steps that waited were not run", now);
                 }
                 Phase::Received | Phase::Ready => next.enter(
                     Phase::Failed,
-                    "NoAgent",
+                    Reason::NoAgent,
                     "no agent took the ticket in time; look at the ImportedClient's AgentAvailable condition",
                     now,
                 ),
@@ -602,7 +603,7 @@ pub fn apply(
                 return Err(wrong());
             }
             next.wake = None;
-            next.enter(Phase::Done, "Completed", "the agent is done", now);
+            next.enter(Phase::Done, Reason::Completed, "the agent is done", now);
         }
         Event::StepProposed { lease, step } => {
             next.held(lease)?;
@@ -689,7 +690,7 @@ pub fn apply(
             next.wake = None;
             next.enter(
                 Phase::AwaitingApproval,
-                "ApprovalNeeded",
+                Reason::ApprovalNeeded,
                 "waits for the assigned technician's reply on the ticket",
                 now,
             );
@@ -708,7 +709,7 @@ pub fn apply(
             next.wake = None;
             next.enter(
                 Phase::AwaitingApproval,
-                "ApprovalNeeded",
+                Reason::ApprovalNeeded,
                 "waits for the assigned technician's reply on the ticket",
                 now,
             );
@@ -741,7 +742,7 @@ pub fn apply(
                 next.wake_again(
                     WakeReason::Message,
                     replies,
-                    "Messages",
+                    Reason::Messages,
                     "somebody wrote on the ticket; waits for the agent to answer",
                     now,
                 );
@@ -764,7 +765,7 @@ pub fn apply(
             next.attempts = 0;
             next.enter(
                 Phase::AwaitingApproval,
-                "Approved",
+                Reason::Approved,
                 "a technician has approved; the gateway runs the steps",
                 now,
             );
@@ -787,14 +788,14 @@ pub fn apply(
                 next.wake_again(
                     WakeReason::Denied,
                     &replies,
-                    "Denied",
+                    Reason::Denied,
                     "a technician has denied the steps; waits for the agent",
                     now,
                 );
             } else {
                 next.enter(
                     Phase::Done,
-                    "Denied",
+                    Reason::Denied,
                     "a technician has denied the steps; nothing was run",
                     now,
                 );
@@ -810,7 +811,7 @@ pub fn apply(
             }
             next.enter(
                 Phase::Working,
-                "RunningSteps",
+                Reason::RunningSteps,
                 "the gateway runs the approved steps",
                 now,
             );
@@ -851,21 +852,26 @@ pub fn apply(
                 next.wake_again(
                     WakeReason::StepsRun,
                     &replies,
-                    "StepsRun",
+                    Reason::StepsRun,
                     "the approved steps were run; waits for the agent to conclude",
                     now,
                 );
             } else {
-                next.enter(Phase::Done, "StepsRun", "the approved steps were run", now);
+                next.enter(
+                    Phase::Done,
+                    Reason::StepsRun,
+                    "the approved steps were run",
+                    now,
+                );
             }
         }
         Event::Ignored { reason, message } => match phase {
             phase if phase.is_terminal() => return Err(wrong()),
-            _ => next.enter(Phase::Ignored, reason, message, now),
+            _ => next.enter(Phase::Ignored, *reason, message, now),
         },
         Event::Failed { reason, message } => match phase {
             phase if phase.is_terminal() => return Err(wrong()),
-            _ => next.enter(Phase::Failed, reason, message, now),
+            _ => next.enter(Phase::Failed, *reason, message, now),
         },
         Event::Reopened { request } => {
             if !phase.is_terminal() || status.reopened.as_ref() == Some(request) {
@@ -873,7 +879,7 @@ pub fn apply(
             }
             next.enter(
                 Phase::Received,
-                "Reopened",
+                Reason::Reopened,
                 "a human wants it worked on again",
                 now,
             );
@@ -984,7 +990,7 @@ pub fn received(now: Timestamp) -> TicketStatus {
     let mut status = TicketStatus::default();
     status.enter(
         Phase::Received,
-        "Received",
+        Reason::Received,
         "stored; the controller looks at it next",
         now,
     );
@@ -1023,7 +1029,7 @@ pub fn whole_second(time: Timestamp) -> Timestamp {
 }
 
 impl TicketStatus {
-    fn enter(&mut self, phase: Phase, reason: &str, message: &str, now: Timestamp) {
+    fn enter(&mut self, phase: Phase, reason: Reason, message: &str, now: Timestamp) {
         if phase.is_terminal() {
             // A step that is being sent is not called off: it may have arrived.
             self.settle(StepState::Void, |s| {
@@ -1042,7 +1048,7 @@ impl TicketStatus {
         }
         self.phase = phase;
         self.phase_since = Some(Time(now));
-        self.reason = Some(reason.into());
+        self.reason = Some(reason.as_str().into());
         self.message = Some(message.chars().take(500).collect());
         self.lease = None;
         // Every phase that waits has an end of its own; Working has its lease.
@@ -1052,9 +1058,9 @@ impl TicketStatus {
         )
         .then(|| Time(now.checked_add(WAIT).unwrap_or(now)));
         let finished = if phase.is_terminal() {
-            Verdict::yes(phase.as_str(), message)
+            Verdict::yes(phase.into(), message)
         } else {
-            Verdict::no(phase.as_str(), message)
+            Verdict::no(phase.into(), message)
         };
         condition::set(
             &mut self.conditions,
@@ -1103,7 +1109,7 @@ impl TicketStatus {
         });
         self.enter(
             Phase::Verifying,
-            "Sensitive",
+            Reason::Sensitive,
             "waits until the requester has proved who they are",
             now,
         );
@@ -1162,7 +1168,7 @@ impl TicketStatus {
         &mut self,
         reason: WakeReason,
         replies: &[i64],
-        phase_reason: &str,
+        phase_reason: Reason,
         message: &str,
         now: Timestamp,
     ) {
@@ -1205,7 +1211,7 @@ impl TicketStatus {
     }
 
     /// Adds a tool call to the journal.
-    pub fn record_call(&mut self, call: &ToolCall, by: &str, now: Timestamp) {
+    pub fn record_call(&mut self, call: &ToolCall, by: Actor<'_>, now: Timestamp) {
         self.record("ToolCalled", by, None, now);
         if let Some(entry) = self.journal.last_mut() {
             entry.call = Some(call.clone());
@@ -1213,11 +1219,11 @@ impl TicketStatus {
     }
 
     /// Adds a journal entry; the oldest go when there are too many.
-    pub fn record(&mut self, event: &str, by: &str, detail: Option<String>, now: Timestamp) {
+    pub fn record(&mut self, event: &str, by: Actor<'_>, detail: Option<String>, now: Timestamp) {
         self.journal.push(JournalEntry {
             time: Some(Time(whole_second(now))),
             event: event.into(),
-            by: Some(by.chars().take(100).collect()),
+            by: Some(by.as_str().chars().take(100).collect()),
             detail: detail.map(|d| d.chars().take(300).collect()),
             call: None,
         });
@@ -1258,7 +1264,7 @@ mod tests {
         events
             .iter()
             .fold(received(at(0)), |status, (event, second)| {
-                apply(&status, event, "test", at(*second)).unwrap()
+                apply(&status, event, Actor::Gateway, at(*second)).unwrap()
             })
     }
 
@@ -1297,13 +1303,24 @@ mod tests {
         let mut status = run(&[(Event::Accepted, 0)]);
         for attempt in 1..=MAX_ATTEMPTS {
             let now = i64::from(attempt) * 100;
-            status = apply(&status, &claimed("x", now + 60), "gateway", at(now)).unwrap();
+            status = apply(&status, &claimed("x", now + 60), Actor::Gateway, at(now)).unwrap();
             assert_eq!(
-                apply(&status, &Event::LeaseExpired, "controller", at(now + 59)),
+                apply(
+                    &status,
+                    &Event::LeaseExpired,
+                    Actor::Controller,
+                    at(now + 59)
+                ),
                 Err(Refused::TooEarly)
             );
             assert_eq!(due(&status, at(now + 60)), Some(Event::LeaseExpired));
-            status = apply(&status, &Event::LeaseExpired, "controller", at(now + 60)).unwrap();
+            status = apply(
+                &status,
+                &Event::LeaseExpired,
+                Actor::Controller,
+                at(now + 60),
+            )
+            .unwrap();
         }
         assert_eq!(status.phase, Phase::Failed);
         assert_eq!(owed(&status), Some(Owed::FailureNote));
@@ -1341,7 +1358,10 @@ mod tests {
             },
             Event::TurnEnded { lease: "a".into() },
         ] {
-            assert_eq!(apply(&status, &event, "t", at(63)), Err(Refused::LeaseLost));
+            assert_eq!(
+                apply(&status, &event, Actor::Gateway, at(63)),
+                Err(Refused::LeaseLost)
+            );
         }
     }
 
@@ -1373,7 +1393,7 @@ mod tests {
             &Event::Reopened {
                 request: "1".into(),
             },
-            "t",
+            Actor::Gateway,
             at(3),
         )
         .unwrap();
@@ -1384,10 +1404,10 @@ mod tests {
         let done = apply(
             &again,
             &Event::Ignored {
-                reason: "Closed",
+                reason: Reason::Closed,
                 message: String::new(),
             },
-            "t",
+            Actor::Gateway,
             at(4),
         )
         .unwrap();
@@ -1397,7 +1417,7 @@ mod tests {
                 &Event::Reopened {
                     request: "1".into()
                 },
-                "t",
+                Actor::Gateway,
                 at(5)
             )
             .is_err()
@@ -1408,7 +1428,7 @@ mod tests {
                 &Event::Reopened {
                     request: "2".into()
                 },
-                "t",
+                Actor::Gateway,
                 at(5)
             )
             .is_ok()
@@ -1438,7 +1458,7 @@ mod tests {
         };
         let status = run(&[(challenged(300), 1), sent()]);
         assert!(
-            apply(&status, &claimed("a", 60), "t", at(3)).is_err(),
+            apply(&status, &claimed("a", 60), Actor::Gateway, at(3)).is_err(),
             "nobody gets it meanwhile"
         );
         assert_eq!(owed(&status), Some(Owed::VerificationNote));
@@ -1467,7 +1487,7 @@ mod tests {
             state: VerificationState::Denied,
             message: "no".into(),
         };
-        assert!(apply(&verified, &denied, "t", at(11)).is_err());
+        assert!(apply(&verified, &denied, Actor::Gateway, at(11)).is_err());
         assert!(
             apply(
                 &status,
@@ -1475,7 +1495,7 @@ mod tests {
                     challenge_id: "x".into(),
                     valid_until: at(900)
                 },
-                "t",
+                Actor::Gateway,
                 at(11)
             )
             .is_err()
@@ -1492,7 +1512,7 @@ mod tests {
                     challenge_id: "c".into(),
                     valid_until: at(900)
                 },
-                "t",
+                Actor::Gateway,
                 at(11)
             )
             .is_err(),
@@ -1538,8 +1558,8 @@ mod tests {
             lease: lease.map(str::to_string),
         };
         assert!(
-            apply(&working, &started(None), "t", at(2)).is_err()
-                && apply(&working, &started(Some("b")), "t", at(2)).is_err()
+            apply(&working, &started(None), Actor::Gateway, at(2)).is_err()
+                && apply(&working, &started(Some("b")), Actor::Gateway, at(2)).is_err()
         );
         let paused = then(&working, &[(started(Some("a")), 2)]);
         assert_eq!(
@@ -1623,7 +1643,7 @@ mod tests {
         events
             .iter()
             .fold(status.clone(), |status, (event, second)| {
-                apply(&status, event, "test", at(*second)).unwrap()
+                apply(&status, event, Actor::Gateway, at(*second)).unwrap()
             })
     }
 
@@ -1712,7 +1732,7 @@ mod tests {
                     action: 11,
                     messages: vec![]
                 },
-                "t",
+                Actor::Gateway,
                 at(20)
             )
             .is_err()
@@ -1725,7 +1745,7 @@ mod tests {
                     holder: "g".into(),
                     expires_at: at(90)
                 },
-                "t",
+                Actor::Gateway,
                 at(20)
             )
             .is_err()
@@ -1776,7 +1796,7 @@ mod tests {
             (Phase::AwaitingApproval, StepState::Running)
         );
         assert!(
-            apply(&status, &claimed("agent", 200), "t", at(61)).is_err(),
+            apply(&status, &claimed("agent", 200), Actor::Gateway, at(61)).is_err(),
             "no agent gets it meanwhile"
         );
         let status = then(
@@ -1798,7 +1818,7 @@ mod tests {
                     lease: "g".into(),
                     number: 2
                 },
-                "t",
+                Actor::Gateway,
                 at(62)
             ),
             Err(Refused::LeaseLost)
@@ -1811,7 +1831,7 @@ mod tests {
                     state: StepState::Done,
                     result: "x".into()
                 },
-                "t",
+                Actor::Gateway,
                 at(62)
             )
             .is_ok()
@@ -1898,7 +1918,7 @@ mod tests {
                     action: 12,
                     messages: vec![]
                 },
-                "t",
+                Actor::Gateway,
                 at(303)
             )
             .is_err()
@@ -2010,7 +2030,7 @@ mod tests {
             step: Box::new(step(OPEN_STEPS as i32 + 1)),
         };
         assert_eq!(
-            apply(&status, &one_more, "t", at(3)),
+            apply(&status, &one_more, Actor::Gateway, at(3)),
             Err(Refused::TooManySteps)
         );
     }
@@ -2030,7 +2050,7 @@ mod tests {
                 .0;
             assert_eq!(due(&status, deadline), Some(Event::DeadlinePassed));
             assert_eq!(
-                apply(&status, &Event::DeadlinePassed, "t", deadline)
+                apply(&status, &Event::DeadlinePassed, Actor::Gateway, deadline)
                     .unwrap()
                     .phase,
                 phase
@@ -2151,11 +2171,11 @@ mod tests {
             }),
             lease.prop_map(|lease| Event::StepsFinished { lease }),
             Just(Event::Ignored {
-                reason: "Closed",
+                reason: Reason::Closed,
                 message: "closed".into()
             }),
             Just(Event::Failed {
-                reason: "Broken",
+                reason: Reason::StepsNotRun,
                 message: "broken".into()
             }),
             "[0-9]".prop_map(|request| Event::Reopened { request }),
@@ -2167,7 +2187,7 @@ mod tests {
         fn no_sequence_of_events_leaves_the_legal_states(events in prop::collection::vec((event(), 0i64..1000), 0..80)) {
             let mut status = received(at(0));
             for (event, second) in events {
-                let Ok(next) = apply(&status, &event, "test", at(second)) else { continue };
+                let Ok(next) = apply(&status, &event, Actor::Gateway, at(second)) else { continue };
                 // Terminal is terminal until a human reopens.
                 let human = matches!(event, Event::Reopened { .. } | Event::VerifyAgain { .. } | Event::VerificationOverridden { .. });
                 if status.phase.is_terminal() && !human {
