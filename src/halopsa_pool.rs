@@ -117,7 +117,7 @@ impl HaloPool {
             return Ok(entry.client.clone());
         }
         let client = match cache.get(&key(connection)) {
-            Some(before) => before.client.renewed(config)?,
+            Some(before) => before.client.with_credentials(config)?,
             None => halopsa::Client::new(config)?,
         };
         cache.insert(
@@ -192,7 +192,7 @@ impl HaloPool {
             window: spec.rate_limit.window.into(),
             share: self.share,
             timeout: self.timeout,
-            patience: halopsa::client::LIMIT_WAIT,
+            max_wait: halopsa::client::LIMIT_WAIT,
             resolve: None,
         })
     }

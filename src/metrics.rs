@@ -84,7 +84,7 @@ impl Collector for Windows {
             let Some(limiter) = limiter.upgrade() else {
                 continue;
             };
-            let (taken, of) = limiter.fullness();
+            let (taken, of) = limiter.usage();
             let labels = ConnectionLabels {
                 connection: connection.clone(),
             };
@@ -115,7 +115,7 @@ pub struct Metrics {
     registry: Registry,
     pub webhooks: Family<WebhookLabels, Counter>,
     /// Seconds from the request to the answer.
-    pub webhook_seconds: Histogram,
+    pub webhook_duration_seconds: Histogram,
     pub claims: Counter,
     pub completions: Counter,
     pub tool_calls: Family<ToolLabels, Counter>,
@@ -125,7 +125,7 @@ pub struct Metrics {
     pub model_tokens: Counter,
     pub verifications: Family<ApprovalLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
-    request_seconds: Family<PathLabels, Histogram, fn() -> Histogram>,
+    request_duration_seconds: Family<PathLabels, Histogram, fn() -> Histogram>,
     windows: Windows,
 }
 
@@ -140,7 +140,7 @@ impl Metrics {
         let mut registry = Registry::with_prefix("halopsa");
         let metrics = Self {
             webhooks: Family::default(),
-            webhook_seconds: Histogram::new([
+            webhook_duration_seconds: Histogram::new([
                 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
             ]),
             claims: Counter::default(),
@@ -152,7 +152,9 @@ impl Metrics {
             model_tokens: Counter::default(),
             verifications: Family::default(),
             requests: Family::default(),
-            request_seconds: Family::new_with_constructor(request_histogram as fn() -> Histogram),
+            request_duration_seconds: Family::new_with_constructor(
+                request_histogram as fn() -> Histogram,
+            ),
             windows: Windows::default(),
             registry: Registry::default(),
         };
@@ -162,9 +164,9 @@ impl Metrics {
             metrics.webhooks.clone(),
         );
         registry.register(
-            "webhook_seconds",
+            "webhook_duration_seconds",
             "From a webhook's arrival to its answer, in seconds",
-            metrics.webhook_seconds.clone(),
+            metrics.webhook_duration_seconds.clone(),
         );
         registry.register(
             "ticket_claims",
@@ -212,9 +214,9 @@ impl Metrics {
             metrics.requests.clone(),
         );
         registry.register(
-            "request_seconds",
+            "request_duration_seconds",
             "Time of one request to HaloPSA, in seconds",
-            metrics.request_seconds.clone(),
+            metrics.request_duration_seconds.clone(),
         );
         registry.register_collector(Box::new(metrics.windows.clone()));
         Self {
@@ -227,7 +229,7 @@ impl Metrics {
     pub fn halopsa_request(&self, call: &str, status: u16, took: Duration) {
         let (method, path) = call.split_once(' ').unwrap_or((call, ""));
         let (method, path) = (method.to_string(), path.to_string());
-        self.request_seconds
+        self.request_duration_seconds
             .get_or_create(&PathLabels {
                 method: method.clone(),
                 path: path.clone(),

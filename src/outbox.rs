@@ -46,7 +46,7 @@ pub struct Note<'a> {
     /// How late HaloPSA may show a write.
     pub settle: Duration,
     /// The longest this call may wait for the settle time.
-    pub patience: Duration,
+    pub max_wait: Duration,
 }
 
 /// Posts the note unless HaloPSA has it, and applies `then` with the outcome.
@@ -111,7 +111,7 @@ pub async fn post_once(
             Ok(tickets::transition(api, &ticket, &posted(note, action, then), note.by).await?)
         }
         Ok(Err(error)) => {
-            if error.is_certain_no() {
+            if error.definitely_not_applied() {
                 // Nothing was written, so the next try need not wait.
                 tickets::transition(
                     api,
@@ -157,14 +157,14 @@ async fn search_and_post(
     .await
 }
 
-/// Looks for the note until it is there or the settle time has passed.
+/// Polls for the note until it is there or the settle time has passed.
 async fn search_until(
     halo: &halopsa::Client,
     ticket: &Ticket,
     note: &Note<'_>,
     settles_at: Timestamp,
 ) -> Result<Option<i64>, Error> {
-    let gives_up = tokio::time::Instant::now() + note.patience;
+    let gives_up = tokio::time::Instant::now() + note.max_wait;
     loop {
         if let Some(id) = search(halo, ticket, note).await? {
             return Ok(Some(id));

@@ -5,7 +5,7 @@ use super::Conclusion;
 use super::gateway::{Error, Gateway, Tools};
 use super::runbooks::{self, Runbook};
 use crate::gateway::wire::{
-    Confidence, Context, Mode, Plan, StepState, WakeReason, Work, WorkflowStep,
+    Confidence, Context, Mode, Plan, ResumeReason, StepState, Work, WorkflowStep,
 };
 use crate::text::one_line;
 use crate::ticket::workflow;
@@ -31,11 +31,11 @@ pub struct Evidence {
 }
 
 /// A call that says that it is not known yet what became of it is made again so often.
-const PATIENCE: u32 = 5;
+const MAX_WAIT: u32 = 5;
 
 /// One turn: the first diagnoses and acts, a later one answers.
 pub async fn think(work: &Work, gateway: &Gateway) -> Conclusion {
-    if work.round > 0 {
+    if work.turn > 0 {
         return Conclusion {
             plan: None,
             message: Some(answer(work)),
@@ -99,7 +99,7 @@ async fn persist(tools: &Tools, call: &WorkflowStep) -> Result<Value, Error> {
             .call(&call.tool, Value::Object(arguments.clone()))
             .await
         {
-            Err(Error::Tool(text)) if text.contains("not known yet") && tries < PATIENCE => {
+            Err(Error::Tool(text)) if text.contains("not known yet") && tries < MAX_WAIT => {
                 tries += 1;
                 tokio::time::sleep(Duration::from_secs(5)).await;
             }
@@ -212,10 +212,10 @@ fn announced(advice: &[String], work: &Work, calls: &[WorkflowStep]) -> Vec<Stri
 /// What to say in a later round: pure.
 pub fn answer(work: &Work) -> String {
     let in_state = |state: StepState| work.steps.iter().filter(|s| s.state == state).count();
-    let reason = work.woken.as_ref().map(|w| w.reason).unwrap_or_default();
+    let reason = work.resumed.as_ref().map(|w| w.reason).unwrap_or_default();
     match reason {
-        WakeReason::StepsRun => {
-            let open = in_state(StepState::Failed) + in_state(StepState::Unknown) + in_state(StepState::Void);
+        ResumeReason::StepsRun => {
+            let open = in_state(StepState::Failed) + in_state(StepState::Unknown) + in_state(StepState::Superseded);
             if open == 0 {
                 "All approved steps are done. Nothing more is planned by the agent; the ticket stays with its assigned technician.".into()
             } else {
@@ -223,13 +223,13 @@ pub fn answer(work: &Work) -> String {
                 format!("Not every approved step was done. Please take over from here.\n{}", lines.join("\n"))
             }
         }
-        WakeReason::Denied => "Understood: none of the steps was run, and the agent stops here. Its diagnosis above remains as a proposal.".into(),
-        WakeReason::Message if work.approval_pending => "Your message was read as neither a clear yes nor a clear no, so the request above stands unchanged. All of its steps are approved or denied together: reply with a plain yes to run every step as listed, or with a no to run none. To have only some of them done, or under a condition, reply no and do those by hand.".into(),
-        WakeReason::Message => "Your message was read. The built-in agent has nothing to add to its diagnosis above.".into(),
+        ResumeReason::Denied => "Understood: none of the steps was run, and the agent stops here. Its diagnosis above remains as a proposal.".into(),
+        ResumeReason::Message if work.approval_pending => "Your message was read as neither a clear yes nor a clear no, so the request above stands unchanged. All of its steps are approved or denied together: reply with a plain yes to run every step as listed, or with a no to run none. To have only some of them done, or under a condition, reply no and do those by hand.".into(),
+        ResumeReason::Message => "Your message was read. The built-in agent has nothing to add to its diagnosis above.".into(),
     }
 }
 
-/// Looks around and concludes. A tool that fails makes the plan poorer, not absent.
+/// Polls around and concludes. A tool that fails makes the plan poorer, not absent.
 pub async fn diagnose(work: &Work, gateway: &Gateway) -> Plan {
     let context = &work.context;
     let evidence = match gateway.tools().await {
@@ -265,7 +265,7 @@ pub fn gave_up(work: &Work, why: &str) -> Conclusion {
             ..Evidence::default()
         },
     );
-    let message = (work.round > 0 || work.mode == Mode::Execute)
+    let message = (work.turn > 0 || work.mode == Mode::Execute)
         .then(|| format!("The agent could not finish its turn: {why}."));
     Conclusion {
         plan: Some(plan),

@@ -59,7 +59,7 @@ async fn fallback(work: &Work, gateway: &Gateway, why: &str, planned: Option<Pla
     let why = one_line(why, 300);
     tracing::warn!(ticket = %work.ticket, %why, "the language model gave nothing usable; the built-in brain concludes");
     let said = format!("The language model gave no usable end: {why}.");
-    if work.round > 0 {
+    if work.turn > 0 {
         return Conclusion {
             plan: None,
             message: Some(format!("{said} {}", brain::answer(work))),
@@ -209,7 +209,7 @@ impl Session<'_> {
         };
         match name {
             FINISH => self.finish(Value::Object(arguments)),
-            SUBMIT_PLAN if self.work.mode == Mode::Execute && self.work.round == 0 => {
+            SUBMIT_PLAN if self.work.mode == Mode::Execute && self.work.turn == 0 => {
                 let plan: Plan =
                     serde_json::from_value(Value::Object(arguments)).unwrap_or_default();
                 if plan.is_empty() {
@@ -263,7 +263,7 @@ impl Session<'_> {
             .map(str::trim)
             .filter(|m| !m.is_empty())
             .map(str::to_string);
-        if self.work.round > 0 {
+        if self.work.turn > 0 {
             let Some(message) = message else {
                 self.strike("it finished without a word")?;
                 return Ok(Said::Result(
@@ -323,7 +323,7 @@ fn own_functions(work: &Work) -> Vec<Value> {
             "parameters": {"type": "object", "properties": properties, "required": required}}})
     };
     let message = json!({"message": {"type": "string", "description": "An internal note for the technicians, plain text"}});
-    match (work.mode, work.round) {
+    match (work.mode, work.turn) {
         (Mode::Plan, 0) => {
             vec![function(
                 FINISH,
@@ -392,7 +392,7 @@ fn user_prompt(work: &Work) -> String {
     let data = json!({
         "ticketId": context.ticket_id, "subject": context.subject, "details": context.details, "requester": context.requester,
         "priority": context.priority, "status": context.status, "site": context.site, "client": context.client, "category": context.category,
-        "notes": context.notes, "round": work.round, "woken": work.woken, "steps": work.steps, "approvalPending": work.approval_pending,
+        "notes": context.notes, "turn": work.turn, "resumed": work.resumed, "steps": work.steps, "approvalPending": work.approval_pending,
         "requesterVerified": context.verification,
     });
     format!("Ticket data:\n{data}")
@@ -403,14 +403,14 @@ mod tests {
     use super::*;
     use crate::gateway::wire::Context;
 
-    fn work(mode: Mode, round: i32) -> Work {
+    fn work(mode: Mode, turn: i32) -> Work {
         Work {
             ticket: "acme-7".into(),
             lease_id: "l".into(),
             lease_seconds: 45,
             mode,
-            round,
-            woken: None,
+            turn,
+            resumed: None,
             steps: Vec::new(),
             approval_pending: false,
             model: None,
@@ -435,8 +435,8 @@ mod tests {
 
     #[test]
     fn what_a_model_is_offered_beside_the_tools() {
-        let names = |mode, round| {
-            own_functions(&work(mode, round))
+        let names = |mode, turn| {
+            own_functions(&work(mode, turn))
                 .iter()
                 .map(|f| f["function"]["name"].as_str().unwrap().to_string())
                 .collect::<Vec<_>>()

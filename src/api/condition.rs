@@ -18,7 +18,7 @@ pub const FINISHED: &str = "Finished";
 
 /// The verdict on one condition: what a reconciler found out in this pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct ConditionUpdate {
     pub status: Status,
     pub reason: Reason,
     pub message: String,
@@ -41,7 +41,7 @@ impl Status {
     }
 }
 
-impl Verdict {
+impl ConditionUpdate {
     pub fn yes(reason: Reason, message: impl Into<String>) -> Self {
         Self {
             status: Status::True,
@@ -76,7 +76,7 @@ impl Verdict {
 pub fn set(
     conditions: &mut Vec<Condition>,
     type_: &str,
-    verdict: &Verdict,
+    verdict: &ConditionUpdate,
     generation: Option<i64>,
     now: Timestamp,
 ) {
@@ -124,14 +124,14 @@ mod tests {
         set(
             &mut conditions,
             READY,
-            &Verdict::no(Reason::Pending, "a"),
+            &ConditionUpdate::no(Reason::Pending, "a"),
             Some(1),
             first,
         );
         set(
             &mut conditions,
             READY,
-            &Verdict::no(Reason::Invalid, "b"),
+            &ConditionUpdate::no(Reason::Invalid, "b"),
             Some(2),
             later,
         );
@@ -140,7 +140,7 @@ mod tests {
         set(
             &mut conditions,
             READY,
-            &Verdict::yes(Reason::Connected, "c"),
+            &ConditionUpdate::yes(Reason::Connected, "c"),
             Some(2),
             later,
         );

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub const REOPEN_ANNOTATION: &str = "rallied.ai/reopen";
 
 /// Set by the receiver when something happened on a ticket that waits for a technician.
-pub const LOOK_ANNOTATION: &str = "rallied.ai/look";
+pub const REQUESTED_AT_ANNOTATION: &str = "rallied.ai/requestedAt";
 
 /// A HaloPSA ticket being handled. Written by the operator; read it with kubectl.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -190,10 +190,10 @@ pub struct TicketStatus {
     /// The mode in effect when an agent took it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
-    /// Counts up when a human has a finished ticket worked on again.
+    /// Counts up each time the ticket is reopened.
     #[serde(default)]
-    pub turn: i32,
-    /// Agents that took it in this turn.
+    pub run: i32,
+    /// Agents that took it in this run.
     #[serde(default)]
     pub attempts: i32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -210,12 +210,12 @@ pub struct TicketStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// Counts up within a turn each time the agent is woken again: by results, a denial, a message.
+    /// Counts up within a run each time the agent resumes: with results, a denial, a message.
     #[serde(default)]
-    pub round: i32,
-    /// Why the agent is woken again.
+    pub turn: i32,
+    /// Why the agent resumes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wake: Option<Wake>,
+    pub resume: Option<Resume>,
     /// Calls that write, oldest first: run, waiting, or decided against.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 40))]
@@ -267,8 +267,8 @@ pub enum IntentKind {
     Reminder,
     /// The note that says what became of the request.
     DecisionNote,
-    /// The agent's note at the end of a later round.
-    RoundNote,
+    /// The agent's note at the end of a later turn.
+    TurnNote,
     /// The note that a challenge was sent, and the one about its outcome.
     VerificationNote,
 }
@@ -332,11 +332,11 @@ impl VerificationState {
     }
 }
 
-/// Why an agent is woken again.
+/// Why an agent resumes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Wake {
-    pub reason: WakeReason,
+pub struct Resume {
+    pub reason: ResumeReason,
     /// HaloPSA's ids of the replies to read; their text stays there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
@@ -344,7 +344,7 @@ pub struct Wake {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum WakeReason {
+pub enum ResumeReason {
     /// Approved steps were run.
     #[default]
     StepsRun,
@@ -360,7 +360,7 @@ pub enum WakeReason {
 pub struct Step {
     /// Counts up on the ticket.
     pub number: i32,
-    pub turn: i32,
+    pub run: i32,
     pub tool: String,
     /// The exact arguments, JSON with sorted keys.
     #[schemars(length(max = 8192))]
@@ -389,7 +389,7 @@ pub struct Step {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum StepState {
-    /// Queued in this round; nobody was asked yet.
+    /// Queued in this turn; nobody was asked yet.
     Proposed,
     /// A technician was asked.
     Waiting,
@@ -403,7 +403,7 @@ pub enum StepState {
     /// Nobody approved in time.
     Expired,
     /// Replaced, or an earlier step failed, or the ticket was left.
-    Void,
+    Superseded,
 }
 
 impl StepState {
@@ -420,7 +420,7 @@ impl StepState {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Approval {
-    /// Counts up within the turn.
+    /// Counts up within the run.
     pub number: i32,
     /// SHA-256 of ticket, steps and end. Its beginning stands in the request on the ticket.
     pub hash: String,
@@ -455,11 +455,11 @@ pub enum ApprovalState {
     /// The gateway runs the steps next.
     Approved,
     /// The steps were run, as far as they went.
-    Ran,
+    Executed,
     Denied,
     Expired,
     /// Replaced by a newer request, or the ticket was left.
-    Void,
+    Superseded,
 }
 
 /// Tokens used, as the model's provider counts them.
@@ -472,12 +472,14 @@ pub struct ModelUse {
     pub day: String,
     /// Tokens on that day.
     pub tokens_on_day: i64,
-    /// The turn and round that `roundCalls` counts for.
+    /// The run and turn that `turnCalls` counts for.
     #[serde(default)]
-    pub round: String,
-    /// Calls in that round.
+    pub run: i32,
     #[serde(default)]
-    pub round_calls: i64,
+    pub turn: i32,
+    /// Calls in that turn.
+    #[serde(default)]
+    pub turn_calls: i64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -493,7 +495,7 @@ pub enum IntentState {
 #[serde(rename_all = "camelCase")]
 pub struct Intent {
     pub kind: IntentKind,
-    pub turn: i32,
+    pub run: i32,
     /// Stands in the note's text, so that it is found again.
     pub marker: String,
     pub state: IntentState,

@@ -73,12 +73,12 @@ pub struct ServerTool {
     /// `Read` is `Auto` and allowed in Plan mode; `Write` (the default) is `ApprovalNeeded`;
     /// `Destructive` is `Disabled`, unless a ToolPolicy says otherwise.
     #[serde(default)]
-    pub nature: Nature,
+    pub access: Access,
 }
 
 /// What a tool does to the world.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Nature {
+pub enum Access {
     Read,
     #[default]
     Write,

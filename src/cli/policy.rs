@@ -5,7 +5,7 @@ use crate::api::policy::Effect;
 use crate::api::tool_server::SEPARATOR;
 use crate::api::{ImportedClient, ToolPolicy, ToolServer};
 use crate::halopsa::technicians::{self, UNASSIGNED};
-use crate::policy::{self, Call, Client, Named, Nature, facts::TicketFacts};
+use crate::policy::{self, Access, Call, Client, Named, facts::TicketFacts};
 use crate::tools::{read, server, write};
 use kube::{Api, ResourceExt};
 use std::fmt::Write;
@@ -42,7 +42,7 @@ pub async fn explain(
         name: client,
         labels: &labels,
     };
-    let nature = nature(cluster, &connection.name_any(), asks, tool).await?;
+    let access = access(cluster, &connection.name_any(), asks, tool).await?;
     arguments.remove(write::WHY);
     if write::find(tool).is_some()
         && !arguments.is_empty()
@@ -83,7 +83,7 @@ pub async fn explain(
         .collect();
     let call = Call {
         tool,
-        nature,
+        access,
         arguments: &arguments,
         ticket: &facts,
     };
@@ -126,17 +126,17 @@ pub async fn explain(
 }
 
 /// What the tool does to the world, by who offers it.
-async fn nature(
+async fn access(
     cluster: &Cluster,
     connection: &str,
     client: Client<'_>,
     tool: &str,
-) -> Result<Nature, Error> {
+) -> Result<Access, Error> {
     if let Some(tool) = read::find(tool) {
-        return Ok(tool.nature);
+        return Ok(tool.access);
     }
     if write::find(tool).is_some() {
-        return Ok(Nature::Write);
+        return Ok(Access::Write);
     }
     let missing = || {
         Error::Other(format!(
@@ -167,5 +167,5 @@ async fn nature(
             server.name_any()
         )));
     }
-    server::nature(&server.spec.tools, name).ok_or_else(missing)
+    server::access(&server.spec.tools, name).ok_or_else(missing)
 }

@@ -82,7 +82,7 @@ pub struct Context {
     pub directory: Directory,
     pub backoff: Backoff<(String, String, &'static str)>,
     pub sweeps: super::connection::sweep::Sweeps,
-    pub looks: super::ticket::approval::Looks,
+    pub polls: super::ticket::approval::Polls,
     pub verified: super::connection::Verified,
     pub applied: super::client::workload::Applied,
     pub published: super::certificates::Published,
@@ -103,7 +103,7 @@ impl Context {
             clients: ClientIndex::default(),
             backoff: Backoff::default(),
             sweeps: super::connection::sweep::Sweeps::default(),
-            looks: super::ticket::approval::Looks::default(),
+            polls: super::ticket::approval::Polls::default(),
             verified: super::connection::Verified::default(),
             applied: super::client::workload::Applied::default(),
             published: super::certificates::Published::default(),
@@ -114,7 +114,12 @@ impl Context {
     }
 
     /// An Event for each condition whose status or reason has changed.
-    pub async fn turned(&self, about: &ObjectReference, before: &[Condition], after: &[Condition]) {
+    pub async fn emit_transitions(
+        &self,
+        about: &ObjectReference,
+        before: &[Condition],
+        after: &[Condition],
+    ) {
         for condition in after {
             let old = condition::get(before, &condition.type_);
             if condition.type_ == condition::READY
@@ -175,11 +180,11 @@ impl Context {
     }
 
     /// An Event for a kind with one condition, when that has changed.
-    pub async fn told(
+    pub async fn emit_if_changed(
         &self,
         about: &ObjectReference,
         before: Option<&Condition>,
-        verdict: &condition::Verdict,
+        verdict: &condition::ConditionUpdate,
     ) {
         if before.is_some_and(|b| b.status == verdict.status.as_str() && b.reason == verdict.reason)
         {

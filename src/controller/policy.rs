@@ -1,7 +1,7 @@
 //! The policy's reconciler: says whether a ToolPolicy is in force.
 
 use super::context::Context;
-use crate::api::condition::{self, Verdict};
+use crate::api::condition::{self, ConditionUpdate};
 use crate::api::policy::RuleStatus;
 use crate::api::reason::Reason;
 use crate::api::tool_server::SEPARATOR;
@@ -78,14 +78,14 @@ pub async fn reconcile(policy: Arc<ToolPolicy>, ctx: Arc<Context>) -> Result<Act
         .collect();
     let rules = rule_status(&policy, &tool_names(&ctx, &namespace, connection));
     let verdict = if reflect::get(&ctx.stores.connections, &namespace, connection).is_none() {
-        Verdict::no(
+        ConditionUpdate::no(
             Reason::ConnectionNotFound,
             format!(
                 "there is no HaloPSAConnection {connection} in namespace {namespace}; apply it, or correct spec.connectionRef"
             ),
         )
     } else if let Some(why) = broken(&policy) {
-        Verdict::no(
+        ConditionUpdate::no(
             Reason::Invalid,
             format!(
                 "{why}; until it is mended the policy permits nothing by that rule, and forbids what it forbids"
@@ -93,7 +93,7 @@ pub async fn reconcile(policy: Arc<ToolPolicy>, ctx: Arc<Context>) -> Result<Act
         )
     } else if !unknown.is_empty() {
         let names: Vec<&str> = unknown.iter().take(10).map(|s| s.as_str()).collect();
-        Verdict::no(
+        ConditionUpdate::no(
             Reason::ClientNotFound,
             format!(
                 "there is no ImportedClient {}; the policy is in force for the others",
@@ -114,7 +114,7 @@ pub async fn reconcile(policy: Arc<ToolPolicy>, ctx: Arc<Context>) -> Result<Act
                 rules.join(", ")
             ),
         };
-        Verdict::yes(
+        ConditionUpdate::yes(
             Reason::Accepted,
             format!("in force from the next call on{matches}"),
         )
@@ -141,7 +141,7 @@ pub async fn reconcile(policy: Arc<ToolPolicy>, ctx: Arc<Context>) -> Result<Act
     )
     .await?
     {
-        ctx.turned(
+        ctx.emit_transitions(
             &policy.object_ref(&()),
             &before.conditions,
             &status.conditions,

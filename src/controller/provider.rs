@@ -2,7 +2,7 @@
 
 use super::context::{Context, jitter};
 use crate::api::VerificationProvider;
-use crate::api::condition::{self, Verdict};
+use crate::api::condition::{self, ConditionUpdate};
 use crate::api::reason::Reason;
 use crate::k8s::{self, names};
 use crate::verify::Provider;
@@ -28,11 +28,11 @@ pub async fn reconcile(
     );
     let checked = async { Provider::of(&ctx.kube, &provider).await?.check().await }.await;
     let verdict = match checked {
-        Ok(()) => Verdict::yes(
+        Ok(()) => ConditionUpdate::yes(
             Reason::Connected,
             format!("requesters are asked by {}", provider.spec.method()),
         ),
-        Err(error) => Verdict::no(error.reason(), error.to_string()),
+        Err(error) => ConditionUpdate::no(error.reason(), error.to_string()),
     };
     let before = provider.status.clone().unwrap_or_default();
     let mut status = before.clone();
@@ -54,7 +54,7 @@ pub async fn reconcile(
     )
     .await?
     {
-        ctx.told(
+        ctx.emit_if_changed(
             &provider.object_ref(&()),
             condition::get(&before.conditions, condition::READY),
             &verdict,

@@ -2,7 +2,7 @@
 
 use super::context::{Context, jitter};
 use crate::api::ToolServer;
-use crate::api::condition::{self, Verdict};
+use crate::api::condition::{self, ConditionUpdate};
 use crate::api::reason::Reason;
 use crate::api::tool_server::ACCEPT_ANNOTATION;
 use crate::k8s::{self, names, reflect};
@@ -28,7 +28,7 @@ pub async fn reconcile(server: Arc<ToolServer>, ctx: Arc<Context>) -> Result<Act
     let mut status = before.clone();
     let connection = &server.spec.connection_ref.name;
     let verdict = if reflect::get(&ctx.stores.connections, &namespace, connection).is_none() {
-        Verdict::no(
+        ConditionUpdate::no(
             Reason::ConnectionNotFound,
             format!(
                 "there is no HaloPSAConnection {connection} in namespace {namespace}; apply it, or correct spec.connectionRef"
@@ -43,7 +43,7 @@ pub async fn reconcile(server: Arc<ToolServer>, ctx: Arc<Context>) -> Result<Act
         }
         .await;
         match listed {
-            Err(error) => Verdict::no(
+            Err(error) => ConditionUpdate::no(
                 Reason::Unreachable,
                 format!("{error}; its tools are not offered until it answers"),
             ),
@@ -60,7 +60,7 @@ pub async fn reconcile(server: Arc<ToolServer>, ctx: Arc<Context>) -> Result<Act
                 // One that its resource does not list any more is forgotten with it.
                 status.tools = pinned
                     .into_iter()
-                    .filter(|p| server::nature(&server.spec.tools, &p.name).is_some())
+                    .filter(|p| server::access(&server.spec.tools, &p.name).is_some())
                     .collect();
                 status.offered_revision = revision;
                 let usable = status
@@ -76,18 +76,18 @@ pub async fn reconcile(server: Arc<ToolServer>, ctx: Arc<Context>) -> Result<Act
                     .map(|p| p.name.as_str())
                     .collect();
                 match (&status.offered_revision, offered.is_empty()) {
-                    (Some(revision), _) => Verdict::no(
+                    (Some(revision), _) => ConditionUpdate::no(
                         Reason::ToolsChanged,
                         format!(
                             "the server has changed {}, stopped until you accept it: look at what it says now, then kubectl -n {namespace} annotate toolserver {name} --overwrite {ACCEPT_ANNOTATION}={revision}",
                             changed.join(", ")
                         ),
                     ),
-                    (None, true) => Verdict::no(
+                    (None, true) => ConditionUpdate::no(
                         Reason::NoTools,
                         "the server offers none of the tools in spec.tools; compare the names with the server's",
                     ),
-                    (None, false) => Verdict::yes(
+                    (None, false) => ConditionUpdate::yes(
                         Reason::Connected,
                         format!("{usable} tools may be called under the ToolPolicies"),
                     ),
@@ -113,7 +113,7 @@ pub async fn reconcile(server: Arc<ToolServer>, ctx: Arc<Context>) -> Result<Act
     )
     .await?
     {
-        ctx.told(
+        ctx.emit_if_changed(
             &server.object_ref(&()),
             condition::get(&before.conditions, condition::READY),
             &verdict,

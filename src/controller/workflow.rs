@@ -1,7 +1,7 @@
 //! The Workflow's reconciler: says whether it is in use.
 
 use super::context::Context;
-use crate::api::condition::{self, Verdict};
+use crate::api::condition::{self, ConditionUpdate};
 use crate::api::reason::Reason;
 use crate::api::tool_server::SEPARATOR;
 use crate::api::workflow::WorkflowState;
@@ -42,24 +42,24 @@ pub async fn reconcile(workflow: Arc<Workflow>, ctx: Arc<Context>) -> Result<Act
     let namespace = workflow.namespace().unwrap_or_default();
     let connection = &workflow.spec.connection_ref.name;
     let verdict = if reflect::get(&ctx.stores.connections, &namespace, connection).is_none() {
-        Verdict::no(
+        ConditionUpdate::no(
             Reason::ConnectionNotFound,
             format!(
                 "there is no HaloPSAConnection {connection} in namespace {namespace}; apply it, or correct spec.connectionRef"
             ),
         )
     } else if let Some(why) = bad_step(&workflow) {
-        Verdict::no(Reason::InvalidStep, why)
+        ConditionUpdate::no(Reason::InvalidStep, why)
     } else {
         match workflow.spec.state {
             WorkflowState::Active => {
-                Verdict::yes(Reason::Active, "used for tickets its trigger describes")
+                ConditionUpdate::yes(Reason::Active, "used for tickets its trigger describes")
             }
-            WorkflowState::Draft => Verdict::yes(
+            WorkflowState::Draft => ConditionUpdate::yes(
                 Reason::Draft,
                 "not used yet; set spec.state to Active to use it",
             ),
-            WorkflowState::Archived => Verdict::yes(Reason::Archived, "not used any more"),
+            WorkflowState::Archived => ConditionUpdate::yes(Reason::Archived, "not used any more"),
         }
     };
     let before = workflow.status.clone().unwrap_or_default();
@@ -82,7 +82,7 @@ pub async fn reconcile(workflow: Arc<Workflow>, ctx: Arc<Context>) -> Result<Act
     )
     .await?
     {
-        ctx.told(
+        ctx.emit_if_changed(
             &workflow.object_ref(&()),
             condition::get(&before.conditions, condition::ACCEPTED),
             &verdict,

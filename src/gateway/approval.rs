@@ -1,6 +1,6 @@
 //! The request for approval: which steps, who decides, how long, and its text.
 
-use super::Bound;
+use super::AgentScope;
 use crate::api::ticket::{Approval, ApprovalState, Step, StepState, Ticket};
 use crate::halopsa::technicians::{agent_name, agents, assigned_name};
 use crate::halopsa::{self, types};
@@ -37,14 +37,14 @@ impl Request {
 
 /// The request for what waits on a Ticket now.
 pub async fn prepare(
-    bound: &Bound,
+    bound: &AgentScope,
     halo: &halopsa::Client,
     ticket: &Ticket,
     replaces: bool,
 ) -> Result<Request, halopsa::Error> {
     let status = ticket.status.clone().unwrap_or_default();
     let waits = |s: &&Step| {
-        s.turn == status.turn && matches!(s.state, StepState::Proposed | StepState::Waiting)
+        s.run == status.run && matches!(s.state, StepState::Proposed | StepState::Waiting)
     };
     let steps: Vec<&Step> = status.steps.iter().filter(waits).collect();
     let halo_ticket = halo.ticket(ticket.spec.ticket_id).await?;
@@ -75,7 +75,7 @@ pub async fn prepare(
         hash: hash(
             uid,
             ticket.spec.ticket_id,
-            status.turn,
+            status.run,
             steps.iter().copied(),
         ),
         steps: steps.iter().map(|s| s.number).collect(),

@@ -1,10 +1,10 @@
 //! Which tools there are for an agent: HaloPSA's, and those of ToolServers.
 
 use super::identity::Identity;
-use super::{Bound, Gateway};
+use super::{AgentScope, Gateway};
 use crate::api::ToolServer;
 use crate::api::tool_server::SEPARATOR;
-use crate::policy::{self, Decision, Named, Nature, facts::TicketFacts};
+use crate::policy::{self, Access, Decision, Named, facts::TicketFacts};
 use crate::tools::{pin, read, server, write};
 use kube::ResourceExt;
 use rmcp::model::{Tool, ToolAnnotations};
@@ -18,32 +18,32 @@ use std::time::{Duration, Instant};
 const LISTED_FOR: Duration = Duration::from_secs(60);
 
 /// A tool by its name, and who does it.
-pub enum Found {
+pub enum ResolvedTool {
     Read(&'static read::Tool),
     Write(&'static write::WriteTool),
     Server {
         server: Arc<ToolServer>,
         tool: String,
-        nature: Nature,
+        access: Access,
         pin: String,
     },
 }
 
-impl Found {
-    pub fn nature(&self) -> Nature {
+impl ResolvedTool {
+    pub fn access(&self) -> Access {
         match self {
-            Found::Read(tool) => tool.nature,
-            Found::Write(_) => Nature::Write,
-            Found::Server { nature, .. } => *nature,
+            ResolvedTool::Read(tool) => tool.access,
+            ResolvedTool::Write(_) => Access::Write,
+            ResolvedTool::Server { access, .. } => *access,
         }
     }
 
     /// A label for metrics: bounded.
     pub fn label(&self) -> &'static str {
         match self {
-            Found::Read(tool) => tool.name,
-            Found::Write(tool) => tool.name,
-            Found::Server { .. } => "tool server",
+            ResolvedTool::Read(tool) => tool.name,
+            ResolvedTool::Write(tool) => tool.name,
+            ResolvedTool::Server { .. } => "tool server",
         }
     }
 }
@@ -68,18 +68,23 @@ impl Listings {
 }
 
 /// Finds a tool by the exact name an agent calls it by. What is not here does not exist for it.
-pub fn find(gateway: &Gateway, identity: &Identity, bound: &Bound, name: &str) -> Option<Found> {
+pub fn find(
+    gateway: &Gateway,
+    identity: &Identity,
+    bound: &AgentScope,
+    name: &str,
+) -> Option<ResolvedTool> {
     if let Some(tool) = read::find(name) {
-        return Some(Found::Read(tool));
+        return Some(ResolvedTool::Read(tool));
     }
     if let Some(tool) = write::find(name) {
-        return Some(Found::Write(tool));
+        return Some(ResolvedTool::Write(tool));
     }
     let (server, tool) = name.split_once(SEPARATOR)?;
     let server = servers(gateway, identity, bound)
         .into_iter()
         .find(|s| s.name_any() == server)?;
-    let nature = server::nature(&server.spec.tools, tool)?;
+    let access = server::access(&server.spec.tools, tool)?;
     let pinned = server
         .status
         .as_ref()?
@@ -87,16 +92,16 @@ pub fn find(gateway: &Gateway, identity: &Identity, bound: &Bound, name: &str) -
         .iter()
         .find(|p| p.name == tool)?;
     let pin = pinned.offered.is_none().then(|| pinned.hash.clone())?;
-    Some(Found::Server {
+    Some(ResolvedTool::Server {
         tool: tool.to_string(),
-        nature,
+        access,
         pin,
         server,
     })
 }
 
 /// The ToolServers whose tools this client's agent may use.
-pub fn servers(gateway: &Gateway, identity: &Identity, bound: &Bound) -> Vec<Arc<ToolServer>> {
+pub fn servers(gateway: &Gateway, identity: &Identity, bound: &AgentScope) -> Vec<Arc<ToolServer>> {
     let connection = bound.connection.name_any();
     let labels = bound.client.metadata.labels.clone().unwrap_or_default();
     let client = policy::Client {
@@ -119,9 +124,9 @@ pub fn servers(gateway: &Gateway, identity: &Identity, bound: &Bound) -> Vec<Arc
 pub fn decide(
     gateway: &Gateway,
     identity: &Identity,
-    bound: &Bound,
+    bound: &AgentScope,
     tool: &str,
-    nature: Nature,
+    access: Access,
     arguments: &Map<String, Value>,
     ticket: &TicketFacts,
 ) -> Decision {
@@ -131,7 +136,7 @@ pub fn decide(
             client,
             &policy::Call {
                 tool,
-                nature,
+                access,
                 arguments,
                 ticket,
             },
@@ -141,7 +146,12 @@ pub fn decide(
 }
 
 /// Whether a rule that may speak about this tool asks for more than its name.
-pub fn has_conditions(gateway: &Gateway, identity: &Identity, bound: &Bound, tool: &str) -> bool {
+pub fn has_conditions(
+    gateway: &Gateway,
+    identity: &Identity,
+    bound: &AgentScope,
+    tool: &str,
+) -> bool {
     with_policies(gateway, identity, bound, |_, policies| {
         policies
             .iter()
@@ -153,7 +163,7 @@ pub fn has_conditions(gateway: &Gateway, identity: &Identity, bound: &Bound, too
 fn with_policies<T>(
     gateway: &Gateway,
     identity: &Identity,
-    bound: &Bound,
+    bound: &AgentScope,
     then: impl Fn(policy::Client<'_>, &[Named<'_>]) -> T,
 ) -> T {
     let connection = bound.connection.name_any();
@@ -181,32 +191,32 @@ fn with_policies<T>(
 }
 
 /// The tools an agent is shown: those of which any call might be allowed.
-pub async fn list(gateway: &Gateway, identity: &Identity, bound: &Bound) -> Vec<Tool> {
-    let visible = |name: &str, nature: Nature| {
+pub async fn list(gateway: &Gateway, identity: &Identity, bound: &AgentScope) -> Vec<Tool> {
+    let visible = |name: &str, access: Access| {
         with_policies(gateway, identity, bound, |client, p| {
-            policy::visible(bound.mode, client, name, nature, p)
+            policy::visible(bound.mode, client, name, access, p)
         })
     };
-    let annotations = |nature: Nature| {
+    let annotations = |access: Access| {
         ToolAnnotations::new()
-            .read_only(nature == Nature::Read)
-            .destructive(nature == Nature::Destructive)
+            .read_only(access == Access::Read)
+            .destructive(access == Access::Destructive)
     };
     let mut listed: Vec<Tool> = Vec::new();
-    for tool in read::TOOLS.iter().filter(|t| visible(t.name, t.nature)) {
+    for tool in read::TOOLS.iter().filter(|t| visible(t.name, t.access)) {
         let shown =
             Tool::new(tool.name, tool.description, Arc::new(tool.schema())).with_title(tool.title);
-        listed.push(shown.with_annotations(annotations(tool.nature).open_world(false)));
+        listed.push(shown.with_annotations(annotations(tool.access).open_world(false)));
     }
     for tool in write::TOOLS
         .iter()
-        .filter(|t| visible(t.name, Nature::Write))
+        .filter(|t| visible(t.name, Access::Write))
     {
         let shown =
             Tool::new(tool.name, tool.description, Arc::new(tool.schema())).with_title(tool.title);
         listed
             .push(shown.with_annotations(
-                annotations(Nature::Write).open_world(tool.name == write::REPLY),
+                annotations(Access::Write).open_world(tool.name == write::REPLY),
             ));
     }
     for server in servers(gateway, identity, bound) {
@@ -217,17 +227,17 @@ pub async fn list(gateway: &Gateway, identity: &Identity, bound: &Bound) -> Vec<
             .unwrap_or_default();
         for tool in offered(gateway, &server).await.iter() {
             let name = format!("{}{SEPARATOR}{}", server.name_any(), tool.name);
-            let Some(nature) = server::nature(&server.spec.tools, &tool.name) else {
+            let Some(access) = server::access(&server.spec.tools, &tool.name) else {
                 continue;
             };
             let as_pinned = pinned
                 .iter()
                 .any(|p| p.name == tool.name && p.offered.is_none() && p.hash == pin::hash(tool));
-            if as_pinned && visible(&name, nature) {
+            if as_pinned && visible(&name, access) {
                 let mut shown = tool.clone();
                 shown.name = name.into();
                 // What the server says of itself does not count; what the MSP says does.
-                shown.annotations = Some(annotations(nature).open_world(true));
+                shown.annotations = Some(annotations(access).open_world(true));
                 listed.push(shown);
             }
         }

@@ -1,9 +1,9 @@
 //! The tools over MCP: listed and called under policy, every call audited.
 
-use super::catalog::{self, Found};
+use super::catalog::{self, ResolvedTool};
 use super::identity::Identity;
-use super::steps::{self, Desk, Ended};
-use super::{Bound, Gateway, SUSPENDED, work};
+use super::steps::{self, Ended, StepExecutor};
+use super::{AgentScope, Gateway, SUSPENDED, work};
 use crate::api::Mode;
 use crate::api::policy::Effect;
 use crate::api::ticket::{IntentKind, IntentState, Step, StepState, Ticket, ToolCall};
@@ -34,7 +34,7 @@ use tracing::Instrument;
 /// The longest arguments of a call, as JSON, in bytes. An approval lists them whole.
 const MAX_ARGUMENTS: usize = 8 * 1024;
 /// How long a call waits for what an earlier one may have sent.
-const PATIENCE: Duration = Duration::from_secs(20);
+const MAX_WAIT: Duration = Duration::from_secs(20);
 
 /// The MCP server of one request.
 #[derive(Clone)]
@@ -119,7 +119,7 @@ impl Tools {
             Err(error) => return (Answer::refused("failed", error.to_string()), label),
         };
         let answer = match found {
-            Found::Read(tool) => self.read(identity, &bound, &halo, tool, arguments).await,
+            ResolvedTool::Read(tool) => self.read(identity, &bound, &halo, tool, arguments).await,
             found => {
                 self.write(identity, &bound, &halo, name, &found, arguments)
                     .await
@@ -131,7 +131,7 @@ impl Tools {
     async fn read(
         &self,
         identity: &Identity,
-        bound: &Bound,
+        bound: &AgentScope,
         halo: &halopsa::Client,
         tool: &read::Tool,
         arguments: Map<String, Value>,
@@ -153,7 +153,7 @@ impl Tools {
             identity,
             bound,
             tool.name,
-            tool.nature,
+            tool.access,
             &arguments,
             &facts,
         );
@@ -187,10 +187,10 @@ impl Tools {
     async fn write(
         &self,
         identity: &Identity,
-        bound: &Bound,
+        bound: &AgentScope,
         halo: &halopsa::Client,
         name: &str,
-        found: &Found,
+        found: &ResolvedTool,
         mut arguments: Map<String, Value>,
     ) -> Answer {
         // The watch may be behind with the step this agent has just made, so the Ticket is read anew.
@@ -214,7 +214,7 @@ impl Tools {
             return Answer::refused("refused", "you hold no ticket: claim one first");
         };
         let (pin, why) = match found {
-            Found::Server { pin, .. } => (pin.clone(), None),
+            ResolvedTool::Server { pin, .. } => (pin.clone(), None),
             _ => (
                 String::new(),
                 arguments
@@ -223,7 +223,7 @@ impl Tools {
             ),
         };
         // Checked before anything is decided: nonsense is not put before a technician.
-        if let Found::Write(_) = found
+        if let ResolvedTool::Write(_) = found
             && let Err(error) = write::parse(name, &arguments)
         {
             return Answer::refused(
@@ -246,7 +246,7 @@ impl Tools {
             identity,
             bound,
             name,
-            found.nature(),
+            found.access(),
             &arguments,
             &TicketFacts::from(&halo_ticket),
         );
@@ -285,8 +285,8 @@ impl Tools {
             };
         }
         // A server's tool that only reads changes nothing that would have to be kept track of.
-        if let Found::Server {
-            nature: crate::policy::Nature::Read,
+        if let ResolvedTool::Server {
+            access: crate::policy::Access::Read,
             ..
         } = found
             && decision.effect == Effect::Auto
@@ -297,9 +297,7 @@ impl Tools {
             return Answer::refused("disabled", NO_SUCH_TOOL).by(&decision);
         }
         let planned = status.intents.iter().any(|i| {
-            i.turn == status.turn
-                && i.kind == IntentKind::PlanNote
-                && i.state == IntentState::Posted
+            i.run == status.run && i.kind == IntentKind::PlanNote && i.state == IntentState::Posted
         });
         if !planned {
             let text = "hand in your diagnosis and plan first (POST /v1/work/{ticket}/plan): technicians read it before anything changes";
@@ -307,21 +305,21 @@ impl Tools {
         }
         let uid = bound.connection.metadata.uid.clone().unwrap_or_default();
         let step = steps::new_step(&ticket, &uid, name, &arguments, pin, why, &decision);
-        let desk = Desk {
+        let desk = StepExecutor {
             gateway: &self.gateway,
             api: work::api(&self.gateway, identity),
             bound,
             halo,
             by: Actor::Agent(&identity.pod),
             lease: &lease,
-            patience: PATIENCE,
+            max_wait: MAX_WAIT,
         };
         // The same call again in the same turn is the same step.
         if let Some(known) = status
             .steps
             .iter()
             .rev()
-            .find(|s| s.turn == status.turn && s.hash == step.hash)
+            .find(|s| s.run == status.run && s.hash == step.hash)
         {
             match known.state {
                 StepState::Done => {
@@ -351,7 +349,7 @@ impl Tools {
                     return ended(desk.run(&ticket, known.number, false).await, known.number)
                         .by(&decision);
                 }
-                StepState::Failed | StepState::Void => {}
+                StepState::Failed | StepState::Superseded => {}
             }
         }
         let number = step.number;
@@ -385,8 +383,8 @@ impl Tools {
         }
     }
 
-    async fn read_server(&self, found: &Found, arguments: Map<String, Value>) -> Answer {
-        let Found::Server {
+    async fn read_server(&self, found: &ResolvedTool, arguments: Map<String, Value>) -> Answer {
+        let ResolvedTool::Server {
             server, tool, pin, ..
         } = found
         else {
@@ -562,7 +560,7 @@ pub fn request_hash(uid: &str, ticket: &Ticket, numbers: &[i32]) -> Option<Strin
     Some(approval::hash(
         uid,
         ticket.spec.ticket_id,
-        status.turn,
+        status.run,
         steps?,
     ))
 }

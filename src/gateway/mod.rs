@@ -69,13 +69,13 @@ pub struct Gateway {
     /// A lease without a heartbeat ends after this time.
     pub lease: SignedDuration,
     pub journal: work::PendingJournal,
-    pub troubles: work::Troubles,
+    pub backoff: work::ConnectionBackoff,
     /// Every store is filled: before that no rule is known, and nothing is decided.
     pub ready: crate::server::Ready,
 }
 
 /// A client and its connection, as an agent's request needs them.
-pub struct Bound {
+pub struct AgentScope {
     pub client: Arc<ImportedClient>,
     pub connection: Arc<HaloPSAConnection>,
     /// HaloPSA's id of the client.
@@ -87,7 +87,7 @@ pub struct Bound {
 pub const SUSPENDED: &str =
     "the connection is suspended; this goes on when spec.suspend is false again";
 
-impl Bound {
+impl AgentScope {
     /// The HaloPSA agent we act as.
     pub fn api_agent(&self) -> Option<i64> {
         self.connection
@@ -119,7 +119,7 @@ impl Bound {
 
 impl Gateway {
     /// What the agent's identity binds it to.
-    pub fn bound(&self, identity: &Identity) -> Result<Bound, &'static str> {
+    pub fn bound(&self, identity: &Identity) -> Result<AgentScope, &'static str> {
         let client = reflect::get(&self.clients, &identity.namespace, &identity.client)
             .ok_or("your ImportedClient is gone")?;
         let connection = reflect::get(
@@ -133,7 +133,7 @@ impl Gateway {
             .and_then(|s| s.halo_client_id)
             .ok_or("your client is not resolved in HaloPSA yet")?;
         let mode = client.spec.mode.unwrap_or(connection.spec.agent.mode);
-        Ok(Bound {
+        Ok(AgentScope {
             client,
             connection,
             halo_client_id,

@@ -66,12 +66,12 @@ fn refused(status: StatusCode, kind: &str, message: impl Into<String>) -> Respon
 }
 
 /// Whether the budget allows one more call: pure.
-pub fn within_budget(
+fn within_budget(
     spec: &ModelSpec,
     used: &ModelUse,
     today: &str,
     used_today: i64,
-    round: &str,
+    at: TurnId,
     estimate: i64,
 ) -> Result<(), String> {
     let limits = &spec.limits;
@@ -87,7 +87,7 @@ pub fn within_budget(
             limits.tokens_per_day
         ));
     }
-    if used.round == round && used.round_calls >= i64::from(limits.steps_per_turn) {
+    if TurnId::of(used) == at && used.turn_calls >= i64::from(limits.steps_per_turn) {
         return Err(format!(
             "the model was asked {} times in this turn, which is the limit",
             limits.steps_per_turn
@@ -96,8 +96,24 @@ pub fn within_budget(
     Ok(())
 }
 
+/// One turn of an agent on a ticket.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct TurnId {
+    run: i32,
+    turn: i32,
+}
+
+impl TurnId {
+    fn of(used: &ModelUse) -> Self {
+        Self {
+            run: used.run,
+            turn: used.turn,
+        }
+    }
+}
+
 /// The use after one more call: pure.
-fn counted(used: &ModelUse, today: &str, round: &str, tokens: i64) -> ModelUse {
+fn counted(used: &ModelUse, today: &str, at: TurnId, tokens: i64) -> ModelUse {
     let mut next = used.clone();
     next.tokens += tokens;
     next.calls += 1;
@@ -107,12 +123,12 @@ fn counted(used: &ModelUse, today: &str, round: &str, tokens: i64) -> ModelUse {
         0
     } + tokens;
     next.day = today.to_string();
-    next.round_calls = if next.round == round {
-        next.round_calls
+    next.turn_calls = if TurnId::of(&next) == at {
+        next.turn_calls
     } else {
         0
     } + 1;
-    next.round = round.to_string();
+    (next.run, next.turn) = (at.run, at.turn);
     next
 }
 
@@ -186,10 +202,11 @@ pub async fn completions(
     };
     let status = ticket.status.clone().unwrap_or_default();
     let used = status.model.clone().unwrap_or_default();
-    let (today, round) = (
-        Timestamp::now().strftime("%Y-%m-%d").to_string(),
-        format!("{}/{}", status.turn, status.round),
-    );
+    let today = Timestamp::now().strftime("%Y-%m-%d").to_string();
+    let turn = TurnId {
+        run: status.run,
+        turn: status.turn,
+    };
     let used_today = tokens_today(&gateway, &identity, &ticket.name_any(), &today)
         + if used.day == today {
             used.tokens_on_day
@@ -197,7 +214,7 @@ pub async fn completions(
             0
         };
     let estimate = (body.len() / CHARACTERS_PER_TOKEN) as i64;
-    if let Err(why) = within_budget(&spec, &used, &today, used_today, &round, estimate) {
+    if let Err(why) = within_budget(&spec, &used, &today, used_today, turn, estimate) {
         return refused(StatusCode::TOO_MANY_REQUESTS, "budget_exceeded", why);
     }
     let (http, key) = match client(&gateway, &identity.namespace, &spec).await {
@@ -254,7 +271,7 @@ pub async fn completions(
         api,
         ticket,
         today,
-        round,
+        turn,
         by: identity.pod.clone(),
         estimate,
     };
@@ -336,7 +353,7 @@ struct Meter {
     api: Api<Ticket>,
     ticket: Ticket,
     today: String,
-    round: String,
+    turn: TurnId,
     by: String,
     estimate: i64,
 }
@@ -356,7 +373,7 @@ impl Meter {
             next.model = Some(counted(
                 &status.model.clone().unwrap_or_default(),
                 &self.today,
-                &self.round,
+                self.turn,
                 tokens,
             ));
             Ok(next)
@@ -446,6 +463,10 @@ fn usage(value: &Value) -> Option<i64> {
 mod tests {
     use super::*;
 
+    fn turn(turn: i32) -> TurnId {
+        TurnId { run: 0, turn }
+    }
+
     #[test]
     fn budgets_end() {
         let mut spec = ModelSpec::default();
@@ -453,37 +474,32 @@ mod tests {
         spec.limits.tokens_per_day = 1500;
         spec.limits.steps_per_turn = 2;
         let mut used = ModelUse::default();
-        assert!(within_budget(&spec, &used, "d", 0, "0/0", 500).is_ok());
+        assert!(within_budget(&spec, &used, "d", 0, turn(0), 500).is_ok());
         assert!(
-            within_budget(&spec, &used, "d", 0, "0/0", 1001)
+            within_budget(&spec, &used, "d", 0, turn(0), 1001)
                 .unwrap_err()
                 .contains("ticket's budget")
         );
         assert!(
-            within_budget(&spec, &used, "d", 1400, "0/0", 200)
+            within_budget(&spec, &used, "d", 1400, turn(0), 200)
                 .unwrap_err()
                 .contains("client's budget")
         );
-        used = counted(&counted(&used, "d", "0/0", 100), "d", "0/0", 100);
+        used = counted(&counted(&used, "d", turn(0), 100), "d", turn(0), 100);
         assert_eq!(
-            (
-                used.tokens,
-                used.tokens_on_day,
-                used.calls,
-                used.round_calls
-            ),
+            (used.tokens, used.tokens_on_day, used.calls, used.turn_calls),
             (200, 200, 2, 2)
         );
         assert!(
-            within_budget(&spec, &used, "d", 200, "0/0", 1)
+            within_budget(&spec, &used, "d", 200, turn(0), 1)
                 .unwrap_err()
                 .contains("in this turn")
         );
         // The next round and the next day count anew; the ticket does not.
-        assert!(within_budget(&spec, &used, "d", 200, "0/1", 1).is_ok());
-        let next = counted(&used, "e", "0/1", 50);
+        assert!(within_budget(&spec, &used, "d", 200, turn(1), 1).is_ok());
+        let next = counted(&used, "e", turn(1), 50);
         assert_eq!(
-            (next.tokens, next.tokens_on_day, next.round_calls),
+            (next.tokens, next.tokens_on_day, next.turn_calls),
             (250, 50, 1)
         );
     }

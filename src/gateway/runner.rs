@@ -4,8 +4,8 @@
 //! gateway that dies loses its lease, and the next goes on with the step that was
 //! under way.
 
-use super::steps::{self, Desk};
-use super::{Bound, Gateway, SUSPENDED, catalog};
+use super::steps::{self, StepExecutor};
+use super::{AgentScope, Gateway, SUSPENDED, catalog};
 use crate::api::policy::Effect;
 use crate::api::reason::Reason;
 use crate::api::ticket::{ApprovalState, IntentKind, Phase, StepState, Ticket, ToolCall};
@@ -33,7 +33,7 @@ const CONCURRENCY: usize = 8;
 /// A ticket that could not be run is looked at again after this time.
 const AGAIN: Duration = Duration::from_secs(5);
 /// How long a run waits for HaloPSA to show what may have been written already.
-const PATIENCE: Duration = Duration::from_secs(120);
+const MAX_WAIT: Duration = Duration::from_secs(120);
 
 #[derive(Debug, thiserror::Error)]
 enum Error {
@@ -170,7 +170,7 @@ async fn heartbeats(api: &Api<Ticket>, job: &Job<'_>) -> Error {
 struct Job<'a> {
     gateway: &'a Gateway,
     identity: &'a Identity,
-    bound: &'a Bound,
+    bound: &'a AgentScope,
     halo: &'a halopsa::Client,
     api: &'a Api<Ticket>,
     lease: &'a str,
@@ -255,14 +255,14 @@ impl Job<'_> {
                 StepState::Done => continue,
                 _ => break,
             };
-            let desk = Desk {
+            let desk = StepExecutor {
                 gateway: self.gateway,
                 api: self.api.clone(),
                 bound: self.bound,
                 halo: self.halo,
                 by: Actor::Gateway,
                 lease: self.lease,
-                patience: PATIENCE,
+                max_wait: MAX_WAIT,
             };
             let (stored, ended) = desk.run(&ticket, *number, fresh).await?;
             ticket = stored;
@@ -333,7 +333,7 @@ impl Job<'_> {
             .uid
             .as_deref()
             .unwrap_or_default();
-        let marker = note::marker(uid, ticket.spec.ticket_id, status.turn, &tag);
+        let marker = note::marker(uid, ticket.spec.ticket_id, status.run, &tag);
         let html = note::decision_html(Decided::Ran, &by, &listed, &marker);
         let note = Note {
             kind: IntentKind::DecisionNote,
@@ -343,7 +343,7 @@ impl Job<'_> {
             api_agent: self.bound.api_agent(),
             by: Actor::Gateway,
             settle: self.gateway.settle,
-            patience: PATIENCE,
+            max_wait: MAX_WAIT,
         };
         let ticket = self.gateway.with_journal(&self.identity.namespace, ticket);
         let finished = Event::StepsFinished {
@@ -388,7 +388,7 @@ impl Job<'_> {
         let marker = note::marker(
             uid,
             ticket.spec.ticket_id,
-            status.turn,
+            status.run,
             &note::request_tag(&request.hash),
         );
         let actions = self.halo.actions(ticket.spec.ticket_id, 200).await?;
@@ -411,7 +411,7 @@ impl Job<'_> {
             self.identity,
             self.bound,
             &step.tool,
-            found.nature(),
+            found.access(),
             &arguments,
             facts,
         );

@@ -5,7 +5,7 @@
 //! by its marker until HaloPSA must have shown it, and only then sent again. Where
 //! nobody can look (another server's tool), it is `Unknown` and a human's.
 
-use super::{Bound, Gateway};
+use super::{AgentScope, Gateway};
 use crate::api::ticket::{Step, StepState, Ticket};
 use crate::api::tool_server::SEPARATOR;
 use crate::failpoint;
@@ -39,15 +39,15 @@ pub enum Error {
 }
 
 /// Where steps are carried out.
-pub struct Desk<'a> {
+pub struct StepExecutor<'a> {
     pub gateway: &'a Gateway,
     pub api: Api<Ticket>,
-    pub bound: &'a Bound,
+    pub bound: &'a AgentScope,
     pub halo: &'a halopsa::Client,
     pub by: Actor<'a>,
     pub lease: &'a str,
     /// The longest wait for what may have been sent to show up.
-    pub patience: Duration,
+    pub max_wait: Duration,
 }
 
 /// What came of a step.
@@ -70,7 +70,7 @@ impl Ended {
     }
 }
 
-impl Desk<'_> {
+impl StepExecutor<'_> {
     /// Carries out a step that is stored as `Running`. `fresh`: stored so just now by this caller.
     pub async fn run(
         &self,
@@ -173,7 +173,7 @@ impl Desk<'_> {
         failpoint::hit(&namespace, "step.sent").await;
         let ended = match sent {
             Ok(Ok(result)) => Ended::new(StepState::Done, &result),
-            Ok(Err(error)) if error.is_certain_no() => {
+            Ok(Err(error)) if error.definitely_not_applied() => {
                 Ended::new(StepState::Failed, &error.to_string())
             }
             Ok(Err(send::Error::Halo(error))) => {
@@ -210,7 +210,7 @@ impl Desk<'_> {
         Ok((stored, ended))
     }
 
-    /// Looks for a write until it is there or HaloPSA must have shown it.
+    /// Polls for a write until it is there or HaloPSA must have shown it.
     async fn look(
         &self,
         write: &Write,
@@ -219,7 +219,7 @@ impl Desk<'_> {
     ) -> Result<send::Found, Error> {
         let settles_at =
             step.recorded_at.0 + SignedDuration::try_from(self.gateway.settle).unwrap_or_default();
-        let gives_up = tokio::time::Instant::now() + self.patience;
+        let gives_up = tokio::time::Instant::now() + self.max_wait;
         loop {
             let found = send::find(write, target).await?;
             let left =
@@ -338,7 +338,7 @@ pub fn new_step(
     let arguments = pin::canonical(&Value::Object(arguments.clone()));
     Step {
         number,
-        turn: status.turn,
+        run: status.run,
         tool: tool.to_string(),
         hash: crate::ticket::approval::step_hash(tool, &arguments, &pin),
         pin,
@@ -349,7 +349,7 @@ pub fn new_step(
         marker: crate::ticket::note::marker(
             connection_uid,
             ticket.spec.ticket_id,
-            status.turn,
+            status.run,
             &crate::ticket::note::step_tag(number),
         ),
         recorded_at: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::now()),

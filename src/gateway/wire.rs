@@ -12,7 +12,7 @@
 //! Errors are [`Problem`]; 503 asks to try again.
 
 pub use crate::api::Mode;
-pub use crate::api::ticket::{StepState, WakeReason};
+pub use crate::api::ticket::{ResumeReason, StepState};
 pub use crate::api::workflow::WorkflowStep;
 pub use crate::ticket::plan::{Confidence, Plan};
 use serde::{Deserialize, Serialize};
@@ -29,10 +29,10 @@ pub struct Work {
     pub mode: Mode,
     /// 0 at first; later each time the agent is woken again for the ticket.
     #[serde(default)]
-    pub round: i32,
+    pub turn: i32,
     /// Why it is woken again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub woken: Option<Woken>,
+    pub resumed: Option<Woken>,
     /// What was done, queued or decided so far.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<StepSeen>,
@@ -49,7 +49,7 @@ pub struct Work {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Woken {
-    pub reason: WakeReason,
+    pub reason: ResumeReason,
     #[serde(default)]
     pub replies: Vec<TicketNote>,
 }

@@ -1,12 +1,12 @@
 //! The work API: tickets are claimed, held, and completed.
 
 use super::identity::Identity;
-use super::steps::{self, Desk};
+use super::steps::{self, StepExecutor};
 use super::wire::{
     Completion, Context, Held, MatchedWorkflow, ModelOffer, PlanHandIn, Requester, StepSeen,
     TicketNote, Woken, Work,
 };
-use super::{Bound, Gateway, SUSPENDED, approval, problem};
+use super::{AgentScope, Gateway, SUSPENDED, approval, problem};
 use crate::api::Mode;
 use crate::api::reason::Reason;
 use crate::api::ticket::{
@@ -37,7 +37,7 @@ use std::time::{Duration, Instant};
 /// How long a claim waits for a ticket.
 const LONG_POLL: Duration = Duration::from_secs(25);
 /// How long a completion waits for HaloPSA to show what may have been written already.
-const PATIENCE: Duration = Duration::from_secs(20);
+const MAX_WAIT: Duration = Duration::from_secs(20);
 /// A watch may be this late with the news of a claim.
 const STORE_LAG: Duration = Duration::from_secs(3);
 const NOTES: usize = 50;
@@ -75,9 +75,9 @@ impl PendingJournal {
 /// Connections whose HaloPSA failed just now: their tickets wait rather than
 /// being claimed and handed back over and over.
 #[derive(Debug, Default)]
-pub struct Troubles(Mutex<HashMap<(String, String), (Instant, u32)>>);
+pub struct ConnectionBackoff(Mutex<HashMap<(String, String), (Instant, u32)>>);
 
-impl Troubles {
+impl ConnectionBackoff {
     fn failed(&self, namespace: &str, connection: &str) {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = map
@@ -119,7 +119,7 @@ pub async fn claim(State(gateway): App, Extension(identity): Extension<Identity>
         };
         let namespace = &identity.namespace;
         let connection = bound.connection.name_any();
-        let mut hold = gateway.troubles.until(namespace, &connection);
+        let mut hold = gateway.backoff.until(namespace, &connection);
         if !bound.connection.spec.suspend && hold.is_none() {
             for name in gateway
                 .index
@@ -130,14 +130,14 @@ pub async fn claim(State(gateway): App, Extension(identity): Extension<Identity>
                 };
                 match hand_out(&gateway, &identity, &bound, &ticket).await {
                     Ok(Some(work)) => {
-                        gateway.troubles.succeeded(namespace, &connection);
+                        gateway.backoff.succeeded(namespace, &connection);
                         METRICS.claims.inc();
                         return Json(work).into_response();
                     }
                     Ok(None) => {}
                     Err(error) => {
-                        gateway.troubles.failed(namespace, &connection);
-                        hold = gateway.troubles.until(namespace, &connection);
+                        gateway.backoff.failed(namespace, &connection);
+                        hold = gateway.backoff.until(namespace, &connection);
                         tracing::warn!(%namespace, ticket = %name, %error, "a ticket could not be handed out; it waits");
                         break;
                     }
@@ -170,7 +170,7 @@ enum ClaimError {
 async fn hand_out(
     gateway: &Gateway,
     identity: &Identity,
-    bound: &Bound,
+    bound: &AgentScope,
     ticket: &Ticket,
 ) -> Result<Option<Work>, ClaimError> {
     let api = api(gateway, identity);
@@ -201,7 +201,7 @@ async fn hand_out(
         )),
     };
     let status = ticket.status.clone().unwrap_or_default();
-    let wake = status.wake.clone();
+    let wake = status.resume.clone();
     let gathered = gather(
         gateway,
         bound,
@@ -264,15 +264,15 @@ async fn hand_out(
                 lease_id: lease,
                 lease_seconds: gateway.lease.as_secs().unsigned_abs(),
                 mode,
-                round: status.round,
-                woken: wake.map(|w| Woken {
+                turn: status.turn,
+                resumed: wake.map(|w| Woken {
                     reason: w.reason,
                     replies,
                 }),
                 steps: status
                     .steps
                     .iter()
-                    .filter(|s| s.turn == status.turn)
+                    .filter(|s| s.run == status.run)
                     .map(|s| StepSeen {
                         number: s.number,
                         tool: s.tool.clone(),
@@ -336,7 +336,7 @@ enum Gathered {
 /// What an agent starts with, read from HaloPSA now.
 async fn gather(
     gateway: &Gateway,
-    bound: &Bound,
+    bound: &AgentScope,
     halo: &halopsa::Client,
     stored: &Ticket,
     wanted: &[i64],
@@ -456,7 +456,7 @@ async fn gather(
 /// The active workflows whose trigger describes the ticket.
 fn workflows_for(
     gateway: &Gateway,
-    bound: &Bound,
+    bound: &AgentScope,
     subject: &str,
     details: &str,
 ) -> Vec<MatchedWorkflow> {
@@ -594,7 +594,7 @@ struct Turn<'a> {
     gateway: &'a Gateway,
     identity: &'a Identity,
     lease: &'a str,
-    bound: Bound,
+    bound: AgentScope,
     halo: halopsa::Client,
     api: Api<Ticket>,
     ticket: Ticket,
@@ -677,7 +677,7 @@ impl<'a> Turn<'a> {
         note::marker(
             self.uid(),
             self.ticket.spec.ticket_id,
-            self.status().turn,
+            self.status().run,
             tag,
         )
     }
@@ -685,9 +685,7 @@ impl<'a> Turn<'a> {
     fn planned(&self) -> bool {
         let status = self.status();
         status.intents.iter().any(|i| {
-            i.turn == status.turn
-                && i.kind == IntentKind::PlanNote
-                && i.state == IntentState::Posted
+            i.run == status.run && i.kind == IntentKind::PlanNote && i.state == IntentState::Posted
         })
     }
 
@@ -713,7 +711,7 @@ impl<'a> Turn<'a> {
             api_agent: self.bound.api_agent(),
             by: Actor::Agent(&self.identity.pod),
             settle: self.gateway.settle,
-            patience: PATIENCE,
+            max_wait: MAX_WAIT,
         };
         outbox::post_once(&self.api, &self.halo, &self.ticket, &note, then).await.map_err(|error| match error {
             outbox::Error::Ticket(error) => Box::new(answer(Err(error))),
@@ -747,9 +745,9 @@ impl<'a> Turn<'a> {
         if status.mode != Some(Mode::Execute) && self.planned() {
             // It has become sensitive after its plan was posted, and nobody can verify: the agent only answers.
             if let Some(message) = message {
-                let tag = note::round_tag(status.round);
-                let html = note::round_html(&message, &self.marker(&tag));
-                self.ticket = self.post(IntentKind::RoundNote, &tag, &html, &[]).await?;
+                let tag = note::turn_tag(status.turn);
+                let html = note::turn_html(&message, &self.marker(&tag));
+                self.ticket = self.post(IntentKind::TurnNote, &tag, &html, &[]).await?;
             }
             let outcome = tickets::transition(
                 &self.api,
@@ -790,14 +788,14 @@ impl<'a> Turn<'a> {
             .map(|s| s.number)
             .collect();
         for number in running {
-            let desk = Desk {
+            let desk = StepExecutor {
                 gateway: self.gateway,
                 api: self.api.clone(),
                 bound: &self.bound,
                 halo: &self.halo,
                 by: Actor::Agent(&self.identity.pod),
                 lease: self.lease,
-                patience: PATIENCE,
+                max_wait: MAX_WAIT,
             };
             match desk.run(&self.ticket, number, false).await {
                 Ok((ticket, _)) => self.ticket = ticket,
@@ -806,15 +804,15 @@ impl<'a> Turn<'a> {
             }
         }
         if let Some(message) = message {
-            let tag = note::round_tag(status.round);
-            let html = note::round_html(&message, &self.marker(&tag));
-            self.ticket = self.post(IntentKind::RoundNote, &tag, &html, &[]).await?;
+            let tag = note::turn_tag(status.turn);
+            let html = note::turn_html(&message, &self.marker(&tag));
+            self.ticket = self.post(IntentKind::TurnNote, &tag, &html, &[]).await?;
         }
         let status = self.status();
         let proposed = status
             .steps
             .iter()
-            .any(|s| s.turn == status.turn && s.state == StepState::Proposed);
+            .any(|s| s.run == status.run && s.state == StepState::Proposed);
         let stands = status.approval_is(ApprovalState::Requested);
         if proposed || status.approval_is(ApprovalState::Preparing) {
             return self.ask(stands).await;
@@ -924,7 +922,7 @@ impl<'a> Turn<'a> {
 
 /// Whether the ticket is no work any more: (reason, message).
 async fn gather_again(
-    bound: &Bound,
+    bound: &AgentScope,
     halo: &halopsa::Client,
     ticket_id: i64,
 ) -> Result<Option<(Reason, String)>, halopsa::Error> {

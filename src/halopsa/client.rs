@@ -47,7 +47,7 @@ pub struct Config {
     pub share: f64,
     /// The longest one attempt may take, and a call wait for room in the window.
     pub timeout: Duration,
-    pub patience: Duration,
+    pub max_wait: Duration,
     /// Reaches this host at this address: a port-forward into the cluster.
     pub resolve: Option<(String, std::net::SocketAddr)>,
 }
@@ -114,7 +114,7 @@ impl Client {
 
     /// A client with other credentials or another CA, for the same tenant: what was sent
     /// in its window still counts.
-    pub fn renewed(&self, config: Config) -> Result<Self, Error> {
+    pub fn with_credentials(&self, config: Config) -> Result<Self, Error> {
         let before = &self.inner.config;
         let same = (before.requests, before.window, &before.instance_url)
             == (config.requests, config.window, &config.instance_url);
@@ -188,7 +188,7 @@ impl Client {
                 .into_iter()
                 .filter(|s| super::EXCESSIVE_SCOPES.contains(&s.as_str()))
                 .collect()),
-            Err(error) if error.is_passing() => Err(error),
+            Err(error) if error.is_transient() => Err(error),
             Err(_) => Ok(Vec::new()),
         }
     }
@@ -300,9 +300,9 @@ impl Client {
                     continue;
                 }
                 Error::RateLimited { .. } => {}
-                error if !error.is_passing() => return Err(error.clone()),
+                error if !error.is_transient() => return Err(error.clone()),
                 // A write whose answer was lost may have been carried out: the caller looks it up.
-                error if call.method != Method::GET && !error.is_certain_no() => {
+                error if call.method != Method::GET && !error.definitely_not_applied() => {
                     return Err(error.clone());
                 }
                 _ => {}
@@ -318,14 +318,14 @@ impl Client {
         }
     }
 
-    /// Waits for room in the window, unless it is further away than the connection's patience.
+    /// Waits for room in the window, unless it is further away than the connection's max_wait.
     async fn admit(&self, priority: Priority) -> Result<(), Error> {
-        let (limiter, patience) = (&self.inner.limiter, self.inner.config.patience);
+        let (limiter, max_wait) = (&self.inner.limiter, self.inner.config.max_wait);
         let wait = limiter.wait(priority);
-        if wait > patience {
+        if wait > max_wait {
             return Err(Error::RateLimited { wait });
         }
-        match tokio::time::timeout(patience, limiter.admit(priority)).await {
+        match tokio::time::timeout(max_wait, limiter.admit(priority)).await {
             Ok(()) => Ok(()),
             Err(_) => Err(Error::RateLimited {
                 wait: limiter.wait(priority).max(Duration::from_secs(1)),
@@ -500,7 +500,7 @@ impl Client {
                 Err(error) => error,
             };
             failures += 1;
-            if !error.is_passing() || failures >= ATTEMPTS {
+            if !error.is_transient() || failures >= ATTEMPTS {
                 return Err(error);
             }
             backoff(failures).await;
@@ -525,7 +525,7 @@ pub fn read_answer(status: u16, bytes: &[u8], call: &str) -> Result<Value, Error
         }),
         404 => Err(Error::NotFound { call }),
         429 => Err(Error::RateLimited {
-            wait: super::limit::UNSAID,
+            wait: super::limit::DEFAULT_RETRY_AFTER,
         }),
         500.. => Err(Error::Server {
             call,

@@ -77,7 +77,7 @@ pub enum Error {
 
 impl Error {
     /// HaloPSA certainly did not carry the call out: it said no, or was never reached.
-    pub fn is_certain_no(&self) -> bool {
+    pub fn definitely_not_applied(&self) -> bool {
         matches!(
             self,
             Error::Unreachable { .. }
@@ -94,7 +94,7 @@ impl Error {
     }
 
     /// Asking again may help, with nothing mended.
-    pub fn is_passing(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         matches!(
             self,
             Error::Unreachable { .. }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// How long a 429 holds that does not say.
-pub const UNSAID: Duration = Duration::from_secs(60);
+pub const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// Who asks. Background work leaves a part of the window to tickets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl Window {
     }
 
     /// Places taken, and how many there are.
-    pub fn fullness(&mut self, now: Instant) -> (usize, usize) {
+    pub fn usage(&mut self, now: Instant) -> (usize, usize) {
         self.leave(now);
         (self.sent.len(), self.limit)
     }
@@ -130,7 +130,9 @@ impl Limiter {
 
     /// A 429: waits for what the server says, or a minute, and learns the limit from its text.
     pub fn rejected(&self, body: &str, retry_after: Option<Duration>) -> Duration {
-        let wait = retry_after.unwrap_or(UNSAID).min(Duration::from_secs(600));
+        let wait = retry_after
+            .unwrap_or(DEFAULT_RETRY_AFTER)
+            .min(Duration::from_secs(600));
         let mut window = self.lock();
         if let Some(limit) = limit_in(body) {
             window.learn(part(limit, self.share));
@@ -145,8 +147,8 @@ impl Limiter {
     }
 
     /// Requests in the window, and how many it takes.
-    pub fn fullness(&self) -> (usize, usize) {
-        self.lock().fullness(Instant::now())
+    pub fn usage(&self) -> (usize, usize) {
+        self.lock().usage(Instant::now())
     }
 
     fn lock(&self) -> MutexGuard<'_, Window> {

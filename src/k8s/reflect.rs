@@ -104,7 +104,7 @@ async fn drive<K>(
     stream.await;
 }
 
-/// Looks an object up by namespace and name.
+/// Polls an object up by namespace and name.
 pub fn get<K>(store: &Store<K>, namespace: &str, name: &str) -> Option<std::sync::Arc<K>>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,

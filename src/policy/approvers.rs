@@ -66,7 +66,7 @@ mod tests {
             .into();
         let step = |approvers: Option<Approvers>| Step {
             number: 1,
-            turn: 0,
+            run: 0,
             tool: "t".into(),
             arguments: "{}".into(),
             hash: String::new(),

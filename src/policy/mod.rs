@@ -19,7 +19,7 @@ pub mod sensitivity;
 
 use crate::api::Mode;
 use crate::api::policy::{Approvers, Effect, ToolPolicySpec, ToolRule};
-pub use crate::api::tool_server::Nature;
+pub use crate::api::tool_server::Access;
 use crate::text::pattern;
 use facts::TicketFacts;
 use kube::core::{Selector, SelectorExt};
@@ -37,7 +37,7 @@ pub struct Client<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
     pub tool: &'a str,
-    pub nature: Nature,
+    pub access: Access,
     pub arguments: &'a Map<String, Value>,
     pub ticket: &'a TicketFacts,
 }
@@ -86,7 +86,7 @@ pub fn decide(mode: Mode, client: Client<'_>, call: &Call<'_>, policies: &[Named
             require_verification: rule.require_verification,
         })
     };
-    settle(mode, client, call.nature, policies, &matching)
+    settle(mode, client, call.access, policies, &matching)
 }
 
 /// Whether agents are shown a tool: whether any call of it might be allowed.
@@ -94,7 +94,7 @@ pub fn visible(
     mode: Mode,
     client: Client<'_>,
     tool: &str,
-    nature: Nature,
+    access: Access,
     policies: &[Named<'_>],
 ) -> bool {
     // The most permissive of what a policy may say: rules with `when` may or may not match.
@@ -126,17 +126,17 @@ pub fn visible(
         // Every rule may pass the call on to what is below.
         best.filter(|b| b.effect != Effect::Disabled)
     };
-    settle(mode, client, nature, policies, &matching).effect != Effect::Disabled
+    settle(mode, client, access, policies, &matching).effect != Effect::Disabled
 }
 
 fn settle(
     mode: Mode,
     client: Client<'_>,
-    nature: Nature,
+    access: Access,
     policies: &[Named<'_>],
     matching: &dyn Fn(&Named<'_>, bool) -> Option<Decision>,
 ) -> Decision {
-    if mode == Mode::Plan && nature != Nature::Read {
+    if mode == Mode::Plan && access != Access::Read {
         return Decision {
             effect: Effect::Disabled,
             rule: "Plan mode: read-only tools".into(),
@@ -168,10 +168,10 @@ fn settle(
     level(&[Level::Client, Level::Broken])
         .or(connection)
         .unwrap_or(Decision {
-            effect: match nature {
-                Nature::Read => Effect::Auto,
-                Nature::Write => Effect::ApprovalNeeded,
-                Nature::Destructive => Effect::Disabled,
+            effect: match access {
+                Access::Read => Effect::Auto,
+                Access::Write => Effect::ApprovalNeeded,
+                Access::Destructive => Effect::Disabled,
             },
             rule: "built-in".into(),
             approvers: None,
@@ -187,7 +187,7 @@ pub fn explain(
     policies: &[Named<'_>],
 ) -> (Decision, Vec<String>) {
     let mut lines = Vec::new();
-    if mode == Mode::Plan && call.nature != Nature::Read {
+    if mode == Mode::Plan && call.access != Access::Read {
         lines.push(format!(
             "{} is in Plan mode, which allows reads only; no policy can change that",
             client.name
@@ -249,10 +249,10 @@ pub fn explain(
             ));
         }
     }
-    let built_in = match call.nature {
-        Nature::Read => "Auto, as for every tool that reads",
-        Nature::Write => "ApprovalNeeded, as for every tool that writes",
-        Nature::Destructive => "Disabled, as for every tool whose doing cannot be undone",
+    let built_in = match call.access {
+        Access::Read => "Auto, as for every tool that reads",
+        Access::Write => "ApprovalNeeded, as for every tool that writes",
+        Access::Destructive => "Disabled, as for every tool whose doing cannot be undone",
     };
     lines.push(format!("built-in: {built_in}"));
     (decide(mode, client, call, policies), lines)
@@ -340,7 +340,7 @@ mod tests {
         mode: Mode,
         client: &str,
         tool: &str,
-        nature: Nature,
+        access: Access,
         arguments: Value,
         policies: &[Named<'_>],
     ) -> Decision {
@@ -351,7 +351,7 @@ mod tests {
         let arguments = arguments.as_object().cloned().unwrap_or_default();
         let call = Call {
             tool,
-            nature,
+            access,
             arguments: &arguments,
             ticket: &TicketFacts::default(),
         };
@@ -399,57 +399,57 @@ mod tests {
                 spec: &gold,
             },
         ];
-        for (client, tool, nature, effect, rule) in [
+        for (client, tool, access, effect, rule) in [
             (
                 "acme",
                 "halopsa_get_user",
-                Nature::Read,
+                Access::Read,
                 Auto,
                 "ToolPolicy acme, rule 1",
             ),
             (
                 "blue",
                 "halopsa_get_user",
-                Nature::Read,
+                Access::Read,
                 ApprovalNeeded,
                 "ToolPolicy whole, rule 1",
             ),
             (
                 "acme",
                 "halopsa_delete_x",
-                Nature::Destructive,
+                Access::Destructive,
                 Disabled,
                 "ToolPolicy whole, rule 2",
             ),
             (
                 "blue",
                 "other",
-                Nature::Write,
+                Access::Write,
                 Auto,
                 "ToolPolicy whole, rule 3",
             ),
             (
                 "acme",
                 "other",
-                Nature::Write,
+                Access::Write,
                 ApprovalNeeded,
                 "ToolPolicy gold, rule 1",
             ),
         ] {
-            let decision = ask(Mode::Execute, client, tool, nature, json!({}), &all);
+            let decision = ask(Mode::Execute, client, tool, access, json!({}), &all);
             assert_eq!(
                 (decision.effect, decision.rule.as_str()),
                 (effect, rule),
                 "{client} {tool}"
             );
         }
-        for (nature, effect) in [
-            (Nature::Read, Auto),
-            (Nature::Write, ApprovalNeeded),
-            (Nature::Destructive, Disabled),
+        for (access, effect) in [
+            (Access::Read, Auto),
+            (Access::Write, ApprovalNeeded),
+            (Access::Destructive, Disabled),
         ] {
             assert_eq!(
-                ask(Mode::Execute, "acme", "x", nature, json!({}), &[]).effect,
+                ask(Mode::Execute, "acme", "x", access, json!({}), &[]).effect,
                 effect
             );
         }
@@ -483,7 +483,7 @@ mod tests {
                     Mode::Execute,
                     "acme",
                     "t",
-                    Nature::Write,
+                    Access::Write,
                     arguments.clone(),
                     &named
                 )
@@ -508,7 +508,7 @@ mod tests {
                 Mode::Execute,
                 "acme",
                 "t",
-                Nature::Write,
+                Access::Write,
                 json!({"status": "New"}),
                 &both
             )
@@ -541,7 +541,7 @@ mod tests {
         let arguments = json!({"x": 2}).as_object().cloned().unwrap();
         let call = Call {
             tool: "t",
-            nature: Nature::Write,
+            access: Access::Write,
             arguments: &arguments,
             ticket: &TicketFacts::default(),
         };
@@ -583,11 +583,11 @@ mod tests {
             spec: &spec,
         }];
         assert_eq!(
-            ask(Mode::Execute, "acme", "t", Nature::Write, json!({}), &named).effect,
+            ask(Mode::Execute, "acme", "t", Access::Write, json!({}), &named).effect,
             ApprovalNeeded
         );
         assert_eq!(
-            ask(Mode::Execute, "acme", "u", Nature::Read, json!({}), &named).effect,
+            ask(Mode::Execute, "acme", "u", Access::Read, json!({}), &named).effect,
             Disabled
         );
         let mut selector = policy(None, &[("t", Auto), ("u", Disabled)]);
@@ -600,11 +600,11 @@ mod tests {
             spec: &selector,
         }];
         assert_eq!(
-            ask(Mode::Execute, "acme", "t", Nature::Write, json!({}), &named).effect,
+            ask(Mode::Execute, "acme", "t", Access::Write, json!({}), &named).effect,
             ApprovalNeeded
         );
         assert_eq!(
-            ask(Mode::Execute, "acme", "u", Nature::Read, json!({}), &named).effect,
+            ask(Mode::Execute, "acme", "u", Access::Read, json!({}), &named).effect,
             Disabled
         );
     }
@@ -631,7 +631,7 @@ mod tests {
                     Mode::Execute,
                     "acme",
                     tool,
-                    Nature::Write,
+                    Access::Write,
                     json!({}),
                     &named
                 )
@@ -662,20 +662,20 @@ mod tests {
             name: "p",
             spec: &spec,
         }];
-        for (tool, nature, seen) in [
-            ("a", Nature::Write, true),
-            ("b", Nature::Read, false),
-            ("c", Nature::Write, true),
-            ("d", Nature::Destructive, false),
-            ("d", Nature::Write, true),
+        for (tool, access, seen) in [
+            ("a", Access::Write, true),
+            ("b", Access::Read, false),
+            ("c", Access::Write, true),
+            ("d", Access::Destructive, false),
+            ("d", Access::Write, true),
         ] {
             assert_eq!(
-                visible(Mode::Execute, client, tool, nature, &named),
+                visible(Mode::Execute, client, tool, access, &named),
                 seen,
                 "{tool}"
             );
         }
-        assert!(!visible(Mode::Plan, client, "c", Nature::Write, &named));
+        assert!(!visible(Mode::Plan, client, "c", Access::Write, &named));
     }
 
     fn effects() -> impl Strategy<Value = Effect> {
@@ -692,8 +692,8 @@ mod tests {
             let rules: Vec<(&str, Effect)> = rules.iter().map(|(t, e)| (t.as_str(), *e)).collect();
             let spec = policy(own.then_some(&["acme"][..]), &rules);
             let named = [Named { name: "p", spec: &spec }];
-            for nature in [Nature::Write, Nature::Destructive] {
-                prop_assert_eq!(ask(Mode::Plan, "acme", &tool, nature, json!({}), &named).effect, Disabled);
+            for access in [Access::Write, Access::Destructive] {
+                prop_assert_eq!(ask(Mode::Plan, "acme", &tool, access, json!({}), &named).effect, Disabled);
             }
         }
 
@@ -707,10 +707,10 @@ mod tests {
             let rules: Vec<(&str, Effect)> = rules.iter().map(|(t, e)| (t.as_str(), *e)).collect();
             let spec = policy(None, &rules);
             let named = [Named { name: "p", spec: &spec }];
-            let plain = ask(Mode::Execute, "acme", &tool, Nature::Write, json!({}), &named);
-            prop_assert_eq!(&ask(Mode::Execute, "acme", &tool, Nature::Write, json!({key: value}), &named), &plain);
+            let plain = ask(Mode::Execute, "acme", &tool, Access::Write, json!({}), &named);
+            prop_assert_eq!(&ask(Mode::Execute, "acme", &tool, Access::Write, json!({key: value}), &named), &plain);
             // Nor does the case of the name.
-            prop_assert_eq!(ask(Mode::Execute, "acme", &tool.to_uppercase(), Nature::Write, json!({}), &named).effect, plain.effect);
+            prop_assert_eq!(ask(Mode::Execute, "acme", &tool.to_uppercase(), Access::Write, json!({}), &named).effect, plain.effect);
         }
 
         #[test]
@@ -722,7 +722,7 @@ mod tests {
             let rules: Vec<(&str, Effect)> = rules.iter().map(|(t, e)| (t.as_str(), *e)).collect();
             let own = policy(Some(&["acme"]), &rules);
             let named = [Named { name: "lock", spec: &lock }, Named { name: "own", spec: &own }];
-            prop_assert_eq!(ask(Mode::Execute, "acme", &tool, Nature::Read, json!({}), &named).effect, Disabled);
+            prop_assert_eq!(ask(Mode::Execute, "acme", &tool, Access::Read, json!({}), &named).effect, Disabled);
         }
     }
 }

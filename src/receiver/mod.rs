@@ -6,7 +6,7 @@
 pub mod callback;
 pub mod decide;
 
-use crate::api::ticket::{LOOK_ANNOTATION, REOPEN_ANNOTATION, Source, Ticket, TicketSpec};
+use crate::api::ticket::{REOPEN_ANNOTATION, REQUESTED_AT_ANNOTATION, Source, Ticket, TicketSpec};
 use crate::api::{HaloPSAConnection, LocalRef};
 use crate::halopsa::webhook;
 use crate::k8s::index::{ClientIndex, TicketIndex};
@@ -114,7 +114,7 @@ async fn receive(
             )
         });
     METRICS
-        .webhook_seconds
+        .webhook_duration_seconds
         .observe(started.elapsed().as_secs_f64());
     answer.into_response()
 }
@@ -275,7 +275,7 @@ impl Receiver {
                     WebhookResult::Stored
                 }
                 Step::Look { ticket } => {
-                    let patch = json!({"metadata": {"annotations": {LOOK_ANNOTATION: uuid::Uuid::new_v4().to_string()}}});
+                    let patch = json!({"metadata": {"annotations": {REQUESTED_AT_ANNOTATION: uuid::Uuid::new_v4().to_string()}}});
                     let params = PatchParams {
                         field_manager: Some(names::RECEIVER.into()),
                         ..PatchParams::default()

@@ -42,8 +42,9 @@ pub struct Common {
     /// Name of the operator's Service: its certificate is issued for it.
     #[arg(long, env = "HALOPSA_SERVICE", default_value = "halopsa-operator")]
     pub service: String,
-    /// How late HaloPSA may show a write, like 90s. After a crash a note is sent again only later than this.
-    #[arg(long, env = "HALOPSA_SETTLE", default_value = "90s", value_parser = duration)]
+    /// Maximum delay before HaloPSA's reads reflect a write. After a crash, an unconfirmed note
+    /// is not re-sent until it has passed.
+    #[arg(long = "write-settle-time", env = "HALOPSA_WRITE_SETTLE_TIME", default_value = "90s", value_parser = duration)]
     pub settle: Duration,
     /// A ticket whose agent is not heard of for this long goes to the next.
     #[arg(long, env = "HALOPSA_LEASE", default_value = "45s", value_parser = duration)]
@@ -73,7 +74,7 @@ pub struct ControllerArgs {
     #[arg(long, env = "HALOPSA_RESYNC", default_value = "60s", value_parser = duration)]
     pub resync: Duration,
     /// How often tickets whose webhook never came are looked for.
-    #[arg(long, env = "HALOPSA_SWEEP", default_value = "180s", value_parser = duration)]
+    #[arg(long = "sweep-interval", env = "HALOPSA_SWEEP_INTERVAL", default_value = "180s", value_parser = duration)]
     pub sweep: Duration,
     /// Lead without a Lease: for a single process.
     #[arg(long)]
@@ -87,9 +88,9 @@ pub struct ReceiverArgs {
     /// Where webhooks come in.
     #[arg(long, default_value = "0.0.0.0:8443")]
     pub listen: SocketAddr,
-    /// Serve webhooks without TLS: an Ingress or a service mesh in front has it.
-    #[arg(long, env = "HALOPSA_PLAIN_WEBHOOKS")]
-    pub plain: bool,
+    /// Serve webhooks over TLS. Turn off only behind an Ingress or a service mesh that terminates TLS.
+    #[arg(long, env = "HALOPSA_WEBHOOK_TLS", default_value_t = true, action = clap::ArgAction::Set)]
+    pub webhook_tls: bool,
     /// Where agents come in, always with TLS.
     #[arg(long, default_value = "0.0.0.0:9443")]
     pub gateway_listen: SocketAddr,
@@ -220,7 +221,7 @@ pub async fn receiver(
             .try_into()
             .unwrap_or(k8s_openapi::jiff::SignedDuration::from_secs(45)),
         journal: Default::default(),
-        troubles: Default::default(),
+        backoff: Default::default(),
         ready: ready.clone(),
     });
 
@@ -308,7 +309,7 @@ pub async fn receiver(
         let (tls, renewal) = certificate.await;
         let public = receiver::router(receiver);
         let webhooks = async {
-            match args.plain {
+            match !args.webhook_tls {
                 true => server::serve(args.listen, public, stop.clone()).await,
                 false => server::serve_tls(args.listen, tls.clone(), public, stop.clone()).await,
             }

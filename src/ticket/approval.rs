@@ -140,11 +140,11 @@ pub fn judge(replies: &[Reply], window: &Window<'_>) -> Outcome {
 pub fn hash<'a>(
     connection_uid: &str,
     ticket_id: i64,
-    turn: i32,
+    run: i32,
     steps: impl IntoIterator<Item = &'a Step>,
 ) -> String {
     let mut digest = Sha256::new();
-    digest.update(format!("{connection_uid}/{ticket_id}/{turn}\n"));
+    digest.update(format!("{connection_uid}/{ticket_id}/{run}\n"));
     for step in steps {
         // Recomputed from what would run, not taken from what was noted.
         digest.update(format!(
@@ -176,7 +176,7 @@ pub fn steps_of<'a>(approval: &Approval, steps: &'a [Step]) -> Option<Vec<&'a St
 
 /// Seconds between two looks at a ticket: not more often than asked for, and all
 /// waiting tickets together use at most a third of the request window.
-pub fn look_every(wanted: f64, waiting: usize, requests: u32, window: f64) -> f64 {
+pub fn poll_interval(wanted: f64, waiting: usize, requests: u32, window: f64) -> f64 {
     // A look is two requests.
     let fair = 2.0 * waiting as f64 * window / (f64::from(requests.max(1)) / 3.0);
     wanted.max(fair).clamp(1.0, 900.0)
@@ -410,9 +410,9 @@ mod tests {
 
     #[test]
     fn looks_stay_within_the_request_limit() {
-        assert_eq!(look_every(10.0, 1, 300, 300.0), 10.0);
-        assert_eq!(look_every(10.0, 50, 300, 300.0), 300.0);
-        assert_eq!(look_every(10.0, 50, 3000, 300.0), 30.0);
+        assert_eq!(poll_interval(10.0, 1, 300, 300.0), 10.0);
+        assert_eq!(poll_interval(10.0, 50, 300, 300.0), 300.0);
+        assert_eq!(poll_interval(10.0, 50, 3000, 300.0), 30.0);
     }
 
     #[test]

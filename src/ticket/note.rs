@@ -14,10 +14,10 @@ pub const MAX_MESSAGE: usize = 8192;
 /// rebuilds a note's text by stripping tags without adding white space, so it is
 /// looked for as a substring. It depends on the connection and HaloPSA's ticket,
 /// not on the Ticket resource, so that a Ticket stored anew finds the old note.
-pub fn marker(connection_uid: &str, ticket_id: i64, turn: i32, tag: &str) -> String {
+pub fn marker(connection_uid: &str, ticket_id: i64, run: i32, tag: &str) -> String {
     let hash = Sha256::digest(format!("{connection_uid}/{ticket_id}"));
     let id = hex::encode(&hash[..8]);
-    format!("rallied-{id}-{turn}-{tag}")
+    format!("rallied-{id}-{run}-{tag}")
 }
 
 /// Ends of markers. Numbers have a fixed width: one marker is never the beginning of another.
@@ -28,8 +28,8 @@ pub fn step_tag(number: i32) -> String {
     format!("step{number:03}")
 }
 
-pub fn round_tag(round: i32) -> String {
-    format!("round{round:03}")
+pub fn turn_tag(turn: i32) -> String {
+    format!("turn{turn:03}")
 }
 
 /// The beginning of the request's hash: the request on the ticket and the steps in the cluster have to agree.
@@ -220,7 +220,7 @@ pub fn verification_html(
 }
 
 /// The agent's words at the end of a later round. Written by an untrusted agent.
-pub fn round_html(text: &str, marker: &str) -> String {
+pub fn turn_html(text: &str, marker: &str) -> String {
     let mut html = String::from("<p><b>Rallied</b></p>");
     for line in text::cut(text, MAX_MESSAGE)
         .lines()

@@ -25,7 +25,7 @@ pub fn start(
     let own = ticket.metadata.uid.as_deref().unwrap_or_default();
     let hash = Sha256::digest(format!(
         "{uid}/{own}/{}/{}/{number}",
-        ticket.spec.ticket_id, status.turn
+        ticket.spec.ticket_id, status.run
     ));
     let id = hex::encode(&hash[..16]);
     // The words are the requester's: they stay in HaloPSA where subjects do.

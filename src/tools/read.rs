@@ -1,7 +1,7 @@
 //! HaloPSA's tools for agents: read-only, each bound to the agent's own client.
 
 use crate::halopsa::{self, types};
-use crate::policy::Nature;
+use crate::policy::Access;
 use crate::text;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -16,7 +16,7 @@ pub struct Tool {
     pub name: &'static str,
     pub title: &'static str,
     pub description: &'static str,
-    pub nature: Nature,
+    pub access: Access,
     schema: fn() -> Value,
 }
 
@@ -39,42 +39,42 @@ pub const TOOLS: [Tool; 6] = [
         name: "halopsa_get_ticket",
         title: "Read a ticket",
         description: "Reads a ticket of your client: summary, details, requester, status, priority, closure note.",
-        nature: Nature::Read,
+        access: Access::Read,
         schema: || id_schema("ticketId", "HaloPSA's id of the ticket"),
     },
     Tool {
         name: "halopsa_list_ticket_notes",
         title: "Read a ticket's notes",
         description: "Lists the notes and replies on a ticket of your client, oldest first.",
-        nature: Nature::Read,
+        access: Access::Read,
         schema: || id_schema("ticketId", "HaloPSA's id of the ticket"),
     },
     Tool {
         name: "halopsa_search_tickets",
         title: "Search tickets",
         description: "Searches your client's tickets, open and closed, by words in summary and details. Closed ones tell how they were solved.",
-        nature: Nature::Read,
+        access: Access::Read,
         schema: search_schema,
     },
     Tool {
         name: "halopsa_get_user",
         title: "Read a user",
         description: "Reads a user of your client: name, site, department, contact data.",
-        nature: Nature::Read,
+        access: Access::Read,
         schema: || id_schema("userId", "HaloPSA's id of the user"),
     },
     Tool {
         name: "halopsa_list_assets",
         title: "List assets",
         description: "Lists your client's assets (workstations, printers, servers), all or those that match a search.",
-        nature: Nature::Read,
+        access: Access::Read,
         schema: search_schema,
     },
     Tool {
         name: "halopsa_search_knowledge_base",
         title: "Search the knowledge base",
         description: "Searches the MSP's knowledge base articles.",
-        nature: Nature::Read,
+        access: Access::Read,
         schema: search_schema,
     },
 ];

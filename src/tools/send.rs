@@ -34,10 +34,10 @@ pub enum Error {
 
 impl Error {
     /// Whether HaloPSA certainly does not have the write.
-    pub fn is_certain_no(&self) -> bool {
+    pub fn definitely_not_applied(&self) -> bool {
         match self {
             Error::Arguments(_) => true,
-            Error::Halo(error) => error.is_certain_no(),
+            Error::Halo(error) => error.definitely_not_applied(),
         }
     }
 }
@@ -240,7 +240,7 @@ fn html(text: &str, marker: &str) -> String {
     )
 }
 
-/// Looks for a write that may have been sent.
+/// Polls for a write that may have been sent.
 pub async fn find(write: &Write, target: &Target<'_>) -> Result<Found, halopsa::Error> {
     let (halo, id, marker) = (target.halo, target.ticket.id, target.marker);
     match write {

@@ -3,7 +3,7 @@
 
 use super::pin::{MAX_TOOLS, canonical, definition};
 use crate::api::ToolServer;
-use crate::api::tool_server::{Nature, ServerTool};
+use crate::api::tool_server::{Access, ServerTool};
 use crate::error::root_cause;
 use crate::text::pattern;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -118,7 +118,7 @@ impl Session {
         let mut tools: Vec<Tool> = all
             .into_iter()
             .filter(|t| {
-                nature(&server.spec.tools, &t.name).is_some()
+                access(&server.spec.tools, &t.name).is_some()
                     && fits(&t.name)
                     && canonical(&definition(t)).len() <= MAX_DEFINITION
             })
@@ -153,11 +153,11 @@ fn fits(name: &str) -> bool {
 }
 
 /// What the MSP says a tool does; None: it is not offered. The first entry that names it counts.
-pub fn nature(allowed: &[ServerTool], tool: &str) -> Option<Nature> {
+pub fn access(allowed: &[ServerTool], tool: &str) -> Option<Access> {
     allowed
         .iter()
         .find(|t| pattern::matches(&t.name, tool))
-        .map(|t| t.nature)
+        .map(|t| t.access)
 }
 
 #[cfg(test)]
@@ -169,16 +169,16 @@ mod tests {
         let allowed = [
             ServerTool {
                 name: "get_*".into(),
-                nature: Nature::Read,
+                access: Access::Read,
             },
             ServerTool {
                 name: "reset_password".into(),
-                nature: Nature::Write,
+                access: Access::Write,
             },
         ];
-        assert_eq!(nature(&allowed, "get_user"), Some(Nature::Read));
-        assert_eq!(nature(&allowed, "reset_password"), Some(Nature::Write));
-        assert_eq!(nature(&allowed, "delete_user"), None);
+        assert_eq!(access(&allowed, "get_user"), Some(Access::Read));
+        assert_eq!(access(&allowed, "reset_password"), Some(Access::Write));
+        assert_eq!(access(&allowed, "delete_user"), None);
         assert!(!fits("a b") && !fits("") && !fits(&"x".repeat(65)) && !fits("ａ"));
     }
 }

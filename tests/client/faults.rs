@@ -134,7 +134,7 @@ fn comes_through(kind: Kind, of: Use) -> bool {
         | Kind::Reset
         | Kind::HalfBody
         | Kind::Hang => !of.writes(),
-        // Not understood, and asked again later; and a minute is more than this connection's patience.
+        // Not understood, and asked again later; and a minute is more than this connection's max_wait.
         Kind::HtmlPage
         | Kind::ErrorIn200
         | Kind::Empty
@@ -199,7 +199,7 @@ async fn case(kind: Kind, of: Use, carried_out: bool, forever: bool) -> String {
             is_clear(error, &what);
             // What a refusing HaloPSA wrote all the same is not a refusal.
             assert!(
-                !error.is_certain_no() || written == 0 || carried_out,
+                !error.definitely_not_applied() || written == 0 || carried_out,
                 "{what:?}: said to be refused, and is written"
             );
         }

@@ -35,7 +35,7 @@ async fn run(schedule: Vec<(usize, Trouble)>, limit: u32, background: bool) {
     let sim = sim().await;
     let mut config = config(&sim);
     config.requests = limit;
-    config.patience = Duration::from_secs(4);
+    config.max_wait = Duration::from_secs(4);
     let halo = Client::new(config).unwrap();
     let answered = Arc::new(AtomicUsize::new(0));
     let shared = sim.shared.clone();
@@ -137,7 +137,7 @@ async fn callers_wait_for_room_instead_of_failing() {
     config.requests = 80;
     config.window = Duration::from_secs(2);
     config.name = "msp/waits".into();
-    config.patience = Duration::from_secs(60);
+    config.max_wait = Duration::from_secs(60);
     let halo = Client::new(config).unwrap();
     let all =
         futures::future::join_all((0..160).map(|_| halo.get("/Agent/me", &[], Priority::Ticket)))

@@ -35,7 +35,7 @@ pub fn config_of(instance_url: String, ca: String) -> Config {
         window: Duration::from_secs(300),
         share: 1.0,
         timeout: Duration::from_secs(4),
-        patience: Duration::from_secs(5),
+        max_wait: Duration::from_secs(5),
         resolve: None,
     }
 }

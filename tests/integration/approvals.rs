@@ -99,7 +99,10 @@ async fn the_assigned_technicians_yes_runs_exactly_what_was_asked() {
         "{:#?}",
         status.steps
     );
-    assert_eq!(status.approval.as_ref().unwrap().state, ApprovalState::Ran);
+    assert_eq!(
+        status.approval.as_ref().unwrap().state,
+        ApprovalState::Executed
+    );
     assert_eq!(status.approval.unwrap().decided_by, Some(DANA));
     assert_eq!(harness.halo(id, "status_name"), "In Progress");
     let sent: Vec<_> = harness

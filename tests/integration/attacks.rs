@@ -319,7 +319,12 @@ async fn an_approval_replayed_after_the_arguments_changed() {
     harness.reply(id, DANA, "<p>Approved</p>");
     let status = harness.ticket_in(&name, "Failed").await.status.unwrap();
     assert_eq!(status.reason.as_deref(), Some("ApprovalMismatch"));
-    assert!(status.steps.iter().all(|s| s.state == StepState::Void));
+    assert!(
+        status
+            .steps
+            .iter()
+            .all(|s| s.state == StepState::Superseded)
+    );
     assert_eq!(
         (harness.halo(id, "status_id"), harness.halo(id, "agent_id")),
         (json!(1), json!(DANA))
@@ -461,7 +466,7 @@ async fn an_expired_token_and_one_of_another_audience_or_namespace() {
         200,
         "another namespace"
     );
-    // Bound to a Pod that is gone.
+    // AgentScope to a Pod that is gone.
     let token = harness.token(account, "halopsa-gateway").await;
     let pods = harness.api::<k8s_openapi::api::core::v1::Pod>();
     for pod in pods.list(&Default::default()).await.unwrap() {

@@ -162,7 +162,7 @@ async fn one(point: &'static str, nth: u32) -> Result<(), String> {
         match status
             .steps
             .iter()
-            .filter(|s| s.state != StepState::Void)
+            .filter(|s| s.state != StepState::Superseded)
             .all(|s| s.state == StepState::Done)
         {
             true => Ok(()),

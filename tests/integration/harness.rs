@@ -143,7 +143,7 @@ impl Harness {
         let receiver_args = ReceiverArgs {
             common,
             listen,
-            plain: false,
+            webhook_tls: true,
             gateway_listen,
         };
         let arguments = (controller_args, receiver_args);

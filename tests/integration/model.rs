@@ -63,10 +63,10 @@ async fn a_model_reads_plans_acts_and_concludes() {
         (
             used.calls,
             used.tokens,
-            used.round.as_str(),
-            used.round_calls
+            (used.run, used.turn),
+            used.turn_calls
         ),
-        (5, 500, "0/1", 1)
+        (5, 500, (0, 1), 1)
     );
     let requests = model.requests.lock().unwrap().clone();
     assert!(

@@ -232,7 +232,7 @@ async fn fail(harness: &Harness, name: &str, with_plan: Option<&str>) {
     status.intents = with_plan
         .map(|marker| Intent {
             kind: IntentKind::PlanNote,
-            turn: 0,
+            run: 0,
             marker: marker.into(),
             state: IntentState::Intended,
             recorded_at: Time(Timestamp::now()),

@@ -16,7 +16,7 @@ pub async fn server(harness: &Harness, fake: &Fake, more: Value) {
     harness.apply::<Secret>("m365", &secret).await;
     let mut object = json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "ToolServer", "metadata": {"name": "m365"}, "spec": {
         "connectionRef": {"name": "halo"}, "url": format!("{}/mcp", fake.url), "headersSecretRef": {"name": "m365"}, "caConfigMapRef": {"name": "m365-ca"},
-        "tools": [{"name": "get_*", "nature": "Read"}, {"name": "reset_password"}, {"name": "delete_*", "nature": "Destructive"}]}});
+        "tools": [{"name": "get_*", "access": "Read"}, {"name": "reset_password"}, {"name": "delete_*", "access": "Destructive"}]}});
     for (key, value) in more.as_object().unwrap() {
         object["spec"][key] = value.clone();
     }

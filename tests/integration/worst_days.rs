@@ -23,7 +23,7 @@ const REQUESTS: [(&str, &str); 9] = [
 ];
 
 /// Backoffs and settle times add up; nothing here waits for a clock of its own.
-const PATIENCE: Duration = Duration::from_secs(180);
+const MAX_WAIT: Duration = Duration::from_secs(180);
 
 async fn day(kind: Kind) {
     // What a refusing HaloPSA answers, it has not carried out; the rest it may have.
@@ -55,7 +55,7 @@ async fn day(kind: Kind) {
     harness.connect(&[ACME]).await;
     let connections = harness.api::<halopsa_operator::api::HaloPSAConnection>();
     let clients = harness.api::<halopsa_operator::api::ImportedClient>();
-    within(PATIENCE, &format!("{kind:?}: ready"), || async {
+    within(MAX_WAIT, &format!("{kind:?}: ready"), || async {
         let connection = connections.get("halo").await.unwrap();
         let ready = connection
             .status?
@@ -75,7 +75,7 @@ async fn day(kind: Kind) {
     })
     .await;
     within(
-        PATIENCE,
+        MAX_WAIT,
         &format!("{kind:?}: one webhook with its events"),
         || async {
             let store = harness.sim.shared.store();
@@ -90,7 +90,7 @@ async fn day(kind: Kind) {
     .await;
     harness.run_agent("acme-dental-group").await;
     let id = harness.open_ticket(ACME, "Label printer is offline");
-    within(PATIENCE, &format!("{kind:?}: done"), || async {
+    within(MAX_WAIT, &format!("{kind:?}: done"), || async {
         let ticket = harness
             .api::<halopsa_operator::api::Ticket>()
             .get_opt(&format!("acme-dental-group-{id}"))

@@ -25,7 +25,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
 - name: HALOPSA_SERVICE
   value: {{ include "halopsa.name" . }}
-- name: HALOPSA_SETTLE
+- name: HALOPSA_WRITE_SETTLE_TIME
   value: {{ .Values.settle | quote }}
 - name: HALOPSA_LOG_FORMAT
   value: {{ .Values.logFormat }}

@@ -3,7 +3,7 @@
 pub mod scale;
 pub mod workload;
 
-use crate::api::condition::{self, Verdict};
+use crate::api::condition::{self, ConditionUpdate};
 use crate::api::reason::Reason;
 use crate::api::{AgentPhase, HaloPSAConnection, ImportedClient};
 use crate::controller::connection::import;
@@ -125,7 +125,7 @@ pub async fn reconcile(client: Arc<ImportedClient>, ctx: Arc<Context>) -> Result
                 Ok(()) => {
                     let (available, phase) = agent_verdict(deployment.as_deref(), scale.replicas);
                     (
-                        Verdict::yes(
+                        ConditionUpdate::yes(
                             Reason::Found,
                             format!("HaloPSA client {} \"{}\"", halo.id, halo.name),
                         ),
@@ -139,11 +139,11 @@ pub async fn reconcile(client: Arc<ImportedClient>, ctx: Arc<Context>) -> Result
                         && !matches!(refusal.code, 404 | 409 | 429) =>
                 {
                     (
-                        Verdict::yes(
+                        ConditionUpdate::yes(
                             Reason::Found,
                             format!("HaloPSA client {} \"{}\"", halo.id, halo.name),
                         ),
-                        Verdict::no(
+                        ConditionUpdate::no(
                             Reason::AgentRefused,
                             format!(
                                 "the apiserver does not take the agent's objects: {}; check spec.agent",
@@ -165,7 +165,7 @@ pub async fn reconcile(client: Arc<ImportedClient>, ctx: Arc<Context>) -> Result
             };
             (
                 verdict,
-                Verdict::unknown(Reason::Pending, "waits for ClientFound"),
+                ConditionUpdate::unknown(Reason::Pending, "waits for ClientFound"),
                 phase,
             )
         }
@@ -188,15 +188,15 @@ pub async fn reconcile(client: Arc<ImportedClient>, ctx: Arc<Context>) -> Result
         now,
     );
     let ready = match [&found, &available].into_iter().find(|v| !v.is_true()) {
-        None if client.spec.suspend => Verdict::yes(
+        None if client.spec.suspend => ConditionUpdate::yes(
             Reason::Suspended,
             "takes no new tickets: spec.suspend is true",
         ),
-        None => Verdict::yes(Reason::Ready, available.message.clone()),
+        None => ConditionUpdate::yes(Reason::Ready, available.message.clone()),
         Some(bad) if bad.status == condition::Status::Unknown => {
-            Verdict::unknown(bad.reason, bad.message.clone())
+            ConditionUpdate::unknown(bad.reason, bad.message.clone())
         }
-        Some(bad) => Verdict::no(bad.reason, bad.message.clone()),
+        Some(bad) => ConditionUpdate::no(bad.reason, bad.message.clone()),
     };
     condition::set(
         &mut status.conditions,
@@ -214,7 +214,7 @@ pub async fn reconcile(client: Arc<ImportedClient>, ctx: Arc<Context>) -> Result
     )
     .await?
     {
-        ctx.turned(
+        ctx.emit_transitions(
             &client.object_ref(&()),
             &before.conditions,
             &status.conditions,
@@ -240,11 +240,11 @@ fn find(
     client: &ImportedClient,
     connection: Option<&HaloPSAConnection>,
     ctx: &Context,
-) -> Result<crate::halopsa::types::HaloClient, Verdict> {
+) -> Result<crate::halopsa::types::HaloClient, ConditionUpdate> {
     let namespace = client.namespace().unwrap_or_default();
     let reference = &client.spec.connection_ref.name;
     let Some(connection) = connection else {
-        return Err(Verdict::no(
+        return Err(ConditionUpdate::no(
             Reason::ConnectionNotFound,
             format!(
                 "there is no HaloPSAConnection {reference} in namespace {namespace}; apply it, or correct spec.connectionRef"
@@ -252,7 +252,7 @@ fn find(
         ));
     };
     let Some(listing) = ctx.directory.get(&namespace, reference) else {
-        return Err(Verdict::unknown(
+        return Err(ConditionUpdate::unknown(
             Reason::ConnectionNotReady,
             format!(
                 "HaloPSAConnection {reference} has not listed its clients yet; see kubectl describe halo {}",
@@ -265,9 +265,9 @@ fn find(
         client.spec.halo_client_id,
         client.spec.halo_client_name.as_deref(),
     )
-    .map_err(|unresolved| Verdict::no(Reason::ClientNotFound, unresolved.to_string()))?;
+    .map_err(|unresolved| ConditionUpdate::no(Reason::ClientNotFound, unresolved.to_string()))?;
     if found.inactive {
-        return Err(Verdict::no(
+        return Err(ConditionUpdate::no(
             Reason::ClientInactive,
             format!(
                 "HaloPSA client {} \"{}\" is inactive; reactivate it in HaloPSA or delete this ImportedClient",
@@ -299,7 +299,7 @@ fn find(
         .into_iter()
         .find(|other| age(other) < age(client));
     if let Some(older) = clash {
-        return Err(Verdict::no(
+        return Err(ConditionUpdate::no(
             Reason::Duplicate,
             format!(
                 "ImportedClient {} is for HaloPSA client {} already and is older; delete one of the two",
@@ -422,14 +422,14 @@ where
 }
 
 /// What the Deployment says of the agent.
-fn agent_verdict(deployment: Option<&Deployment>, replicas: i32) -> (Verdict, AgentPhase) {
+fn agent_verdict(deployment: Option<&Deployment>, replicas: i32) -> (ConditionUpdate, AgentPhase) {
     let status = deployment.and_then(|d| d.status.as_ref());
     let available = status
         .and_then(|s| s.available_replicas)
         .unwrap_or_default();
     if replicas == 0 {
         return (
-            Verdict::yes(
+            ConditionUpdate::yes(
                 Reason::Idle,
                 "no ticket waits; the agent starts with the next one",
             ),
@@ -438,7 +438,7 @@ fn agent_verdict(deployment: Option<&Deployment>, replicas: i32) -> (Verdict, Ag
     }
     if available > 0 {
         return (
-            Verdict::yes(
+            ConditionUpdate::yes(
                 Reason::Running,
                 format!("{available} of {replicas} agents run"),
             ),
@@ -455,7 +455,7 @@ fn agent_verdict(deployment: Option<&Deployment>, replicas: i32) -> (Verdict, Ag
         });
     match stuck {
         Some(condition) => (
-            Verdict::no(
+            ConditionUpdate::no(
                 Reason::AgentFailed,
                 format!(
                     "the agent does not start: {}; see kubectl describe pods -l {}",
@@ -466,7 +466,7 @@ fn agent_verdict(deployment: Option<&Deployment>, replicas: i32) -> (Verdict, Ag
             AgentPhase::Error,
         ),
         None => (
-            Verdict::unknown(Reason::Provisioning, "the agent is starting"),
+            ConditionUpdate::unknown(Reason::Provisioning, "the agent is starting"),
             AgentPhase::Provisioning,
         ),
     }

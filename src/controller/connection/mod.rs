@@ -3,7 +3,7 @@
 pub mod import;
 pub mod sweep;
 
-use crate::api::condition::{self, Verdict};
+use crate::api::condition::{self, ConditionUpdate};
 use crate::api::connection::{ApiAgent, ClientSelector, HaloPSAConnectionStatus, WebhookStatus};
 use crate::api::reason::Reason;
 use crate::api::{
@@ -202,9 +202,9 @@ pub fn error_policy(
 /// What one pass found out.
 struct Findings {
     status: HaloPSAConnectionStatus,
-    credentials: Verdict,
-    webhook: Verdict,
-    clients: Verdict,
+    credentials: ConditionUpdate,
+    webhook: ConditionUpdate,
+    clients: ConditionUpdate,
     /// Something outside failed: look again soon.
     failed: bool,
 }
@@ -221,7 +221,7 @@ async fn apply(
     let key = (namespace.clone(), name.clone());
     let before = connection.status.clone().unwrap_or_default();
     if connection.spec.suspend {
-        let verdict = Verdict::unknown(
+        let verdict = ConditionUpdate::unknown(
             Reason::Suspended,
             "spec.suspend is true: nothing is done outside the cluster; set it to false to go on",
         );
@@ -260,11 +260,11 @@ async fn apply(
         .into_iter()
         .find(|v| !v.is_true());
     let ready = match first_bad {
-        None => Verdict::yes(
+        None => ConditionUpdate::yes(
             Reason::Connected,
             "signed in, webhook registered, clients synced",
         ),
-        Some(bad) => Verdict::no(bad.reason, bad.message.clone()),
+        Some(bad) => ConditionUpdate::no(bad.reason, bad.message.clone()),
     };
     condition::set(
         &mut status.conditions,
@@ -286,16 +286,16 @@ async fn apply(
 }
 
 /// Whether requesters of sensitive tickets can be asked. Not a part of Ready: without it agents only plan.
-fn verification_verdict(connection: &HaloPSAConnection, ctx: &Context) -> Verdict {
+fn verification_verdict(connection: &HaloPSAConnection, ctx: &Context) -> ConditionUpdate {
     let Some(reference) = &connection.spec.sensitivity.provider_ref else {
-        return Verdict::no(
+        return ConditionUpdate::no(
             Reason::NoProvider,
             "agents work on sensitive tickets in Plan mode only; name a VerificationProvider in spec.sensitivity.providerRef to have requesters verified",
         );
     };
     let name = &reference.name;
     match crate::controller::ticket::verification::provider_of(connection, ctx) {
-        None => Verdict::no(
+        None => ConditionUpdate::no(
             Reason::ProviderNotFound,
             format!(
                 "there is no VerificationProvider {name}; sensitive tickets are refused until it is there"
@@ -308,13 +308,13 @@ fn verification_verdict(connection: &HaloPSAConnection, ctx: &Context) -> Verdic
                 .and_then(|s| condition::get(&s.conditions, condition::READY));
             match ready {
                 Some(ready) if ready.status == "True" => {
-                    Verdict::yes(Reason::Connected, ready.message.clone())
+                    ConditionUpdate::yes(Reason::Connected, ready.message.clone())
                 }
-                Some(ready) => Verdict::no(
+                Some(ready) => ConditionUpdate::no(
                     Reason::ProviderNotReady,
                     format!("VerificationProvider {name}: {}", ready.message),
                 ),
-                None => Verdict::unknown(
+                None => ConditionUpdate::unknown(
                     Reason::NotChecked,
                     format!("VerificationProvider {name} was not checked yet"),
                 ),
@@ -337,9 +337,9 @@ async fn observe(
     let generation = connection.metadata.generation.unwrap_or_default();
     let mut findings = Findings {
         status: before.clone(),
-        credentials: Verdict::unknown(Reason::NotChecked, "not checked yet"),
-        webhook: Verdict::unknown(Reason::NotChecked, "waits for CredentialsValid"),
-        clients: Verdict::unknown(Reason::NotChecked, "waits for CredentialsValid"),
+        credentials: ConditionUpdate::unknown(Reason::NotChecked, "not checked yet"),
+        webhook: ConditionUpdate::unknown(Reason::NotChecked, "waits for CredentialsValid"),
+        clients: ConditionUpdate::unknown(Reason::NotChecked, "waits for CredentialsValid"),
         failed: true,
     };
     let fresh = ctx
@@ -354,7 +354,7 @@ async fn observe(
         Ok(halo) => halo,
         Err(halopsa_pool::Error::Kube(error)) => return Err(error.into()),
         Err(error) => {
-            findings.credentials = Verdict::no(error.reason(), error.to_string());
+            findings.credentials = ConditionUpdate::no(error.reason(), error.to_string());
             return Ok(findings);
         }
     };
@@ -372,7 +372,7 @@ async fn observe(
         let missing = missing_scopes(&scopes);
         if !missing.is_empty() {
             halo.sign_out().await;
-            findings.credentials = Verdict::no(
+            findings.credentials = ConditionUpdate::no(
                 Reason::MissingScopes,
                 format!(
                     "HaloPSA granted {} but not {}; tick it in the application's permissions under Configuration > Integrations > HaloPSA API",
@@ -406,7 +406,7 @@ async fn observe(
             }
         };
         findings.credentials = if excess.is_empty() {
-            Verdict::yes(
+            ConditionUpdate::yes(
                 Reason::SignedIn,
                 "signed in with all:standard, all:teams and admin:webhooks",
             )
@@ -415,11 +415,11 @@ async fn observe(
                 "signed in, but the application also has {}, more than needed; untick it in its permissions",
                 excess.join(" and ")
             );
-            Verdict::yes(Reason::ExcessiveScopes, message)
+            ConditionUpdate::yes(Reason::ExcessiveScopes, message)
         };
         match register(connection, &halo, &mut findings.status, ctx).await? {
             Ok(()) => {
-                findings.webhook = Verdict::yes(
+                findings.webhook = ConditionUpdate::yes(
                     Reason::Registered,
                     format!("HaloPSA posts to {}", webhook_url(connection)),
                 )
@@ -446,9 +446,9 @@ async fn observe(
 }
 
 /// The verdicts that still stand from the last pass.
-fn kept(before: &HaloPSAConnectionStatus) -> (Verdict, Verdict) {
+fn kept(before: &HaloPSAConnectionStatus) -> (ConditionUpdate, ConditionUpdate) {
     let keep = |type_, reasons: &[Reason]| match condition::get(&before.conditions, type_) {
-        Some(c) if c.status == "True" => Verdict::yes(
+        Some(c) if c.status == "True" => ConditionUpdate::yes(
             reasons
                 .iter()
                 .find(|r| c.reason == **r)
@@ -456,7 +456,7 @@ fn kept(before: &HaloPSAConnectionStatus) -> (Verdict, Verdict) {
                 .unwrap_or(reasons[0]),
             c.message.clone(),
         ),
-        _ => Verdict::unknown(Reason::NotChecked, "not checked yet"),
+        _ => ConditionUpdate::unknown(Reason::NotChecked, "not checked yet"),
     };
     (
         keep(
@@ -468,11 +468,11 @@ fn kept(before: &HaloPSAConnectionStatus) -> (Verdict, Verdict) {
 }
 
 /// A failure outside: unknown when HaloPSA could not be asked, false when it said no.
-fn outside(error: &halopsa::Error) -> Verdict {
-    if error.is_passing() {
-        Verdict::unknown(halopsa_pool::reason(error), error.to_string())
+fn outside(error: &halopsa::Error) -> ConditionUpdate {
+    if error.is_transient() {
+        ConditionUpdate::unknown(halopsa_pool::reason(error), error.to_string())
     } else {
-        Verdict::no(halopsa_pool::reason(error), error.to_string())
+        ConditionUpdate::no(halopsa_pool::reason(error), error.to_string())
     }
 }
 
@@ -620,7 +620,7 @@ async fn sync_clients(
     halo: &halopsa::Client,
     status: &mut HaloPSAConnectionStatus,
     ctx: &Context,
-) -> Result<Result<Verdict, halopsa::Error>, Error> {
+) -> Result<Result<ConditionUpdate, halopsa::Error>, Error> {
     use futures::TryStreamExt;
     let (namespace, name) = (
         connection.namespace().unwrap_or_default(),
@@ -677,9 +677,9 @@ async fn sync_clients(
     let all: Vec<_> = listing.clients.values().cloned().collect();
     let unmatched = import::unmatched(&selector, &all);
     Ok(Ok(if unmatched.is_empty() {
-        Verdict::yes(Reason::Synced, "the selected clients are imported")
+        ConditionUpdate::yes(Reason::Synced, "the selected clients are imported")
     } else {
-        Verdict::no(
+        ConditionUpdate::no(
             Reason::ClientsNotFound,
             format!(
                 "spec.clients names clients HaloPSA does not have: {}; the others are imported",
@@ -981,7 +981,7 @@ async fn report(
     )
     .await?
     {
-        ctx.turned(
+        ctx.emit_transitions(
             &connection.object_ref(&()),
             &before.conditions,
             &status.conditions,

@@ -3,7 +3,7 @@
 
 use super::Error;
 use crate::api::reason::Reason;
-use crate::api::ticket::{ApprovalState, IntentKind, LOOK_ANNOTATION, Ticket};
+use crate::api::ticket::{ApprovalState, IntentKind, REQUESTED_AT_ANNOTATION, Ticket};
 use crate::api::{HaloPSAConnection, ImportedClient};
 use crate::audit::{self, Subject};
 use crate::controller::context::Context;
@@ -38,13 +38,13 @@ type Look = (Instant, Option<String>);
 
 /// When each waiting ticket was read last. Kept in memory: after a restart each is read once more.
 #[derive(Debug, Default)]
-pub struct Looks(Mutex<HashMap<Key, Look>>);
+pub struct Polls(Mutex<HashMap<Key, Look>>);
 
-impl Looks {
+impl Polls {
     /// How long to wait before the next look; none: now.
     pub fn wait(&self, ticket: &Ticket, every: Duration) -> Option<Duration> {
         let key = (ticket.namespace().unwrap_or_default(), ticket.name_any());
-        let nudge = ticket.annotations().get(LOOK_ANNOTATION).cloned();
+        let nudge = ticket.annotations().get(REQUESTED_AT_ANNOTATION).cloned();
         let mut looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, seen)) = looks.get(&key)
             && *seen == nudge
@@ -66,7 +66,7 @@ impl Looks {
 
 /// Reads the replies on a ticket that waits, if it is time to. The Ticket as it is
 /// then, and when to look again.
-pub async fn look(
+pub async fn poll(
     ticket: Ticket,
     connection: &HaloPSAConnection,
     client: &ImportedClient,
@@ -78,13 +78,13 @@ pub async fn look(
     let waiting = ctx.index.awaiting_of(&namespace, &connection.name_any());
     let window = Duration::from(spec.rate_limit.window).as_secs_f64();
     let share = (f64::from(spec.rate_limit.requests) * ctx.options.rate_share).max(1.0) as u32;
-    let every = Duration::from_secs_f64(approval::look_every(
+    let every = Duration::from_secs_f64(approval::poll_interval(
         Duration::from(spec.approvals.poll).as_secs_f64(),
         waiting,
         share,
         window,
     ));
-    if let Some(wait) = ctx.looks.wait(&ticket, every) {
+    if let Some(wait) = ctx.polls.wait(&ticket, every) {
         return Ok((ticket, wait));
     }
     let status = ticket.status.clone().unwrap_or_default();
@@ -368,9 +368,9 @@ async fn write(
     tag: &str,
     html: impl Fn(&str) -> String,
 ) -> Result<Ticket, Error> {
-    let turn = ticket.status.as_ref().map(|s| s.turn).unwrap_or_default();
+    let run = ticket.status.as_ref().map(|s| s.run).unwrap_or_default();
     let uid = connection.metadata.uid.as_deref().unwrap_or_default();
-    let marker = note::marker(uid, ticket.spec.ticket_id, turn, tag);
+    let marker = note::marker(uid, ticket.spec.ticket_id, run, tag);
     let html = html(&marker);
     let note = Note {
         kind,
@@ -384,7 +384,7 @@ async fn write(
             .map(|a| a.id),
         by: Actor::Controller,
         settle: ctx.options.settle,
-        patience: Duration::ZERO,
+        max_wait: Duration::ZERO,
     };
     Ok(outbox::post_once(api, halo, ticket, &note, &[]).await?)
 }

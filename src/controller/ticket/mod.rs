@@ -263,7 +263,7 @@ pub async fn reconcile(ticket: Arc<Ticket>, ctx: Arc<Context>) -> Result<Action,
                 .as_ref()
                 .is_some_and(|s| s.phase == Phase::Verifying)
             {
-                match Box::pin(verification::look(
+                match Box::pin(verification::poll(
                     current.clone(),
                     &connection,
                     client,
@@ -290,7 +290,7 @@ pub async fn reconcile(ticket: Arc<Ticket>, ctx: Arc<Context>) -> Result<Action,
         {
             current = Box::pin(approval::remind(current, &connection, &api, &ctx)).await?;
             let (looked, again) =
-                match Box::pin(approval::look(current, &connection, client, &api, &ctx)).await {
+                match Box::pin(approval::poll(current, &connection, client, &api, &ctx)).await {
                     // Somebody else moved it on; the watch brings the news.
                     Err(Error::Ticket(tickets::Error::Refused(_))) => {
                         return Ok(Action::requeue(Duration::from_secs(1)));
@@ -310,7 +310,7 @@ pub async fn reconcile(ticket: Arc<Ticket>, ctx: Arc<Context>) -> Result<Action,
             // Refused: technicians may still have the requester asked again.
             return Ok(Action::requeue(again + Duration::from_millis(50)));
         }
-        ctx.looks.forget(&namespace, &name);
+        ctx.polls.forget(&namespace, &name);
         let keep = Duration::from(connection.spec.retention.finished);
         let age = status
             .phase_since
@@ -366,7 +366,7 @@ async fn post_failure_note(
         .map(|a| a.id);
     // An agent that died may have posted its plan with its last breath: then that is the note.
     for plan in status.intents.iter().filter(|i| {
-        i.turn == status.turn && i.kind == IntentKind::PlanNote && i.state == IntentState::Intended
+        i.run == status.run && i.kind == IntentKind::PlanNote && i.state == IntentState::Intended
     }) {
         let actions = halo.actions(ticket.spec.ticket_id, 100).await?;
         if let Some(action) = outbox::find(&actions, &plan.marker, api_agent) {
@@ -378,12 +378,12 @@ async fn post_failure_note(
         }
     }
     let uid = connection.metadata.uid.as_deref().unwrap_or_default();
-    let marker = note::marker(uid, ticket.spec.ticket_id, status.turn, note::FAILURE);
+    let marker = note::marker(uid, ticket.spec.ticket_id, status.run, note::FAILURE);
     let done: Vec<note::Listed> = status
         .steps
         .iter()
         .filter(|s| {
-            s.turn == status.turn
+            s.run == status.run
                 && matches!(
                     s.state,
                     StepState::Done | StepState::Failed | StepState::Unknown
@@ -404,7 +404,7 @@ async fn post_failure_note(
         api_agent,
         by: Actor::Controller,
         settle: ctx.options.settle,
-        patience: Duration::ZERO,
+        max_wait: Duration::ZERO,
     };
     Ok(outbox::post_once(api, &halo, ticket, &note, &[]).await?)
 }

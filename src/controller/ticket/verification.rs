@@ -78,7 +78,7 @@ pub async fn started(
 }
 
 /// One look at a ticket whose requester is being asked. When to look again.
-pub async fn look(
+pub async fn poll(
     ticket: Ticket,
     connection: &HaloPSAConnection,
     client: &ImportedClient,
@@ -345,7 +345,7 @@ pub async fn listen(
         } else {
             1
         };
-    if let Some(wait) = ctx.looks.wait(&ticket, every) {
+    if let Some(wait) = ctx.polls.wait(&ticket, every) {
         return Ok((ticket, Some(wait)));
     }
     let halo = ctx.halopsa.client(connection).await?;
@@ -495,7 +495,7 @@ pub async fn post_note(
         None => String::new(),
     };
     let uid = connection.metadata.uid.as_deref().unwrap_or_default();
-    let marker = note::marker(uid, ticket.spec.ticket_id, status.turn, &tag);
+    let marker = note::marker(uid, ticket.spec.ticket_id, status.run, &tag);
     let html = if tag.ends_with("sent") {
         note::challenge_html(
             current.method.as_deref().unwrap_or_default(),
@@ -524,7 +524,7 @@ pub async fn post_note(
             .map(|a| a.id),
         by: Actor::Controller,
         settle: ctx.options.settle,
-        patience: Duration::ZERO,
+        max_wait: Duration::ZERO,
     };
     Ok(outbox::post_once(api, &halo, ticket, &note, &[]).await?)
 }

@@ -25,7 +25,7 @@ pub enum Intent {
 
 /// An intent and what it was seen by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Verdict {
+pub struct Classification {
     pub intent: Intent,
     pub reason: String,
 }
@@ -136,20 +136,20 @@ struct Hit {
 }
 
 /// Classifies a reply's plain text.
-pub fn classify_text(text: &str) -> Verdict {
+pub fn classify_text(text: &str) -> Classification {
     let text = crate::text::plain(text);
     let (own, cut) = own::own_text(&text);
     judge(&own, cut)
 }
 
 /// Classifies a reply's HTML.
-pub fn classify_html(html: &str) -> Verdict {
+pub fn classify_html(html: &str) -> Classification {
     let (text, cut_html) = own::own_html(html);
     let (own, cut) = own::own_text(&text);
     judge(&own, cut || cut_html)
 }
 
-fn judge(own: &str, cut: bool) -> Verdict {
+fn judge(own: &str, cut: bool) -> Classification {
     let words = words::split(own);
     if words.words.is_empty() {
         return neutral(if words.question {
@@ -269,7 +269,7 @@ fn judge(own: &str, cut: bool) -> Verdict {
         if !clear && (unknown > 6 || is(Kind::Report).is_some()) {
             return neutral(format!("more than a no ('{}')", no.text));
         }
-        return Verdict {
+        return Classification {
             intent: Intent::Deny,
             reason: format!("'{}'", no.text),
         };
@@ -324,14 +324,14 @@ fn judge(own: &str, cut: bool) -> Verdict {
     {
         return neutral(format!("perhaps only seen ('{}')", hits[at].text));
     }
-    Verdict {
+    Classification {
         intent: Intent::Approve,
         reason: format!("'{}'", hits[at].text),
     }
 }
 
-fn neutral(reason: String) -> Verdict {
-    Verdict {
+fn neutral(reason: String) -> Classification {
+    Classification {
         intent: Intent::Neutral,
         reason,
     }

@@ -11,7 +11,7 @@ struct Sample {
     intent: Intent,
 }
 
-fn classify(sample: &Sample) -> Verdict {
+fn classify(sample: &Sample) -> Classification {
     match (&sample.text, &sample.html) {
         (_, Some(html)) => classify_html(html),
         (text, None) => classify_text(text.as_deref().unwrap_or_default()),

@@ -7,11 +7,11 @@
 
 use super::actor::Actor;
 use crate::api::Mode;
-use crate::api::condition::{self, Verdict};
+use crate::api::condition::{self, ConditionUpdate};
 use crate::api::reason::Reason;
 use crate::api::ticket::{
-    Approval, ApprovalState, Intent, IntentKind, IntentState, JournalEntry, Lease, Phase, Step,
-    StepState, TicketStatus, ToolCall, Verification, VerificationState, Wake, WakeReason,
+    Approval, ApprovalState, Intent, IntentKind, IntentState, JournalEntry, Lease, Phase, Resume,
+    ResumeReason, Step, StepState, TicketStatus, ToolCall, Verification, VerificationState,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -29,7 +29,7 @@ pub const STEP_LIMIT: usize = 40;
 /// Steps that may wait for approval at once.
 pub const OPEN_STEPS: usize = 10;
 /// How often an agent is woken again in one turn.
-pub const MAX_ROUNDS: i32 = 20;
+pub const MAX_TURNS: i32 = 20;
 /// Replies handed to an agent at once.
 const MAX_REPLIES: usize = 20;
 
@@ -437,14 +437,14 @@ pub fn apply(
                 next.attempts += 1;
                 next.mode = Some(*mode);
                 // What an agent that died had proposed and nobody was asked about is the next agent's to propose.
-                next.settle(StepState::Void, |s| s == StepState::Proposed);
+                next.settle(StepState::Superseded, |s| s == StepState::Proposed);
                 if let Some(approval) = next
                     .approval
                     .as_mut()
                     .filter(|a| a.state == ApprovalState::Preparing)
                 {
-                    approval.state = ApprovalState::Void;
-                    next.settle(StepState::Void, |s| s == StepState::Waiting);
+                    approval.state = ApprovalState::Superseded;
+                    next.settle(StepState::Superseded, |s| s == StepState::Waiting);
                 }
                 next.lease = Some(Lease {
                     id: lease.clone(),
@@ -562,11 +562,11 @@ pub fn apply(
                 }
                 IntentKind::DecisionNote => decided(&[
                     ApprovalState::Approved,
-                    ApprovalState::Ran,
+                    ApprovalState::Executed,
                     ApprovalState::Denied,
                     ApprovalState::Expired,
                 ]),
-                IntentKind::RoundNote => phase == Phase::Working,
+                IntentKind::TurnNote => phase == Phase::Working,
                 IntentKind::VerificationNote => status.verification.is_some(),
             };
             if !allowed {
@@ -577,7 +577,7 @@ pub fn apply(
             }
             next.intents.push(Intent {
                 kind: *kind,
-                turn: status.turn,
+                run: status.run,
                 marker: marker.clone(),
                 state: IntentState::Intended,
                 recorded_at: Time(now),
@@ -602,7 +602,7 @@ pub fn apply(
             if status.approval_is(ApprovalState::Approved) {
                 return Err(wrong());
             }
-            next.wake = None;
+            next.resume = None;
             next.enter(Phase::Done, Reason::Completed, "the agent is done", now);
         }
         Event::StepProposed { lease, step } => {
@@ -687,7 +687,7 @@ pub fn apply(
                 step.state = StepState::Waiting;
             }
             next.seen_action = next.seen_action.max(*action_id);
-            next.wake = None;
+            next.resume = None;
             next.enter(
                 Phase::AwaitingApproval,
                 Reason::ApprovalNeeded,
@@ -706,7 +706,7 @@ pub fn apply(
             else {
                 return Err(wrong());
             };
-            next.wake = None;
+            next.resume = None;
             next.enter(
                 Phase::AwaitingApproval,
                 Reason::ApprovalNeeded,
@@ -738,9 +738,9 @@ pub fn apply(
                 return Err(wrong());
             }
             next.seen(*up_to, *assigned_agent);
-            if status.round < MAX_ROUNDS {
+            if status.turn < MAX_TURNS {
                 next.wake_again(
-                    WakeReason::Message,
+                    ResumeReason::Message,
                     replies,
                     Reason::Messages,
                     "somebody wrote on the ticket; waits for the agent to answer",
@@ -758,8 +758,8 @@ pub fn apply(
             }
             next.seen(*action, None);
             next.decide(ApprovalState::Approved, Some(*by), Some(*action), now);
-            next.wake = Some(Wake {
-                reason: WakeReason::StepsRun,
+            next.resume = Some(Resume {
+                reason: ResumeReason::StepsRun,
                 replies: messages.iter().copied().take(MAX_REPLIES).collect(),
             });
             next.attempts = 0;
@@ -784,9 +784,9 @@ pub fn apply(
             next.decide(ApprovalState::Denied, Some(*by), Some(*action), now);
             let mut replies = messages.clone();
             replies.push(*action);
-            if status.round < MAX_ROUNDS {
+            if status.turn < MAX_TURNS {
                 next.wake_again(
-                    WakeReason::Denied,
+                    ResumeReason::Denied,
                     &replies,
                     Reason::Denied,
                     "a technician has denied the steps; waits for the agent",
@@ -837,20 +837,20 @@ pub fn apply(
                 .iter_mut()
                 .filter(|s| numbers.contains(&s.number) && !s.state.is_final())
             {
-                step.end(StepState::Void, "not run");
+                step.end(StepState::Superseded, "not run");
             }
             if let Some(approval) = &mut next.approval {
-                approval.state = ApprovalState::Ran;
+                approval.state = ApprovalState::Executed;
             }
             next.attempts = 0;
-            if status.round < MAX_ROUNDS {
+            if status.turn < MAX_TURNS {
                 let replies = status
-                    .wake
+                    .resume
                     .as_ref()
                     .map(|w| w.replies.clone())
                     .unwrap_or_default();
                 next.wake_again(
-                    WakeReason::StepsRun,
+                    ResumeReason::StepsRun,
                     &replies,
                     Reason::StepsRun,
                     "the approved steps were run; waits for the agent to conclude",
@@ -884,9 +884,9 @@ pub fn apply(
                 now,
             );
             next.reopened = Some(request.clone());
-            next.turn += 1;
-            next.round = 0;
-            next.wake = None;
+            next.run += 1;
+            next.turn = 0;
+            next.resume = None;
             next.approval = None;
             next.verification = None;
             next.attempts = 0;
@@ -918,7 +918,7 @@ pub fn owed(status: &TicketStatus) -> Option<Owed> {
     let noted = status
         .intents
         .iter()
-        .any(|i| i.turn == status.turn && i.state == IntentState::Posted);
+        .any(|i| i.run == status.run && i.state == IntentState::Posted);
     (status.phase == Phase::Failed && !noted || steps_failed(status)).then_some(Owed::FailureNote)
 }
 
@@ -928,7 +928,7 @@ fn steps_failed(status: &TicketStatus) -> bool {
         status
             .intents
             .iter()
-            .any(|i| i.turn == status.turn && i.kind == kind && i.state == IntentState::Posted)
+            .any(|i| i.run == status.run && i.kind == kind && i.state == IntentState::Posted)
     };
     status.phase == Phase::Failed && !status.steps.is_empty() && !of_turn(IntentKind::FailureNote)
 }
@@ -968,7 +968,7 @@ pub fn reminder_tag(approval: &Approval) -> String {
 
 /// Whether this turn's write with this end of its marker is in HaloPSA.
 pub fn posted(status: &TicketStatus, tag: &str) -> bool {
-    let end = format!("-{}-{tag}", status.turn);
+    let end = format!("-{}-{tag}", status.run);
     status
         .intents
         .iter()
@@ -1032,7 +1032,7 @@ impl TicketStatus {
     fn enter(&mut self, phase: Phase, reason: Reason, message: &str, now: Timestamp) {
         if phase.is_terminal() {
             // A step that is being sent is not called off: it may have arrived.
-            self.settle(StepState::Void, |s| {
+            self.settle(StepState::Superseded, |s| {
                 matches!(s, StepState::Proposed | StepState::Waiting)
             });
             self.settle(StepState::Unknown, |s| s == StepState::Running);
@@ -1042,9 +1042,9 @@ impl TicketStatus {
                     ApprovalState::Preparing | ApprovalState::Requested | ApprovalState::Approved
                 )
             }) {
-                approval.state = ApprovalState::Void;
+                approval.state = ApprovalState::Superseded;
             }
-            self.wake = None;
+            self.resume = None;
         }
         self.phase = phase;
         self.phase_since = Some(Time(now));
@@ -1058,9 +1058,9 @@ impl TicketStatus {
         )
         .then(|| Time(now.checked_add(WAIT).unwrap_or(now)));
         let finished = if phase.is_terminal() {
-            Verdict::yes(phase.into(), message)
+            ConditionUpdate::yes(phase.into(), message)
         } else {
-            Verdict::no(phase.into(), message)
+            ConditionUpdate::no(phase.into(), message)
         };
         condition::set(
             &mut self.conditions,
@@ -1166,16 +1166,16 @@ impl TicketStatus {
 
     fn wake_again(
         &mut self,
-        reason: WakeReason,
+        reason: ResumeReason,
         replies: &[i64],
         phase_reason: Reason,
         message: &str,
         now: Timestamp,
     ) {
         self.enter(Phase::Ready, phase_reason, message, now);
-        self.round += 1;
+        self.turn += 1;
         self.attempts = 0;
-        self.wake = Some(Wake {
+        self.resume = Some(Resume {
             reason,
             replies: replies.iter().copied().take(MAX_REPLIES).collect(),
         });
@@ -1204,7 +1204,7 @@ impl TicketStatus {
         self.steps.push(Step {
             state,
             recorded_at: Time(now),
-            turn: self.turn,
+            run: self.run,
             ..step.clone()
         });
         Ok(())
@@ -1398,7 +1398,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(
-            (again.phase, again.turn, again.attempts),
+            (again.phase, again.run, again.attempts),
             (Phase::Received, 1, 0)
         );
         let done = apply(
@@ -1571,7 +1571,7 @@ mod tests {
     fn step(number: i32) -> Step {
         Step {
             number,
-            turn: 0,
+            run: 0,
             tool: "halopsa_update_ticket".into(),
             arguments: "{}".into(),
             hash: format!("h{number}"),
@@ -1712,17 +1712,17 @@ mod tests {
             ],
         );
         assert_eq!(
-            (taken.phase, taken.round, taken.attempts),
+            (taken.phase, taken.turn, taken.attempts),
             (Phase::Ready, 1, 0)
         );
         assert_eq!(
-            taken.wake,
-            Some(Wake {
-                reason: WakeReason::StepsRun,
+            taken.resume,
+            Some(Resume {
+                reason: ResumeReason::StepsRun,
                 replies: vec![10]
             })
         );
-        assert!(taken.approval_is(ApprovalState::Ran));
+        assert!(taken.approval_is(ApprovalState::Executed));
         // The same yes again runs nothing.
         assert!(
             apply(
@@ -1757,7 +1757,7 @@ mod tests {
                 (Event::Completed { lease: "b".into() }, 22),
             ],
         );
-        assert_eq!((done.phase, done.wake), (Phase::Done, None));
+        assert_eq!((done.phase, done.resume), (Phase::Done, None));
     }
 
     #[test]
@@ -1858,7 +1858,7 @@ mod tests {
         }
         assert_eq!(
             (status.phase, status.steps[0].state, status.steps[1].state),
-            (Phase::Failed, StepState::Unknown, StepState::Void)
+            (Phase::Failed, StepState::Unknown, StepState::Superseded)
         );
         assert_eq!(owed(&status), Some(Owed::FailureNote));
     }
@@ -1939,7 +1939,7 @@ mod tests {
             )],
         );
         assert_eq!(
-            (woken.phase, woken.round, woken.seen_action),
+            (woken.phase, woken.turn, woken.seen_action),
             (Phase::Ready, 1, Some(10))
         );
         assert!(
@@ -2007,7 +2007,7 @@ mod tests {
             (Event::LeaseExpired, 60),
             (claimed("b", 120), 61),
         ]);
-        assert_eq!(status.steps[0].state, StepState::Void);
+        assert_eq!(status.steps[0].state, StepState::Superseded);
     }
 
     #[test]
@@ -2222,14 +2222,14 @@ mod tests {
                 if next.phase.is_terminal() {
                     prop_assert!(next.steps.iter().all(|s| s.state.is_final()));
                 }
-                prop_assert!(next.steps.len() <= STEP_LIMIT && next.round <= MAX_ROUNDS);
+                prop_assert!(next.steps.len() <= STEP_LIMIT && next.turn <= MAX_TURNS);
                 // A posted write is never forgotten within its turn.
                 for posted in status.intents.iter().filter(|i| i.state == IntentState::Posted) {
                     prop_assert!(next.intents.iter().any(|i| i.marker == posted.marker && i.state == IntentState::Posted));
                 }
                 prop_assert!((0..=MAX_ATTEMPTS).contains(&next.attempts));
                 prop_assert!(next.journal.len() <= JOURNAL_LIMIT);
-                prop_assert!(next.turn >= status.turn);
+                prop_assert!(next.run >= status.run);
                 status = next;
             }
         }
