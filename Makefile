@@ -10,7 +10,7 @@ ifeq ($(CLUSTER),local)
 export KUBECONFIG := $(CURDIR)/$(LOCAL)/kubeconfig
 endif
 
-.PHONY: demo test config lint unit client render integration e2e chaos pictures fuzz cluster-up cluster-down cluster-status tools build image crds bench clean
+.PHONY: demo test config lint unit texts client render integration e2e chaos pictures fuzz cluster-up cluster-down cluster-status tools build image crds bench clean
 
 demo: ## The main job, end to end, on a real cluster
 	@tests/demo/demo $(CLUSTER)
@@ -18,15 +18,23 @@ demo: ## The main job, end to end, on a real cluster
 test: ## Everything
 	@tests/run
 
-lint: ## Formatting, warnings, generated files
+lint: .local/bin/cargo-deny ## Formatting, warnings, licences, generated files
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --features halopsa-operator/failpoints -- -D warnings
 	cargo run -q -- crds --out crds --check
 	diff -r crds charts/halopsa-operator/files/crds
 	diff -r crds config/crds
+	cargo deny --log-level error check bans licenses sources
 
-unit: ## Rules, without a cluster
+.local/bin/cargo-deny:
+	cargo install --quiet --locked --root .local --version 0.20.2 cargo-deny
+
+unit: ## Rules and the shape of the code, without a cluster
 	cargo test --workspace --lib --features halopsa-operator/failpoints
+	cargo test --features failpoints --test architecture --test texts
+
+texts: ## Accepts changed texts; review them in the diff of tests/texts/snapshots
+	INSTA_UPDATE=always cargo test --features failpoints --test texts
 
 client: ## The HaloPSA client against the simulator's faults and limits, without a cluster
 	cargo test --features failpoints --test client
@@ -38,7 +46,7 @@ integration: cluster-up ## Reconcilers, receiver and gateway against a real apis
 	kubectl apply --server-side --force-conflicts -f crds >/dev/null
 	cargo test --features failpoints --test integration
 
-pictures: cluster-up ## The pictures in docs/halosim, taken anew
+pictures: cluster-up ## The pictures in docs/halosim, taken again
 	SCREENSHOTS=$(CURDIR)/docs/halosim cargo test --features failpoints --test integration browser
 
 e2e: ## The demo, then what must hold after it

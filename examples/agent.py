@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A whole agent in 60 lines: claims a ticket, looks around, plans, acts, reports."""
+"""A complete agent in 60 lines: claims a ticket, investigates, plans, acts, reports."""
 import json, os, ssl, sys, threading, urllib.error, urllib.request
 
 URL = os.environ["HALOPSA_GATEWAY_URL"]
@@ -8,7 +8,7 @@ TOKEN_FILE = os.environ.get("HALOPSA_TOKEN_FILE", "/var/run/halopsa/token")
 
 
 def post(path, body, **headers):
-    with open(TOKEN_FILE) as file:  # renewed while the Pod lives, so read for each request
+    with open(TOKEN_FILE) as file:  # the kubelet rotates it, so read it for every request
         headers["Authorization"] = "Bearer " + file.read().strip()
     headers["Content-Type"] = "application/json"
     request = urllib.request.Request(URL + path, json.dumps(body).encode(), headers)
@@ -41,7 +41,7 @@ def work_on(work):
 
     threading.Thread(target=heartbeats, daemon=True).start()
     try:
-        if work.get("round", 0) > 0:
+        if work.get("turn", 0) > 0:
             return post(path + "/complete", {**lease, "message": "Thank you; the example agent is done."})
         similar = call("halopsa_search_tickets", query=work["context"]["subject"].split()[0]).get("tickets", [])
         plan = {"asked": work["context"]["subject"], "findings": [f"{len(similar)} similar tickets"], "steps": ["Set it In Progress"]}

@@ -1,6 +1,5 @@
-//! The audit stream: one JSON line on standard output for everything an agent
-//! asked for and everything decided about it, for a log store to keep. Logs go to
-//! standard error.
+//! The audit stream: one JSON line on standard output per request of an agent and
+//! per decision about it, for a log store to keep. Logs go to standard error.
 
 use crate::api::ticket::ToolCall;
 use crate::ticket::actor::Actor;
@@ -39,7 +38,7 @@ pub fn call(subject: Subject<'_>, call: &ToolCall) {
     write("ToolCalled", subject, Some(call), "");
 }
 
-/// Anything else. `detail` is for people and holds no ticket text.
+/// Anything else. `detail` is human-readable and contains no ticket text.
 pub fn event(event: &str, subject: Subject<'_>, detail: &str) {
     write(event, subject, None, detail);
 }
@@ -59,7 +58,7 @@ fn write(event: &str, subject: Subject<'_>, call: Option<&ToolCall>, detail: &st
             return;
         }
         json.push(b'\n');
-        // Whole lines, also from several threads; a closed pipe ends no work.
+        // Whole lines, even from several threads; a closed pipe must not stop the work.
         let _ = std::io::stdout().lock().write_all(&json);
     }
 }
@@ -72,7 +71,7 @@ pub mod kept {
 
     static LINES: LazyLock<Mutex<HashMap<String, Vec<String>>>> = LazyLock::new(Mutex::default);
 
-    /// From now on the lines of this namespace are kept instead of printed.
+    /// From now on, the lines of this namespace are kept instead of printed.
     pub fn start(namespace: &str) {
         LINES
             .lock()

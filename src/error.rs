@@ -1,4 +1,4 @@
-//! What really happened, below the wrappers.
+//! What really happened, below the wrapped errors.
 
 /// The text of an error's innermost cause.
 pub fn root_cause(error: &dyn std::error::Error) -> String {

@@ -1,7 +1,7 @@
-//! Places where tests end a process. In every other build they are nothing.
+//! Places where a test can end a process. In every other build they do nothing.
 
-/// Marks a place, like `step.sent`. With the feature `failpoints` a test may have
-/// the process end here: what follows never runs, as after a `kill -9`.
+/// Marks a place, like `step.sent`. With the feature `failpoints`, a test can end
+/// the process here: what follows never runs, as after a `kill -9`.
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
 pub async fn hit(_namespace: &str, _name: &str) {}
@@ -19,8 +19,8 @@ mod armed {
 
     static ARMED: LazyLock<Mutex<Armed>> = LazyLock::new(Mutex::default);
 
-    /// The operator of this namespace ends when it comes here for the `nth` time
-    /// (from 1); the receiver hears of it and takes the process down.
+    /// Ends the operator of this namespace at the `nth` hit (from 1). The receiver is
+    /// notified and takes the process down.
     pub fn arm(namespace: &str, name: &str, nth: u32) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
         ARMED
@@ -45,7 +45,7 @@ mod armed {
         };
         if let Some((_, sender)) = hit {
             let _ = sender.send(());
-            // The test takes the rest of the process down meanwhile; connections end with this.
+            // Meanwhile the test takes down the rest of the process, and its connections with it.
             tokio::time::sleep(std::time::Duration::from_secs(2)).await;
             panic!("the process ends here: a test asked for it");
         }

@@ -1,35 +1,28 @@
-//! A HaloPSA client for each connection, made from the objects it refers to and
-//! kept as long as they stay the same, so that token and request window live on.
+//! One HaloPSA client per connection, made from the objects it refers to and kept
+//! while they stay the same, so that its token and request window are kept too.
 
 use crate::api::HaloPSAConnection;
 use crate::api::reason::Reason;
-use crate::halopsa::{self, client::Config};
-use crate::k8s;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::{Api, Client, ResourceExt};
+use crate::halopsa::{self, Observer, client::Config};
+use crate::k8s::{self, cache::Remembered, key::Key, refs};
+use crate::metrics::Metrics;
+use kube::{Client, ResourceExt};
+use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// For this long a client is handed out without reading its Secret again.
+/// How long a client is handed out without reading its Secret again.
 const FRESH: Duration = Duration::from_secs(10);
-const MAX_SECRET: usize = 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
-        "Secret {0} is missing; create it with the Client ID and Client Secret of the HaloPSA application"
+        "spec.credentialsSecretRef, the HaloPSA application's Client ID and Client Secret: {0}"
     )]
-    SecretMissing(String),
-    #[error(
-        "Secret {secret} has no usable key {key}; put the application's value there, or name the key in spec.credentialsSecretRef"
-    )]
-    KeyMissing { secret: String, key: String },
-    #[error(
-        "ConfigMap {name} with key {key} is missing; create it with HaloPSA's CA certificate, or drop spec.caConfigMapRef"
-    )]
-    CaMissing { name: String, key: String },
+    Credentials(refs::Error),
+    #[error("spec.caConfigMapRef, the CA of HaloPSA's certificate: {0}")]
+    Ca(refs::Error),
     #[error(transparent)]
     Halo(#[from] halopsa::Error),
     #[error("{}", k8s::explain(.0))]
@@ -37,18 +30,18 @@ pub enum Error {
 }
 
 impl Error {
-    /// A condition's reason.
+    /// The reason for a condition.
     pub fn reason(&self) -> Reason {
         match self {
-            Error::SecretMissing(_) | Error::KeyMissing { .. } => Reason::SecretInvalid,
-            Error::CaMissing { .. } => Reason::CAInvalid,
+            Error::Credentials(_) => Reason::SecretInvalid,
+            Error::Ca(_) => Reason::CAInvalid,
             Error::Halo(error) => reason(error),
             Error::Kube(_) => Reason::APIServerUnavailable,
         }
     }
 }
 
-/// The condition reason for a failed call to HaloPSA.
+/// The reason for a condition after a failed call to HaloPSA.
 pub fn reason(error: &halopsa::Error) -> Reason {
     use halopsa::Error;
     match error {
@@ -69,11 +62,18 @@ pub fn reason(error: &halopsa::Error) -> Reason {
 /// The clients of all connections of this process.
 pub struct HaloPool {
     kube: Client,
-    /// This process's part of every tenant's request limit.
+    /// This process's share of every tenant's request limit.
     share: f64,
     /// The longest one request may take.
     timeout: Duration,
-    cache: Mutex<HashMap<(String, String), Entry>>,
+    metrics: Option<Arc<Metrics>>,
+    cache: Remembered<Key, Entry>,
+}
+
+/// The application's credentials at HaloPSA.
+struct Credentials {
+    client_id: String,
+    client_secret: SecretString,
 }
 
 #[derive(Clone)]
@@ -84,19 +84,27 @@ struct Entry {
 }
 
 impl HaloPool {
-    pub fn new(kube: Client, share: f64, timeout: Duration) -> Self {
+    pub fn new(kube: Client, share: f64, timeout: Duration, metrics: Arc<Metrics>) -> Self {
+        Self {
+            metrics: Some(metrics),
+            ..Self::unobserved(kube, share, timeout)
+        }
+    }
+
+    /// For a process that does not count its requests.
+    pub fn unobserved(kube: Client, share: f64, timeout: Duration) -> Self {
         Self {
             kube,
             share,
             timeout,
-            cache: Mutex::default(),
+            metrics: None,
+            cache: Remembered::default(),
         }
     }
 
-    /// The connection's client, checked against its Secret not long ago.
+    /// The connection's client, checked against its Secret recently.
     pub async fn client(&self, connection: &HaloPSAConnection) -> Result<halopsa::Client, Error> {
-        let cached = self.cache().get(&key(connection)).cloned();
-        match cached {
+        match self.cache.get(&Key::of(connection)) {
             Some(entry) if entry.checked.elapsed() < FRESH => Ok(entry.client),
             _ => self.fresh_client(connection).await,
         }
@@ -109,19 +117,23 @@ impl HaloPool {
     ) -> Result<halopsa::Client, Error> {
         let config = self.config(connection).await?;
         let fingerprint = fingerprint(&config);
-        let mut cache = self.cache();
-        if let Some(entry) = cache.get_mut(&key(connection))
+        let key = Key::of(connection);
+        let mut cache = self.cache.lock();
+        if let Some(entry) = cache.get_mut(&key)
             && entry.fingerprint == fingerprint
         {
             entry.checked = Instant::now();
             return Ok(entry.client.clone());
         }
-        let client = match cache.get(&key(connection)) {
+        let client = match cache.get(&key) {
             Some(before) => before.client.with_credentials(config)?,
             None => halopsa::Client::new(config)?,
         };
+        if let Some(metrics) = &self.metrics {
+            metrics.watch_window(&key.to_string(), client.limiter());
+        }
         cache.insert(
-            key(connection),
+            key,
             Entry {
                 fingerprint,
                 client: client.clone(),
@@ -133,81 +145,66 @@ impl HaloPool {
 
     /// Forgets a connection that is gone.
     pub fn forget(&self, namespace: &str, name: &str) {
-        self.cache()
-            .remove(&(namespace.to_string(), name.to_string()));
+        self.cache.forget(&Key::new(namespace, name));
     }
 
-    fn cache(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), Entry>> {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What a connection's client is made of, from the objects it refers to.
+    /// The configuration of a connection's client, from the objects the connection refers to.
     pub async fn config(&self, connection: &HaloPSAConnection) -> Result<Config, Error> {
-        let namespace = connection.namespace().unwrap_or_default();
         let spec = &connection.spec;
-        let reference = &spec.credentials_secret_ref;
-        let secrets: Api<Secret> = Api::namespaced(self.kube.clone(), &namespace);
-        let secret = secrets
-            .get_opt(&reference.name)
-            .await?
-            .ok_or_else(|| Error::SecretMissing(reference.name.clone()))?;
-        let value = |key: &str| {
-            secret
-                .data
-                .as_ref()
-                .and_then(|data| data.get(key))
-                .and_then(|bytes| std::str::from_utf8(&bytes.0).ok())
-                // A trailing newline is the commonest mistake in a Secret.
-                .map(|text| text.trim().to_string())
-                .filter(|text| !text.is_empty() && text.len() <= MAX_SECRET)
-                .ok_or_else(|| Error::KeyMissing {
-                    secret: reference.name.clone(),
-                    key: key.to_string(),
-                })
-        };
-        let (client_id, client_secret) = (
-            value(&reference.client_id_key)?,
-            value(&reference.client_secret_key)?,
-        );
-        let ca = match &spec.ca_config_map_ref {
-            None => None,
-            Some(reference) => {
-                let maps: Api<ConfigMap> = Api::namespaced(self.kube.clone(), &namespace);
-                let map = maps.get_opt(&reference.name).await?;
-                let pem = map.and_then(|m| m.data?.remove(&reference.key));
-                Some(pem.ok_or_else(|| Error::CaMissing {
-                    name: reference.name.clone(),
-                    key: reference.key.clone(),
-                })?)
-            }
-        };
+        let Credentials {
+            client_id,
+            client_secret,
+        } = self.credentials(connection).await?;
         Ok(Config {
-            name: format!("{namespace}/{}", connection.name_any()),
+            name: Key::of(connection).to_string(),
             instance_url: spec.instance_url.clone(),
             tenant: spec.tenant.clone(),
             client_id,
-            client_secret: client_secret.into(),
-            ca,
+            client_secret,
+            ca: self.ca(connection).await?,
             requests: spec.rate_limit.requests,
             window: spec.rate_limit.window.into(),
             share: self.share,
             timeout: self.timeout,
             max_wait: halopsa::client::LIMIT_WAIT,
             resolve: None,
+            observer: self.metrics.clone().map(|m| m as Arc<dyn Observer>),
         })
+    }
+
+    async fn credentials(&self, connection: &HaloPSAConnection) -> Result<Credentials, Error> {
+        let reference = &connection.spec.credentials_secret_ref;
+        let namespace = connection.namespace().unwrap_or_default();
+        let read = async {
+            let data = refs::secret(&self.kube, &namespace, &reference.name).await?;
+            let id = refs::text(&data, &reference.name, &reference.client_id_key)?;
+            Ok(Credentials {
+                client_id: id.expose_secret().to_string(),
+                client_secret: refs::text(&data, &reference.name, &reference.client_secret_key)?,
+            })
+        };
+        read.await.map_err(|error| match error {
+            refs::Error::Kube { source, .. } => Error::Kube(source),
+            error => Error::Credentials(error),
+        })
+    }
+
+    /// The CA bundle, in PEM format; none: public CAs are trusted.
+    async fn ca(&self, connection: &HaloPSAConnection) -> Result<Option<String>, Error> {
+        let Some(reference) = &connection.spec.ca_config_map_ref else {
+            return Ok(None);
+        };
+        let namespace = connection.namespace().unwrap_or_default();
+        match refs::ca_bundle(&self.kube, &namespace, reference).await {
+            Ok(pem) => Ok(Some(pem)),
+            Err(refs::Error::Kube { source, .. }) => Err(Error::Kube(source)),
+            Err(error) => Err(Error::Ca(error)),
+        }
     }
 }
 
-fn key(connection: &HaloPSAConnection) -> (String, String) {
-    (
-        connection.namespace().unwrap_or_default(),
-        connection.name_any(),
-    )
-}
-
-/// Tells whether anything a client is made of has changed, without keeping the secret.
+/// Changes with the configuration of a client, without keeping the secret.
 fn fingerprint(config: &Config) -> [u8; 32] {
-    use secrecy::ExposeSecret;
     let mut hash = Sha256::new();
     for part in [
         config.instance_url.as_str(),

@@ -18,6 +18,7 @@ pub mod failpoint;
 pub mod gateway;
 pub mod halopsa;
 pub mod halopsa_pool;
+pub mod ids;
 pub mod k8s;
 pub mod metrics;
 pub mod outbox;

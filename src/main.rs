@@ -13,18 +13,24 @@ use std::path::PathBuf;
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// How log lines are written.
-    #[arg(long, global = true, env = "HALOPSA_LOG_FORMAT", default_value = "text", value_parser = ["text", "json"])]
+    /// Format of log lines.
+    #[arg(
+        long,
+        global = true,
+        env = "HALOPSA_LOG_FORMAT",
+        default_value = "text",
+        value_parser = ["text", "json"]
+    )]
     log_format: String,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Reconciles every kind. One of several replicas leads.
+    /// Reconciles every kind. One of the replicas leads.
     Controller(run::ControllerArgs),
-    /// Takes HaloPSA's webhooks, and serves the agents' gateway.
+    /// Receives HaloPSA's webhooks and serves the gateway for agents.
     Receiver(run::ReceiverArgs),
-    /// Works on the tickets of one client.
+    /// Works on one client's tickets.
     Agent(AgentArgs),
     /// Prints the CustomResourceDefinitions.
     Crds(CrdsArgs),
@@ -53,10 +59,10 @@ struct AgentArgs {
 
 #[derive(Args)]
 struct CrdsArgs {
-    /// Writes a file a kind into this folder instead of printing.
+    /// Writes one file per kind into this folder instead of printing.
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Writes nothing; fails when the files in --out differ.
+    /// Writes nothing; fails if the files in --out differ.
     #[arg(long, requires = "out")]
     check: bool,
 }
@@ -68,7 +74,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     rustls::crypto::ring::default_provider()
         .install_default()
-        .map_err(|_| "another TLS provider is installed")?;
+        .map_err(|_| "another TLS provider is already installed")?;
     let _telemetry = telemetry::init(cli.log_format == "json")?;
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -98,7 +104,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         })
 }
 
-/// Resolves when the process is asked to end.
+/// Resolves when the process is asked to stop.
 async fn terminated() {
     use tokio::signal::unix::{SignalKind, signal};
     match signal(SignalKind::terminate()) {

@@ -1,5 +1,6 @@
 //! Prometheus metrics. Labels are bounded: no ids, no names of people, no ticket text.
 
+use crate::halopsa::Observer;
 use crate::halopsa::limit::Limiter;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -10,21 +11,94 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use prometheus_client::registry::{Metric, Registry};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelValue)]
-pub enum WebhookResult {
-    /// A Ticket was stored or brought up to date.
-    Stored,
-    /// Nothing to do: a repeat, our own event, a change that is no work.
-    Nothing,
-    NotImported,
-    Unreadable,
-    Unauthorized,
-    /// The apiserver could not store it; HaloPSA was told so.
-    Failed,
+/// The values of one label, in snake_case.
+macro_rules! label {
+    ($(#[$doc:meta])* $name:ident { $($(#[$about:meta])* $variant:ident => $text:literal),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$about])* $variant),*
+        }
+
+        impl $name {
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $($name::$variant => $text),*
+                }
+            }
+        }
+
+        impl EncodeLabelValue for $name {
+            fn encode(
+                &self,
+                encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>,
+            ) -> Result<(), std::fmt::Error> {
+                EncodeLabelValue::encode(&self.as_str(), encoder)
+            }
+        }
+    };
+}
+
+label! {
+    WebhookResult {
+        /// A Ticket was stored or updated.
+        Stored => "stored",
+        /// Nothing to do: a repeat, our own event, a change that needs no work.
+        Nothing => "nothing",
+        NotImported => "not_imported",
+        Unreadable => "unreadable",
+        Unauthorized => "unauthorized",
+        /// The apiserver could not store it; HaloPSA was told so.
+        Failed => "failed",
+    }
+}
+label! {
+    /// What happened to a request for approval.
+    ApprovalOutcome {
+        Requested => "requested",
+        Approved => "approved",
+        Denied => "denied",
+        Expired => "expired",
+        /// A reply that looked like a decision and did not count.
+        Ignored => "ignored",
+    }
+}
+label! {
+    StepOutcome {
+        Done => "done",
+        Failed => "failed",
+        Unknown => "unknown",
+    }
+}
+label! {
+    ModelOutcome {
+        Ok => "ok",
+        /// Over budget, or not allowed.
+        Refused => "refused",
+        Failed => "failed",
+    }
+}
+label! {
+    VerificationOutcome {
+        Started => "started",
+        Sent => "sent",
+        Verified => "verified",
+        Denied => "denied",
+        Expired => "expired",
+        Failed => "failed",
+        Skipped => "skipped",
+        Overridden => "overridden",
+    }
+}
+label! {
+    ReconcileResult {
+        Ok => "ok",
+        Error => "error",
+    }
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -40,13 +114,33 @@ pub struct ToolLabels {
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ApprovalLabels {
-    /// requested, approved, denied, expired, ignored
-    pub outcome: &'static str,
+    pub outcome: ApprovalOutcome,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct StepLabels {
-    pub outcome: &'static str,
+    pub outcome: StepOutcome,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ModelLabels {
+    pub outcome: ModelOutcome,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct VerificationLabels {
+    pub outcome: VerificationOutcome,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ReconcileLabels {
+    pub kind: String,
+    pub result: ReconcileResult,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct KindLabels {
+    pub kind: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -54,7 +148,7 @@ pub struct RequestLabels {
     pub method: String,
     /// The path with `{id}` for ids.
     pub path: String,
-    /// HTTP status; 0 when none came.
+    /// HTTP status; 0 without an answer.
     pub status: u16,
 }
 
@@ -70,7 +164,7 @@ pub struct ConnectionLabels {
     pub connection: String,
 }
 
-/// The request windows of all connections of this process, looked at when metrics are read.
+/// The request windows of this process's connections, read when metrics are scraped.
 #[derive(Clone, Debug, Default)]
 struct Windows(Arc<Mutex<Vec<(String, Weak<Limiter>)>>>);
 
@@ -84,23 +178,23 @@ impl Collector for Windows {
             let Some(limiter) = limiter.upgrade() else {
                 continue;
             };
-            let (taken, of) = limiter.usage();
+            let (taken, limit) = limiter.usage();
             let labels = ConnectionLabels {
                 connection: connection.clone(),
             };
             used.get_or_create(&labels)
                 .set(i64::try_from(taken).unwrap_or(i64::MAX));
             size.get_or_create(&labels)
-                .set(i64::try_from(of).unwrap_or(i64::MAX));
+                .set(i64::try_from(limit).unwrap_or(i64::MAX));
         }
-        let about = "Requests to HaloPSA in the current window, of this process";
+        let about = "Requests to HaloPSA in the current window, sent by this process";
         used.encode(encoder.encode_descriptor(
             "request_window_used",
             about,
             None,
             used.metric_type(),
         )?)?;
-        let about = "Requests this process may send in a window, its share of HaloPSA's limit";
+        let about = "Requests this process may send in a window: its share of HaloPSA's limit";
         size.encode(encoder.encode_descriptor(
             "request_window_limit",
             about,
@@ -110,123 +204,171 @@ impl Collector for Windows {
     }
 }
 
-/// The metrics of a process.
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// The metrics of a process, handed to whoever counts.
 pub struct Metrics {
     registry: Registry,
     pub webhooks: Family<WebhookLabels, Counter>,
-    /// Seconds from the request to the answer.
     pub webhook_duration_seconds: Histogram,
     pub claims: Counter,
     pub completions: Counter,
     pub tool_calls: Family<ToolLabels, Counter>,
     pub approvals: Family<ApprovalLabels, Counter>,
     pub approved_steps: Family<StepLabels, Counter>,
-    pub model_calls: Family<StepLabels, Counter>,
+    pub model_calls: Family<ModelLabels, Counter>,
     pub model_tokens: Counter,
-    pub verifications: Family<ApprovalLabels, Counter>,
+    pub verifications: Family<VerificationLabels, Counter>,
+    reconciles: Family<ReconcileLabels, Counter>,
+    reconcile_duration_seconds: Histograms<KindLabels>,
     requests: Family<RequestLabels, Counter>,
-    request_duration_seconds: Family<PathLabels, Histogram, fn() -> Histogram>,
+    request_duration_seconds: Histograms<PathLabels>,
     windows: Windows,
+}
+
+fn webhook_histogram() -> Histogram {
+    Histogram::new([
+        0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    ])
 }
 
 fn request_histogram() -> Histogram {
     Histogram::new([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0])
 }
 
-pub static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
+/// Registers a metric and returns it.
+fn registered<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register(name, help, metric.clone());
+    metric
+}
 
-impl Metrics {
-    fn new() -> Self {
-        let mut registry = Registry::with_prefix("halopsa");
-        let metrics = Self {
-            webhooks: Family::default(),
-            webhook_duration_seconds: Histogram::new([
-                0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-            ]),
-            claims: Counter::default(),
-            completions: Counter::default(),
-            tool_calls: Family::default(),
-            approvals: Family::default(),
-            approved_steps: Family::default(),
-            model_calls: Family::default(),
-            model_tokens: Counter::default(),
-            verifications: Family::default(),
-            requests: Family::default(),
-            request_duration_seconds: Family::new_with_constructor(
-                request_histogram as fn() -> Histogram,
-            ),
-            windows: Windows::default(),
-            registry: Registry::default(),
-        };
-        registry.register(
-            "webhook_events",
-            "Events in webhooks received, by what became of them",
-            metrics.webhooks.clone(),
-        );
-        registry.register(
-            "webhook_duration_seconds",
-            "From a webhook's arrival to its answer, in seconds",
-            metrics.webhook_duration_seconds.clone(),
-        );
-        registry.register(
-            "ticket_claims",
-            "Tickets handed to agents",
-            metrics.claims.clone(),
-        );
-        registry.register(
-            "ticket_completions",
-            "Tickets agents finished",
-            metrics.completions.clone(),
-        );
-        registry.register(
-            "tool_calls",
-            "Tool calls by agents",
-            metrics.tool_calls.clone(),
-        );
-        registry.register(
-            "approvals",
-            "Requests for approval, by what became of them",
-            metrics.approvals.clone(),
-        );
-        registry.register(
-            "approved_steps",
-            "Approved steps run, by what came of them",
-            metrics.approved_steps.clone(),
-        );
-        registry.register(
-            "model_calls",
-            "Calls to language models, by what came of them",
-            metrics.model_calls.clone(),
-        );
-        registry.register(
-            "model_tokens",
-            "Tokens used by language models, as their providers count",
-            metrics.model_tokens.clone(),
-        );
-        registry.register(
-            "verifications",
-            "Requesters asked to prove who they are, by what came of it",
-            metrics.verifications.clone(),
-        );
-        registry.register(
-            "requests",
-            "Requests to HaloPSA, by path and HTTP status (0: no answer)",
-            metrics.requests.clone(),
-        );
-        registry.register(
-            "request_duration_seconds",
-            "Time of one request to HaloPSA, in seconds",
-            metrics.request_duration_seconds.clone(),
-        );
-        registry.register_collector(Box::new(metrics.windows.clone()));
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut all = Registry::with_prefix("halopsa");
+        let r = &mut all;
+        let histograms = request_histogram as fn() -> Histogram;
+        let windows = Windows::default();
+        r.register_collector(Box::new(windows.clone()));
         Self {
-            registry,
-            ..metrics
+            webhooks: registered(
+                r,
+                "webhook_events",
+                "Webhook events by result",
+                Family::default(),
+            ),
+            webhook_duration_seconds: registered(
+                r,
+                "webhook_duration_seconds",
+                "Time from a webhook's arrival to its answer",
+                webhook_histogram(),
+            ),
+            claims: registered(
+                r,
+                "ticket_claims",
+                "Tickets handed to agents",
+                Counter::default(),
+            ),
+            completions: registered(
+                r,
+                "ticket_completions",
+                "Tickets agents finished",
+                Counter::default(),
+            ),
+            tool_calls: registered(r, "tool_calls", "Tool calls by agents", Family::default()),
+            approvals: registered(
+                r,
+                "approvals",
+                "Requests for approval by outcome",
+                Family::default(),
+            ),
+            approved_steps: registered(
+                r,
+                "approved_steps",
+                "Approved steps run, by outcome",
+                Family::default(),
+            ),
+            model_calls: registered(
+                r,
+                "model_calls",
+                "Calls to language models by outcome",
+                Family::default(),
+            ),
+            model_tokens: registered(
+                r,
+                "model_tokens",
+                "Tokens used by language models, as their providers count them",
+                Counter::default(),
+            ),
+            verifications: registered(
+                r,
+                "verifications",
+                "Identity verifications of requesters by outcome",
+                Family::default(),
+            ),
+            reconciles: registered(
+                r,
+                "reconciles",
+                "Reconciliations by kind and result",
+                Family::default(),
+            ),
+            reconcile_duration_seconds: registered(
+                r,
+                "reconcile_duration_seconds",
+                "Duration of one reconciliation",
+                Family::new_with_constructor(histograms),
+            ),
+            requests: registered(
+                r,
+                "requests",
+                "Requests to HaloPSA by path and HTTP status (0: no answer)",
+                Family::default(),
+            ),
+            request_duration_seconds: registered(
+                r,
+                "request_duration_seconds",
+                "Duration of one request to HaloPSA",
+                Family::new_with_constructor(histograms),
+            ),
+            windows,
+            registry: all,
         }
     }
+}
 
-    /// Counts one request to HaloPSA, named like `GET /Tickets/{id}`.
-    pub fn halopsa_request(&self, call: &str, status: u16, took: Duration) {
+impl Metrics {
+    /// Counts one reconciliation.
+    pub fn reconciled(&self, kind: &str, result: ReconcileResult, took: Duration) {
+        let kind = kind.to_string();
+        self.reconcile_duration_seconds
+            .get_or_create(&KindLabels { kind: kind.clone() })
+            .observe(took.as_secs_f64());
+        self.reconciles
+            .get_or_create(&ReconcileLabels { kind, result })
+            .inc();
+    }
+
+    /// Shows how full a connection's request window is, for as long as it exists.
+    pub fn watch_window(&self, connection: &str, limiter: &Arc<Limiter>) {
+        let mut windows = self
+            .windows
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        windows.retain(|(name, limiter)| name != connection && limiter.strong_count() > 0);
+        windows.push((connection.to_string(), Arc::downgrade(limiter)));
+    }
+
+    /// In the OpenMetrics text format.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+impl Observer for Metrics {
+    fn request(&self, call: &str, status: u16, took: Duration) {
         let (method, path) = call.split_once(' ').unwrap_or((call, ""));
         let (method, path) = (method.to_string(), path.to_string());
         self.request_duration_seconds
@@ -242,25 +384,6 @@ impl Metrics {
                 status,
             })
             .inc();
-    }
-
-    /// Shows how full a connection's request window is, as long as it lives.
-    pub fn watch_window(&self, connection: &str, limiter: &Arc<Limiter>) {
-        let mut windows = self
-            .windows
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        windows.retain(|(name, limiter)| name != connection && limiter.strong_count() > 0);
-        windows.push((connection.to_string(), Arc::downgrade(limiter)));
-    }
-
-    /// In OpenMetrics text form.
-    pub fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing to a String cannot fail.
-        let _ = encode(&mut text, &self.registry);
-        text
     }
 }
 

@@ -3,25 +3,27 @@
 //! 1. The intent, with the note's marker, is stored on the Ticket.
 //! 2. The ticket's actions are searched for the marker.
 //! 3. Only if it is not there the note is posted.
-//! 4. The outcome is stored, in one write with the transition it leads to.
+//! 4. The result is stored, in one write with the transition that follows from it.
 //!
-//! An intent that is found stored already may have been sent by a process that
-//! died. HaloPSA shows a write late, so in that case one look proves nothing: the
-//! search is repeated until the settle time has passed since the intent.
+//! An intent that is already stored may have been sent by a process that died.
+//! HaloPSA shows a write late, so in that case one search proves nothing: it is
+//! repeated until the settle time has passed since the intent.
 
-use crate::api::connection::Notes;
-use crate::api::ticket::{IntentKind, IntentState, Ticket};
+use crate::api::HaloPSAConnection;
+use crate::api::ticket::{Intent, IntentState, Ticket};
 use crate::failpoint;
 use crate::halopsa::{self, types::Action};
+use crate::ids::{ActionId, TechnicianId};
 use crate::k8s::tickets;
 use crate::ticket::actor::Actor;
+use crate::ticket::marker::{self, Tag};
 use crate::ticket::state::{Event, Refused};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::{Api, ResourceExt};
 use std::time::Duration;
 
 /// Actions searched for a marker, newest first.
-const SEARCH_DEPTH: usize = 100;
+pub const SEARCH_DEPTH: usize = 100;
 const SEARCH_EVERY: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
@@ -30,168 +32,229 @@ pub enum Error {
     Halo(#[from] halopsa::Error),
     #[error(transparent)]
     Ticket(#[from] tickets::Error),
-    #[error("whether HaloPSA has the note is not known yet; looking again in {} s", .0.as_secs())]
+    #[error(
+        "it is not known yet whether HaloPSA has the note; searching again in {} s", .0.as_secs()
+    )]
     Unsettled(Duration),
 }
 
-/// A note to post.
-pub struct Note<'a> {
-    pub kind: IntentKind,
-    pub marker: &'a str,
-    pub html: &'a str,
-    pub outcome: &'a Notes,
-    /// The HaloPSA agent we act as: a marker in somebody else's words does not count.
-    pub api_agent: Option<i64>,
+/// Posts notes to a connection's tickets.
+pub struct Postbox<'a> {
+    pub api: &'a Api<Ticket>,
+    pub halo: &'a halopsa::Client,
+    pub connection: &'a HaloPSAConnection,
     pub by: Actor<'a>,
     /// How late HaloPSA may show a write.
     pub settle: Duration,
-    /// The longest this call may wait for the settle time.
+    /// The longest a call may wait for the settle time to pass.
     pub max_wait: Duration,
 }
 
-/// Posts the note unless HaloPSA has it, and applies `then` with the outcome.
-pub async fn post_once(
-    api: &Api<Ticket>,
-    halo: &halopsa::Client,
-    ticket: &Ticket,
-    note: &Note<'_>,
-    then: &[Event],
-) -> Result<Ticket, Error> {
-    let known = ticket
-        .status
-        .as_ref()
-        .and_then(|s| s.intents.iter().find(|i| i.marker == note.marker));
-    let intended = Event::WriteIntended {
-        kind: note.kind,
-        marker: note.marker.into(),
-    };
-    let ticket = match known {
-        Some(known) if known.state == IntentState::Posted => {
-            return Ok(if then.is_empty() {
-                ticket.clone()
-            } else {
-                tickets::transition(api, ticket, then, note.by).await?
-            });
-        }
-        Some(known) => {
-            let settles_at =
-                known.recorded_at.0 + SignedDuration::try_from(note.settle).unwrap_or_default();
-            if let Some(action) = search_until(halo, ticket, note, settles_at).await? {
-                return Ok(
-                    tickets::transition(api, ticket, &posted(note, action, then), note.by).await?,
-                );
+/// A note to post.
+struct Note<'a> {
+    tag: &'a Tag,
+    marker: &'a str,
+    html: &'a str,
+}
+
+impl Postbox<'_> {
+    /// The marker of a note of the ticket's present run.
+    pub fn marker(&self, ticket: &Ticket, tag: &Tag) -> String {
+        let uid = self.connection.metadata.uid.as_deref().unwrap_or_default();
+        let run = ticket.status.as_ref().map(|s| s.run).unwrap_or_default();
+        marker::marker(uid, ticket.spec.ticket_id, run, tag)
+    }
+
+    /// Posts the note unless HaloPSA has it, and applies `then` with the result. `html` gets the
+    /// marker, which has to be in the note's text.
+    pub async fn post(
+        &self,
+        ticket: &Ticket,
+        tag: &Tag,
+        html: impl FnOnce(&str) -> String,
+        then: &[Event],
+    ) -> Result<Ticket, Error> {
+        let marker = self.marker(ticket, tag);
+        let note = Note {
+            tag,
+            marker: &marker,
+            html: &html(&marker),
+        };
+        let recorded = match known_intent(ticket, &marker) {
+            None => self.record_intent(ticket, &note).await?,
+            Some(intent) if intent.state == IntentState::Posted => {
+                return self.apply(ticket, then).await;
             }
-            // It never arrived. This is a new attempt, with a settle time of its own.
-            tickets::transition(
-                api,
-                ticket,
-                &[
-                    Event::WriteRefused {
-                        marker: note.marker.into(),
-                    },
-                    intended,
-                ],
-                note.by,
+            Some(intent) => match self.search_until_settled(ticket, intent).await? {
+                Some(action) => return self.record_posted(ticket, &note, action, then).await,
+                None => self.record_new_attempt(ticket, &note).await?,
+            },
+        };
+        self.send(&recorded, &note, then).await
+    }
+
+    async fn record_intent(&self, ticket: &Ticket, note: &Note<'_>) -> Result<Ticket, Error> {
+        match self.apply(ticket, &[note.intended()]).await {
+            // Another process has stored the same intent, and may be sending.
+            Err(Error::Ticket(tickets::Error::Refused(Refused::AlreadyIntended))) => {
+                Err(Error::Unsettled(self.settle))
+            }
+            other => other,
+        }
+    }
+
+    /// The note never arrived: this is a new attempt, with a settle time of its own.
+    async fn record_new_attempt(&self, ticket: &Ticket, note: &Note<'_>) -> Result<Ticket, Error> {
+        self.apply(ticket, &[note.refused(), note.intended()]).await
+    }
+
+    /// Sends the note and records the result.
+    async fn send(
+        &self,
+        ticket: &Ticket,
+        note: &Note<'_>,
+        then: &[Event],
+    ) -> Result<Ticket, Error> {
+        let namespace = ticket.namespace().unwrap_or_default();
+        failpoint::hit(&namespace, "outbox.intended").await;
+        // Half of the settle time for sending leaves the other half for HaloPSA to show it.
+        let sent = tokio::time::timeout(self.settle / 2, self.search_and_post(ticket, note)).await;
+        failpoint::hit(&namespace, "outbox.posted").await;
+        match sent {
+            Ok(Ok(action)) => self.record_posted(ticket, note, action, then).await,
+            Ok(Err(error)) => {
+                // Nothing was written, so the next attempt need not wait.
+                if error.definitely_not_applied() {
+                    self.apply(ticket, &[note.refused()]).await?;
+                }
+                Err(error.into())
+            }
+            Err(_) => Err(Error::Unsettled(self.settle)),
+        }
+    }
+
+    async fn record_posted(
+        &self,
+        ticket: &Ticket,
+        note: &Note<'_>,
+        action: ActionId,
+        then: &[Event],
+    ) -> Result<Ticket, Error> {
+        let mut events = vec![note.posted(action)];
+        events.extend_from_slice(then);
+        self.apply(ticket, &events).await
+    }
+
+    async fn apply(&self, ticket: &Ticket, events: &[Event]) -> Result<Ticket, Error> {
+        if events.is_empty() {
+            return Ok(ticket.clone());
+        }
+        Ok(tickets::transition(self.api, ticket, events, self.by).await?)
+    }
+
+    /// One search, then the note. The search finds what an earlier Ticket for the same HaloPSA
+    /// ticket has posted.
+    async fn search_and_post(
+        &self,
+        ticket: &Ticket,
+        note: &Note<'_>,
+    ) -> Result<ActionId, halopsa::Error> {
+        if let Some(action) = self.search(ticket, note.marker).await? {
+            return Ok(action);
+        }
+        let notes = &self.connection.spec.notes;
+        let outcome = match (note.tag, &self.connection.spec.approvals.outcome) {
+            (Tag::Request { .. }, Some(outcome)) => outcome,
+            _ => &notes.outcome,
+        };
+        self.halo
+            .post_internal_note(
+                ticket.spec.ticket_id,
+                outcome,
+                notes.fallback_outcome_id,
+                note.html,
             )
-            .await?
-        }
-        None => match tickets::transition(api, ticket, &[intended], note.by).await {
-            Err(tickets::Error::Refused(Refused::AlreadyIntended)) => {
-                return Err(Error::Unsettled(note.settle));
+            .await
+    }
+
+    /// Searches for a note that may have been sent, until it is there or the settle time has
+    /// passed since its intent.
+    async fn search_until_settled(
+        &self,
+        ticket: &Ticket,
+        intent: &Intent,
+    ) -> Result<Option<ActionId>, Error> {
+        let settle = SignedDuration::try_from(self.settle).unwrap_or_default();
+        let settles_at = intent.recorded_at.0 + settle;
+        let gives_up = tokio::time::Instant::now() + self.max_wait;
+        loop {
+            if let Some(action) = self.search(ticket, &intent.marker).await? {
+                return Ok(Some(action));
             }
-            other => other?,
-        },
-    };
-    failpoint::hit(&ticket.namespace().unwrap_or_default(), "outbox.intended").await;
-    // Half of the settle time for sending leaves the other half for HaloPSA to show it.
-    let sent = tokio::time::timeout(note.settle / 2, search_and_post(halo, &ticket, note)).await;
-    failpoint::hit(&ticket.namespace().unwrap_or_default(), "outbox.posted").await;
-    match sent {
-        Ok(Ok(action)) => {
-            Ok(tickets::transition(api, &ticket, &posted(note, action, then), note.by).await?)
-        }
-        Ok(Err(error)) => {
-            if error.definitely_not_applied() {
-                // Nothing was written, so the next try need not wait.
-                tickets::transition(
-                    api,
-                    &ticket,
-                    &[Event::WriteRefused {
-                        marker: note.marker.into(),
-                    }],
-                    note.by,
-                )
-                .await?;
+            let left =
+                Duration::try_from(settles_at.duration_since(Timestamp::now())).unwrap_or_default();
+            if left.is_zero() {
+                return Ok(None);
             }
-            Err(error.into())
+            if tokio::time::Instant::now() + SEARCH_EVERY > gives_up {
+                return Err(Error::Unsettled(left));
+            }
+            tokio::time::sleep(SEARCH_EVERY.min(left + Duration::from_millis(100))).await;
         }
-        Err(_) => Err(Error::Unsettled(note.settle)),
+    }
+
+    async fn search(
+        &self,
+        ticket: &Ticket,
+        marker: &str,
+    ) -> Result<Option<ActionId>, halopsa::Error> {
+        let actions = self
+            .halo
+            .actions(ticket.spec.ticket_id, SEARCH_DEPTH)
+            .await?;
+        Ok(find(&actions, marker, self.api_agent()).map(|a| a.id))
+    }
+
+    fn api_agent(&self) -> Option<TechnicianId> {
+        let status = self.connection.status.as_ref()?;
+        status.api_agent.as_ref().map(|agent| agent.id)
     }
 }
 
-fn posted(note: &Note<'_>, action_id: i64, then: &[Event]) -> Vec<Event> {
-    let mut events = vec![Event::WritePosted {
-        marker: note.marker.into(),
-        action_id: Some(action_id),
-    }];
-    events.extend_from_slice(then);
-    events
-}
-
-/// One look, then the note. The look finds what an earlier Ticket for the same
-/// HaloPSA ticket has posted.
-async fn search_and_post(
-    halo: &halopsa::Client,
-    ticket: &Ticket,
-    note: &Note<'_>,
-) -> Result<i64, halopsa::Error> {
-    if let Some(id) = search(halo, ticket, note).await? {
-        return Ok(id);
+impl Note<'_> {
+    fn intended(&self) -> Event {
+        Event::WriteIntended {
+            tag: self.tag.clone(),
+            marker: self.marker.into(),
+        }
     }
-    halo.post_internal_note(
-        ticket.spec.ticket_id,
-        &note.outcome.outcome,
-        note.outcome.fallback_outcome_id,
-        note.html,
-    )
-    .await
-}
 
-/// Polls for the note until it is there or the settle time has passed.
-async fn search_until(
-    halo: &halopsa::Client,
-    ticket: &Ticket,
-    note: &Note<'_>,
-    settles_at: Timestamp,
-) -> Result<Option<i64>, Error> {
-    let gives_up = tokio::time::Instant::now() + note.max_wait;
-    loop {
-        if let Some(id) = search(halo, ticket, note).await? {
-            return Ok(Some(id));
+    fn posted(&self, action: ActionId) -> Event {
+        Event::WritePosted {
+            marker: self.marker.into(),
+            action_id: Some(action),
         }
-        let left =
-            Duration::try_from(settles_at.duration_since(Timestamp::now())).unwrap_or_default();
-        if left.is_zero() {
-            return Ok(None);
+    }
+
+    fn refused(&self) -> Event {
+        Event::WriteRefused {
+            marker: self.marker.into(),
         }
-        if tokio::time::Instant::now() + SEARCH_EVERY > gives_up {
-            return Err(Error::Unsettled(left));
-        }
-        tokio::time::sleep(SEARCH_EVERY.min(left + Duration::from_millis(100))).await;
     }
 }
 
-async fn search(
-    halo: &halopsa::Client,
-    ticket: &Ticket,
-    note: &Note<'_>,
-) -> Result<Option<i64>, halopsa::Error> {
-    let actions = halo.actions(ticket.spec.ticket_id, SEARCH_DEPTH).await?;
-    Ok(find(&actions, note.marker, note.api_agent).map(|a| a.id))
+fn known_intent<'a>(ticket: &'a Ticket, marker: &str) -> Option<&'a Intent> {
+    let intents = &ticket.status.as_ref()?.intents;
+    intents.iter().find(|i| i.marker == marker)
 }
 
-/// Our own action with this marker in its text.
-pub fn find<'a>(actions: &'a [Action], marker: &str, api_agent: Option<i64>) -> Option<&'a Action> {
+/// The API agent's action with this marker in its text: a marker that somebody else quotes does
+/// not count.
+pub fn find<'a>(
+    actions: &'a [Action],
+    marker: &str,
+    api_agent: Option<TechnicianId>,
+) -> Option<&'a Action> {
     actions.iter().find(|a| {
         a.note.contains(marker)
             && (api_agent.is_none() || a.who_agentid.is_none() || a.who_agentid == api_agent)
@@ -205,8 +268,8 @@ mod tests {
     #[test]
     fn only_our_own_marker_counts() {
         let action = |id, agent, note: &str| Action {
-            id,
-            who_agentid: Some(agent),
+            id: ActionId(id),
+            who_agentid: Some(TechnicianId(agent)),
             note: note.into(),
             ..Action::default()
         };
@@ -215,10 +278,9 @@ mod tests {
             action(2, 31, "textReference: rallied-1-0-plan"),
             action(1, 31, "other"),
         ];
-        assert_eq!(
-            find(&actions, "rallied-1-0-plan", Some(31)).map(|a| a.id),
-            Some(2)
-        );
-        assert!(find(&actions, "rallied-2-0-plan", Some(31)).is_none());
+        let ourselves = Some(TechnicianId(31));
+        let found = find(&actions, "rallied-1-0-plan", ourselves);
+        assert_eq!(found.map(|a| a.id), Some(ActionId(2)));
+        assert!(find(&actions, "rallied-2-0-plan", ourselves).is_none());
     }
 }

@@ -1,7 +1,7 @@
-//! Listeners: TLS with a certificate that may change while serving, and the
-//! plain one for health and metrics.
+//! Listeners: TLS with a certificate that may change while serving, and plain HTTP
+//! for health and metrics.
 
-use crate::metrics::{self, METRICS};
+use crate::metrics::{self, Metrics};
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
@@ -15,10 +15,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Requests under way may finish for this long.
+/// How long requests in flight may take to finish on shutdown.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// A server's TLS set-up from PEM.
+/// A server's TLS configuration from PEM.
 pub fn tls_config(
     certificate: &[u8],
     key: &[u8],
@@ -83,9 +83,9 @@ impl Ready {
 }
 
 /// `/healthz`, `/readyz`, `/metrics`.
-pub fn health(ready: Ready) -> Router {
+pub fn health(ready: Ready, metrics: Arc<Metrics>) -> Router {
     Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(move || async move { "ok\n" }))
         .route(
             "/readyz",
             get(move || async move {
@@ -98,10 +98,10 @@ pub fn health(ready: Ready) -> Router {
         )
         .route(
             "/metrics",
-            get(|| async {
+            get(move || async move {
                 (
                     [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)],
-                    METRICS.text(),
+                    metrics.text(),
                 )
                     .into_response()
             }),

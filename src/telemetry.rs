@@ -1,5 +1,5 @@
 //! Where log lines and spans go: standard error, and an OpenTelemetry collector
-//! where `OTEL_EXPORTER_OTLP_ENDPOINT` names one (OTLP over HTTP, protobuf).
+//! if `OTEL_EXPORTER_OTLP_ENDPOINT` names one (OTLP over HTTP, protobuf).
 
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter};
@@ -16,10 +16,10 @@ const ENDPOINTS: [&str; 2] = [
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
 ];
-/// The spans that are exported: a tool call each.
+/// The spans that are exported: one per tool call.
 const SPANS: &str = "audit";
 
-/// Sends what is left when it is dropped.
+/// Sends the remaining spans when dropped.
 #[derive(Default)]
 pub struct Guard(Option<SdkTracerProvider>);
 
@@ -31,7 +31,7 @@ impl Drop for Guard {
     }
 }
 
-/// Sets logging up. Call it once, before a runtime is started: the exporter has a thread of its own.
+/// Sets up logging. Call it once, before a runtime starts: the exporter has its own thread.
 pub fn init(json: bool) -> Result<Guard, ExporterBuildError> {
     let filter = || {
         EnvFilter::try_from_default_env()
@@ -128,7 +128,12 @@ mod tests {
         tracing::subscriber::with_default(
             tracing_subscriber::registry().with(layer(&provider)),
             || {
-                let span = tracing::info_span!(target: "audit", "tool_call", otel.name = "tool halopsa_log_time", rule = tracing::field::Empty);
+                let span = tracing::info_span!(
+                    target: "audit",
+                    "tool_call",
+                    otel.name = "tool halopsa_log_time",
+                    rule = tracing::field::Empty
+                );
                 span.record("rule", "built-in");
                 span.in_scope(|| tracing::info_span!("not exported").in_scope(|| ()));
             },

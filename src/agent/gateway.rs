@@ -1,7 +1,9 @@
 //! The gateway from the agent's side.
 
 use crate::error::root_cause;
-use crate::gateway::wire::{Completion, Held, Plan, PlanHandIn, Problem, Work};
+use crate::gateway::wire::{
+    Completion, ErrorBody, LeaseRef, Plan, PlanHandIn, UNSETTLED, Unsettled, Work,
+};
 use reqwest::StatusCode;
 use rmcp::model::{CallToolRequestParams, ClientConfig, Tool};
 use rmcp::service::{RoleClient, RunningService};
@@ -20,16 +22,23 @@ const COMPLETE_TIMEOUT: Duration = Duration::from_secs(120);
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// Longer than the gateway gives another server's tool.
 const TOOL_TIMEOUT: Duration = Duration::from_secs(180);
-/// A plan, a ticket's context: far below this.
-const MAX_ANSWER: usize = 2 * 1024 * 1024;
+/// Far above any plan or ticket context, in bytes.
+const MAX_RESPONSE: usize = 2 * 1024 * 1024;
+/// A model's response may be longer, in bytes.
+const MAX_MODEL_RESPONSE: usize = 2 * MAX_RESPONSE;
+/// How often a call with an unknown outcome is retried.
+const MAX_RETRIES: u32 = 5;
+/// The wait before such a retry, whatever the gateway asks for.
+const MIN_RETRY_WAIT: Duration = Duration::from_secs(1);
+const MAX_RETRY_WAIT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("the lease is lost: another agent has the ticket, or it is no work any more")]
+    #[error("the lease is lost: another agent has the ticket, or it is no longer actionable")]
     LeaseLost,
     #[error("the gateway refused: {0}")]
     Refused(String),
-    #[error("the gateway asks to wait: {0}")]
+    #[error("the gateway is unavailable: {0}")]
     Unavailable(String),
     #[error("cannot reach the gateway: {0}")]
     Unreachable(String),
@@ -37,9 +46,15 @@ pub enum Error {
     File { path: String, error: std::io::Error },
     #[error("the tool failed: {0}")]
     Tool(String),
+    /// HaloPSA may or may not have the write yet.
+    #[error("{message}")]
+    Unsettled {
+        message: String,
+        retry_after: Duration,
+    },
 }
 
-/// Where the gateway is and how to show who one is.
+/// Where the gateway is, and the credentials for it.
 #[derive(Clone, Debug)]
 pub struct Gateway {
     pub url: String,
@@ -55,7 +70,7 @@ impl Gateway {
         })
     }
 
-    /// Both files are renewed while the Pod lives, so they are read for each use.
+    /// Both files are rotated while the Pod lives, so they are read for every request.
     fn client(&self) -> Result<(reqwest::Client, String), Error> {
         let ca = reqwest::Certificate::from_pem_bundle(self.read(&self.ca_file)?.as_bytes())
             .map_err(|e| Error::Unreachable(root_cause(&e)))?;
@@ -90,13 +105,13 @@ impl Gateway {
         let status = response.status();
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-            if bytes.len() + chunk.len() > MAX_ANSWER {
-                return Err(Error::Unreachable("the answer is too long".into()));
+            if bytes.len() + chunk.len() > MAX_RESPONSE {
+                return Err(Error::Unreachable("the response is too long".into()));
             }
             bytes.extend_from_slice(&chunk);
         }
         let problem = || {
-            serde_json::from_slice::<Problem>(&bytes)
+            serde_json::from_slice::<ErrorBody>(&bytes)
                 .map_or_else(|_| format!("HTTP {}", status.as_u16()), |p| p.error)
         };
         match status {
@@ -119,7 +134,7 @@ impl Gateway {
         }
         serde_json::from_slice(&bytes)
             .map(Some)
-            .map_err(|e| Error::Unavailable(format!("its answer is not understood: {e}")))
+            .map_err(|e| Error::Unavailable(format!("unexpected response: {e}")))
     }
 
     pub async fn heartbeat(&self, work: &Work) -> Result<(), Error> {
@@ -131,7 +146,7 @@ impl Gateway {
     }
 
     async fn held(&self, work: &Work, verb: &str) -> Result<(), Error> {
-        let held = Held {
+        let held = LeaseRef {
             lease_id: work.lease_id.clone(),
         };
         self.post(&format!("/v1/work/{}/{verb}", work.ticket), &held, TIMEOUT)
@@ -154,24 +169,24 @@ impl Gateway {
         .map(|_| ())
     }
 
-    /// One answer of the language model.
+    /// One response of the language model.
     pub async fn chat(&self, request: &Value, timeout: Duration) -> Result<Value, ModelError> {
         let (client, token) = self
             .client()
-            .map_err(|e| ModelError::Passing(e.to_string()))?;
-        let passing = |e: reqwest::Error| ModelError::Passing(root_cause(&e));
+            .map_err(|e| ModelError::Transient(e.to_string()))?;
+        let transient = |e: reqwest::Error| ModelError::Transient(root_cause(&e));
         let sent = client
             .post(format!("{}/v1/model/chat/completions", self.url))
             .bearer_auth(token)
             .timeout(timeout)
             .json(request)
             .send();
-        let mut response = sent.await.map_err(passing)?;
+        let mut response = sent.await.map_err(transient)?;
         let status = response.status();
         let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(passing)? {
-            if bytes.len() + chunk.len() > 2 * MAX_ANSWER {
-                return Err(ModelError::Final("its answer is too long".into()));
+        while let Some(chunk) = response.chunk().await.map_err(transient)? {
+            if bytes.len() + chunk.len() > MAX_MODEL_RESPONSE {
+                return Err(ModelError::Permanent("its response is too long".into()));
             }
             bytes.extend_from_slice(&chunk);
         }
@@ -192,11 +207,11 @@ impl Gateway {
         } else {
             error("message")
         };
-        // A budget does not come back by asking again; nor does a wrong key.
+        // Asking again helps neither with a used-up budget nor with a wrong key.
         Err(if status.is_server_error() {
-            ModelError::Passing(message)
+            ModelError::Transient(message)
         } else {
-            ModelError::Final(message)
+            ModelError::Permanent(message)
         })
     }
 
@@ -220,7 +235,7 @@ impl Gateway {
         .map(|_| ())
     }
 
-    /// A session with the tools.
+    /// Opens a session with the tools.
     pub async fn tools(&self) -> Result<Tools, Error> {
         let (client, token) = self.client()?;
         let config = StreamableHttpClientTransportConfig::with_uri(format!("{}/mcp", self.url))
@@ -228,47 +243,58 @@ impl Gateway {
         let transport = StreamableHttpClientTransport::with_client(client, config);
         let service = tokio::time::timeout(TIMEOUT, ClientConfig::default().serve(transport))
             .await
-            .map_err(|_| Error::Tool("the gateway does not answer".into()))?
+            .map_err(|_| Error::Tool("the gateway does not respond".into()))?
             .map_err(|e| Error::Tool(root_cause(&e)))?;
         Ok(Tools { service })
     }
 }
 
-/// Why the language model gives no answer.
+/// Why the language model gave no response.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ModelError {
+    /// Asking again may help.
     #[error("{0}")]
-    Passing(String),
+    Transient(String),
     #[error("{0}")]
-    Final(String),
+    Permanent(String),
 }
 
-/// The tools, ready to be called.
+/// A session with the tools.
 pub struct Tools {
     service: RunningService<RoleClient, ClientConfig>,
 }
 
 impl Tools {
-    /// Calls a tool; its result, or what it says instead.
+    /// Calls a tool once.
     pub async fn call(&self, tool: &str, arguments: Value) -> Result<Value, Error> {
         let mut request = CallToolRequestParams::new(tool.to_string());
         request.arguments = arguments.as_object().cloned();
         let result: CallToolResult =
             tokio::time::timeout(TOOL_TIMEOUT, self.service.call_tool(request))
                 .await
-                .map_err(|_| Error::Tool(format!("{tool} takes too long")))?
+                .map_err(|_| Error::Tool(format!("{tool} timed out")))?
                 .map_err(|e| Error::Tool(root_cause(&e)))?;
         if result.is_error == Some(true) {
-            let text = serde_json::to_value(&result.content)
-                .ok()
-                .and_then(|c| Some(c.get(0)?.get("text")?.as_str()?.to_string()));
-            return Err(Error::Tool(
-                text.unwrap_or_else(|| format!("{tool} failed")),
-            ));
+            return Err(failure(tool, &result));
         }
         result
             .structured_content
-            .ok_or_else(|| Error::Tool(format!("{tool} gave no result")))
+            .ok_or_else(|| Error::Tool(format!("{tool} returned no result")))
+    }
+
+    /// Calls a tool, and retries while the outcome is unknown. The gateway then looks for what
+    /// the earlier call wrote, so nothing is written twice.
+    pub async fn call_until_settled(&self, tool: &str, arguments: Value) -> Result<Value, Error> {
+        let mut retries = 0;
+        loop {
+            match self.call(tool, arguments.clone()).await {
+                Err(Error::Unsettled { retry_after, .. }) if retries < MAX_RETRIES => {
+                    retries += 1;
+                    tokio::time::sleep(retry_after.clamp(MIN_RETRY_WAIT, MAX_RETRY_WAIT)).await;
+                }
+                other => return other,
+            }
+        }
     }
 
     /// The tools the gateway offers.
@@ -287,5 +313,46 @@ impl Tools {
             .into_iter()
             .map(|t| t.name.into_owned())
             .collect())
+    }
+}
+
+/// Why a tool failed, from its result.
+fn failure(tool: &str, result: &CallToolResult) -> Error {
+    if let Some(unsettled) = unsettled(result.structured_content.as_ref()) {
+        return Error::Unsettled {
+            message: unsettled.message,
+            retry_after: Duration::from_secs(unsettled.retry_after_seconds),
+        };
+    }
+    let text = serde_json::to_value(&result.content)
+        .ok()
+        .and_then(|c| Some(c.get(0)?.get("text")?.as_str()?.to_string()));
+    Error::Tool(text.unwrap_or_else(|| format!("{tool} failed")))
+}
+
+fn unsettled(content: Option<&Value>) -> Option<Unsettled> {
+    serde_json::from_value::<Unsettled>(content?.clone())
+        .ok()
+        .filter(|u| u.status == UNSETTLED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rmcp::model::ContentBlock;
+    use serde_json::json;
+
+    #[test]
+    fn an_unknown_outcome_is_told_from_a_failure() {
+        let mut result = CallToolResult::error(vec![ContentBlock::text("refused")]);
+        assert!(matches!(failure("t", &result), Error::Tool(text) if text == "refused"));
+        result.structured_content = Some(json!({"status": "queued"}));
+        assert!(matches!(failure("t", &result), Error::Tool(_)));
+        result.structured_content =
+            Some(json!({"status": "unsettled", "retryAfterSeconds": 3, "message": "wait"}));
+        assert!(matches!(
+            failure("t", &result),
+            Error::Unsettled { retry_after, .. } if retry_after == Duration::from_secs(3)
+        ));
     }
 }

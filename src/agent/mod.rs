@@ -2,55 +2,35 @@
 //! nothing but the gateway.
 //!
 //! - [`gateway`]: the gateway's work API and MCP tools, from the agent's side
-//! - [`brain`]: the built-in runbook brain, [`runbooks`]: what it knows
+//! - [`brain`]: the built-in brain; it gathers [`evidence`], compares it with its
+//!   [`runbooks`], concludes ([`diagnosis`]) and acts ([`placeholders`])
 //! - [`model`]: the brain that asks a language model
+//! - [`turn`]: the result of a turn
 
 pub mod brain;
+pub mod diagnosis;
+pub mod evidence;
 pub mod gateway;
 pub mod model;
+pub mod placeholders;
 pub mod runbooks;
+pub mod turn;
 
-use crate::gateway::wire::{Plan, Work};
+use crate::gateway::wire::Work;
 use gateway::{Error, Gateway};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use turn::{Conclusion, backoff};
 
-/// Thinking about one ticket ends after this time.
+/// The longest turn of the built-in brain.
 const THINKING: Duration = Duration::from_secs(300);
-/// With a language model, which takes its time.
+/// The longest turn with a language model, which is slower.
 const MODEL_THINKING: Duration = Duration::from_secs(1800);
-/// A finished plan is offered again for this long.
+/// How long reporting a finished turn is retried.
 const REPORTING: Duration = Duration::from_secs(600);
-/// Tries of handing a plan in before anything is changed.
-const HAND_IN_TRIES: u32 = 12;
-const MAX_WAIT: Duration = Duration::from_secs(15);
-
-/// What an agent has to say at the end of its turn.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Conclusion {
-    /// Diagnosis and plan, unless handed in before.
-    pub plan: Option<Plan>,
-    /// Execute mode: a note beside it, or the answer of a later round.
-    pub message: Option<String>,
-}
-
-/// Hands the plan in, again while the gateway asks to wait.
-async fn hand_in(gateway: &Gateway, work: &Work, plan: &Plan) -> Result<(), Error> {
-    let mut failures = 0;
-    loop {
-        match gateway.plan(work, plan).await {
-            Err(Error::Unavailable(why)) | Err(Error::Unreachable(why))
-                if failures < HAND_IN_TRIES =>
-            {
-                failures += 1;
-                tracing::info!(ticket = %work.ticket, %why, "the plan could not be handed in yet, it is tried again");
-                tokio::time::sleep(backoff(failures)).await;
-            }
-            other => return other,
-        }
-    }
-}
+/// The longest wait between two reports while the Pod is shutting down.
+const MAX_STOPPING_BACKOFF: Duration = Duration::from_secs(2);
 
 async fn think(work: &Work, gateway: &Gateway) -> Conclusion {
     match &work.model {
@@ -75,7 +55,7 @@ pub async fn run(gateway: Gateway, mut stop: watch::Receiver<bool>) {
             Ok(None) => failures = 0,
             Err(error) => {
                 failures += 1;
-                tracing::warn!(%error, "no ticket could be claimed, it is tried again");
+                tracing::warn!(%error, "could not claim a ticket; will retry");
                 tokio::select! {
                     () = tokio::time::sleep(backoff(failures)) => {}
                     _ = stop.changed() => break,
@@ -84,12 +64,6 @@ pub async fn run(gateway: Gateway, mut stop: watch::Receiver<bool>) {
         }
     }
     tracing::info!("stopped");
-}
-
-fn backoff(failures: u32) -> Duration {
-    Duration::from_millis(250 << failures.min(6))
-        .min(MAX_WAIT)
-        .mul_f64(rand::random_range(0.75..1.25))
 }
 
 /// One ticket from claim to report.
@@ -103,14 +77,12 @@ async fn work_on(gateway: &Gateway, work: &Work, stop: &mut watch::Receiver<bool
         THINKING
     };
     let conclusion = tokio::select! {
-        conclusion = tokio::time::timeout(limit, think(work, gateway)) => conclusion.unwrap_or_else(|_| brain::gave_up(work, "thinking took too long")),
+        conclusion = tokio::time::timeout(limit, think(work, gateway)) => {
+            conclusion.unwrap_or_else(|_| brain::gave_up(work, "thinking took too long"))
+        }
         () = &mut lost => return,
         _ = stop.changed() => {
-            // The next agent starts at once instead of waiting for the lease to run out.
-            match gateway.release(work).await {
-                Ok(()) => tracing::info!(ticket = %work.ticket, "handed back"),
-                Err(error) => tracing::warn!(ticket = %work.ticket, %error, "could not be handed back, its lease runs out"),
-            }
+            release(gateway, work).await;
             return;
         }
     };
@@ -121,7 +93,18 @@ async fn work_on(gateway: &Gateway, work: &Work, stop: &mut watch::Receiver<bool
     }
 }
 
-/// Offers the plan until the gateway has it, the lease is lost, or time is up.
+/// Hands the ticket back, so that the next agent need not wait for the lease to expire.
+async fn release(gateway: &Gateway, work: &Work) {
+    let ticket = &work.ticket;
+    match gateway.release(work).await {
+        Ok(()) => tracing::info!(%ticket, "handed back"),
+        Err(error) => {
+            tracing::warn!(%ticket, %error, "could not hand back; the lease will expire");
+        }
+    }
+}
+
+/// Reports the conclusion until the gateway has it, the lease is lost, or time is up.
 async fn report(
     gateway: &Gateway,
     work: &Work,
@@ -129,55 +112,52 @@ async fn report(
     stop: watch::Receiver<bool>,
 ) {
     let until = Instant::now() + REPORTING;
+    let ticket = &work.ticket;
+    let plan = conclusion.plan.as_ref();
+    let message = conclusion.message.as_deref();
     let mut failures = 0u32;
     loop {
-        match gateway
-            .complete(
-                work,
-                conclusion.plan.as_ref(),
-                conclusion.message.as_deref(),
-            )
-            .await
-        {
+        match gateway.complete(work, plan, message).await {
             Ok(()) => {
-                tracing::info!(ticket = %work.ticket, "done");
+                tracing::info!(%ticket, "done");
                 return;
             }
             Err(error @ (Error::LeaseLost | Error::Refused(_))) => {
-                tracing::warn!(ticket = %work.ticket, %error, "the plan was not taken");
+                tracing::warn!(%ticket, %error, "the report was refused");
                 return;
             }
             Err(error) if Instant::now() < until => {
                 failures += 1;
-                tracing::warn!(ticket = %work.ticket, %error, "the plan could not be handed over, it is tried again");
+                tracing::warn!(%ticket, %error, "could not report; will retry");
                 let wait = backoff(failures);
                 tokio::time::sleep(if *stop.borrow() {
-                    wait.min(Duration::from_secs(2))
+                    wait.min(MAX_STOPPING_BACKOFF)
                 } else {
                     wait
                 })
                 .await;
             }
             Err(error) => {
-                tracing::error!(ticket = %work.ticket, %error, "the plan could not be handed over; the ticket goes to the next agent");
+                tracing::error!(%ticket, %error, "could not report; another agent takes over");
                 return;
             }
         }
     }
 }
 
-/// Says that the agent is alive until the lease is lost.
+/// Renews the lease; returns when it is lost.
 async fn heartbeats(gateway: &Gateway, work: &Work) {
+    let ticket = &work.ticket;
     let every = Duration::from_secs((work.lease_seconds / 3).max(1));
     loop {
         tokio::time::sleep(every).await;
         match gateway.heartbeat(work).await {
             Err(error @ (Error::LeaseLost | Error::Refused(_))) => {
-                tracing::warn!(ticket = %work.ticket, %error, "the ticket is dropped");
+                tracing::warn!(%ticket, %error, "dropping the ticket");
                 return;
             }
             Err(error) => {
-                tracing::warn!(ticket = %work.ticket, %error, "a heartbeat failed, the next may not")
+                tracing::warn!(%ticket, %error, "heartbeat failed; retrying at the next interval");
             }
             Ok(()) => {}
         }

@@ -1,19 +1,19 @@
-//! What the built-in brain knows: the kinds of trouble help desks see.
+//! What the built-in brain knows: the usual problems of a help desk.
 //!
-//! Each is recognised by words and says what usually causes it, what a
-//! technician would do first, and what to ask. Written for people who have done
-//! this before: no step that goes without saying.
+//! Each is recognised by words and names the usual cause, what a technician
+//! would do first, and what to ask. Written for experienced technicians: no
+//! step that goes without saying.
 
-/// A kind of trouble.
+/// A usual problem.
 #[derive(Debug)]
 pub struct Runbook {
     pub name: &'static str,
-    /// Words that point to it, in lower case; those with two words count double.
+    /// Words that point to it, in lower case; a sign of two words counts double.
     pub signs: &'static [&'static str],
     pub cause: &'static str,
     pub steps: &'static [&'static str],
     pub questions: &'static [&'static str],
-    /// A word to look for in tickets, assets and articles.
+    /// A word to search tickets and articles for.
     pub topic: &'static str,
 }
 
@@ -32,15 +32,16 @@ pub const RUNBOOKS: [Runbook; 16] = [
             "paper jam",
             "print queue",
         ],
-        cause: "The print queue or the spooler is stuck, or the printer is reachable under another address than its port says",
+        cause: "The print queue or the spooler is stuck, or the printer's address has changed",
         steps: &[
-            "Check on the print server that the printer answers (ping, web page) and that its port has its present address",
+            "Check from the print server that the printer responds (ping, web page)",
+            "Check that the printer's port has its current address",
             "Restart the Print Spooler service and delete stuck jobs",
             "Print a test page from the server, then from the requester's workstation",
-            "If the address had changed, reserve it in DHCP and correct the port",
+            "If the address has changed, reserve it in DHCP and correct the port",
         ],
         questions: &[
-            "Does it concern this printer only, and everybody or one workstation?",
+            "Is only this printer affected, and everybody or one workstation?",
             "Does the printer's display show a message?",
         ],
         topic: "printer",
@@ -65,14 +66,14 @@ pub const RUNBOOKS: [Runbook; 16] = [
         ],
         cause: "The account is locked, the password has expired, or a device still uses an old one",
         steps: &[
-            "Verify the requester's identity before anything is changed on the account",
-            "Look at the account: locked, disabled, password expired, sign-in risk",
-            "Look for the source of failed sign-ins (phone, mapped drive, service) before unlocking",
+            "Verify the requester's identity before changing anything on the account",
+            "Check the account: locked, disabled, password expired, sign-in risk",
+            "Find the source of failed sign-ins (phone, mapped drive, service) before unlocking",
             "Unlock or reset by the MSP's procedure; have the user sign in while on the phone",
         ],
         questions: &[
             "Which system refuses the sign-in, and with which message?",
-            "When did it work last, and was the password changed recently?",
+            "When did it last work, and was the password changed recently?",
         ],
         topic: "password",
     },
@@ -91,16 +92,16 @@ pub const RUNBOOKS: [Runbook; 16] = [
             "undeliverable",
             "not receiving",
         ],
-        cause: "A stale sign-in or a damaged local profile, or a rule or quota on the mailbox",
+        cause: "A stale sign-in, a corrupt local profile, or a rule or quota on the mailbox",
         steps: &[
-            "Check whether webmail works: if so, the trouble is on the workstation",
+            "Check whether webmail works: if so, the problem is on the workstation",
             "Check service health, mailbox quota, rules and message trace for the mail in question",
             "Remove cached credentials, sign out of Office and in again",
-            "If it persists, make a new Outlook profile and rebuild the search index",
+            "If it persists, create a new Outlook profile and rebuild the search index",
         ],
         questions: &[
             "Does it work in webmail?",
-            "Since when, and does it concern all mail or one sender?",
+            "Since when, and is all mail affected or one sender?",
         ],
         topic: "outlook",
     },
@@ -117,12 +118,12 @@ pub const RUNBOOKS: [Runbook; 16] = [
             "citrix",
             "tunnel",
         ],
-        cause: "An outdated client or an unstable home network; at times an expired certificate or licence",
+        cause: "An outdated client, an unstable home network, or an expired certificate or licence",
         steps: &[
-            "Look at the VPN gateway's log for the requester's sessions: who ends them, and why",
+            "Check the VPN gateway's log for the requester's sessions: who ends them, and why",
             "Compare the client's version with the current one and update it",
-            "Switch off power saving of the network adapter; test on another network (hotspot)",
-            "Check certificate and licence validity",
+            "Turn off power saving on the network adapter; test on another network (hotspot)",
+            "Check that certificate and licence are valid",
         ],
         questions: &[
             "Which network are you on, and does a phone hotspot make a difference?",
@@ -146,15 +147,15 @@ pub const RUNBOOKS: [Runbook; 16] = [
             "dns",
             "slow internet",
         ],
-        cause: "A cable, switch port or access point, or a wrong address from DHCP",
+        cause: "A faulty cable, switch port or access point, or a wrong address from DHCP",
         steps: &[
-            "Find out how far it goes: one device, one room, or the site; check monitoring for the site",
-            "Check cable, port and address of the device; compare with a neighbour that works",
-            "For Wi-Fi look at channel, signal and number of clients on the access point",
-            "Renew the address, flush DNS; move to another port to tell device from line",
+            "Find the extent: one device, one room or the site; check monitoring for the site",
+            "Check the device's cable, port and address; compare with a neighbour that works",
+            "For Wi-Fi, check channel, signal and number of clients on the access point",
+            "Renew the address and flush DNS; try another port to tell the device from the line",
         ],
         questions: &[
-            "Are colleagues near you affected too?",
+            "Are colleagues near you affected, too?",
             "Cable or Wi-Fi, and what exactly does not work?",
         ],
         topic: "network",
@@ -172,16 +173,16 @@ pub const RUNBOOKS: [Runbook; 16] = [
             "not responding",
             "very slow",
         ],
-        cause: "Full disk, updates or indexing in the background, or too little memory for what runs",
+        cause: "A full disk, updates or indexing in the background, or too little memory",
         steps: &[
-            "Look at disk space, memory and processor use in monitoring, and at the uptime",
-            "Restart once if that was long ago; let pending updates finish",
+            "Check disk space, memory, processor use and uptime in monitoring",
+            "Restart if the last restart was long ago; let pending updates finish",
             "Free disk space (temporary files, old profiles); check the disk's health",
-            "Look at start-up programs and the antivirus scan schedule",
+            "Check start-up programs and the antivirus scan schedule",
         ],
         questions: &[
-            "Is it slow in everything or in one program?",
-            "Since when, and was something installed or updated then?",
+            "Is everything slow, or one program?",
+            "Since when, and was anything installed or updated then?",
         ],
         topic: "slow",
     },
@@ -202,12 +203,12 @@ pub const RUNBOOKS: [Runbook; 16] = [
             "locked for editing",
             "restore",
         ],
-        cause: "A missing group membership, or a stale session that holds the file",
+        cause: "A missing group membership, or a stale session that locks the file",
         steps: &[
-            "Find the folder's owner and the group that grants the access asked for",
+            "Find the folder's owner and the group that grants the requested access",
             "Get the owner's approval in writing on this ticket",
             "Add the user to the group (not to the folder itself); have them sign out and in",
-            "For locked files close the stale session on the file server",
+            "For locked files, close the stale session on the file server",
         ],
         questions: &[
             "Which folder exactly (path), and read or write access?",
@@ -230,13 +231,13 @@ pub const RUNBOOKS: [Runbook; 16] = [
         cause: "A request, not a fault",
         steps: &[
             "Get the completed starter form: name, start date, manager, department, role to copy",
-            "Create account and mailbox, assign licences and groups by the role",
-            "Prepare the workstation; check that stock or order fits the start date",
+            "Create account and mailbox; assign licences and groups for the role",
+            "Prepare the workstation; check that it is in stock or arrives before the start date",
             "Send the welcome sheet to the manager; set up MFA on the first day",
         ],
         questions: &[
-            "Start date, manager and department?",
-            "Whose access should it be like?",
+            "What are the start date, manager and department?",
+            "Whose access should be copied?",
         ],
         topic: "starter",
     },
@@ -254,12 +255,15 @@ pub const RUNBOOKS: [Runbook; 16] = [
         ],
         cause: "A request, not a fault",
         steps: &[
-            "Confirm with the client's authorised contact, by a known number, that and when the account is to be closed",
+            "Call the client's authorised contact on a known number to confirm closure and time",
             "At that time: block sign-in, end sessions, reset MFA methods",
-            "Hand mailbox and files to the person named; set an automatic reply",
+            "Hand mailbox and files over to the person named; set an automatic reply",
             "Recover devices and licences",
         ],
-        questions: &["Exact date and time?", "Who takes over mailbox and files?"],
+        questions: &[
+            "What are the exact date and time?",
+            "Who takes over mailbox and files?",
+        ],
         topic: "leaver",
     },
     Runbook {
@@ -278,16 +282,17 @@ pub const RUNBOOKS: [Runbook; 16] = [
             "scam",
             "zip file",
         ],
-        cause: "Phishing; how bad it is depends on whether somebody opened it or entered a password",
+        cause: "Phishing; the impact depends on whether anyone opened it or entered a password",
         steps: &[
-            "Ask at once whether a link or attachment was opened or a password entered; if so, treat it as an incident",
-            "Trace the message to all recipients and remove it from the mailboxes; block sender and URL",
-            "If a password was entered: end sessions, reset the password, look at sign-ins and mailbox rules",
-            "Isolate the device if something was run; scan it",
+            "Ask at once whether anyone opened a link or attachment or entered a password",
+            "If so, treat it as an incident",
+            "Trace the message to all recipients and remove it; block sender and URL",
+            "If a password was entered: end sessions, reset it, check sign-ins and mailbox rules",
+            "If anything was run, isolate the device and scan it",
         ],
         questions: &[
             "Did you open a link or attachment, or enter a password?",
-            "Who else has got it?",
+            "Who else received it?",
         ],
         topic: "phishing",
     },
@@ -305,14 +310,14 @@ pub const RUNBOOKS: [Runbook; 16] = [
             "video call",
             "projector",
         ],
-        cause: "The wrong device is selected, or a driver lost the device after docking or an update",
+        cause: "The wrong device is selected, or the driver lost it after docking or an update",
         steps: &[
-            "Check in the call program which microphone, speaker and camera are selected; make a test call",
-            "Check privacy settings for microphone and camera in Windows",
-            "Plug the device in directly, without dock; update its driver and firmware",
+            "Check the microphone, speaker and camera selected in the program; make a test call",
+            "Check the privacy settings for microphone and camera in Windows",
+            "Connect the device directly, without a dock; update its driver and firmware",
         ],
         questions: &[
-            "In one program only, or everywhere?",
+            "Does it happen in one program only, or everywhere?",
             "Which headset or dock is it?",
         ],
         topic: "teams",
@@ -329,14 +334,14 @@ pub const RUNBOOKS: [Runbook; 16] = [
             "voip",
             "cannot call",
         ],
-        cause: "The phone has lost its registration, or a forwarding is set",
+        cause: "The phone has lost its registration, or call forwarding is on",
         steps: &[
-            "Check the extension's registration and forwardings in the phone system",
+            "Check the extension's registration and call forwarding in the phone system",
             "Restart the phone; check its switch port (power, voice network)",
-            "Call in and out to tell line from device",
+            "Call in and out to tell the line from the device",
         ],
         questions: &[
-            "Incoming, outgoing, or both?",
+            "Are incoming calls affected, outgoing calls, or both?",
             "What does the display show?",
         ],
         topic: "phone",
@@ -356,15 +361,15 @@ pub const RUNBOOKS: [Runbook; 16] = [
             "adobe",
             "activation",
         ],
-        cause: "A request, or a licence that is used up",
+        cause: "A request, or no licence is left",
         steps: &[
-            "Check that the software is approved for this client and that a licence is free",
-            "Check system requirements against the requester's workstation",
-            "Deploy by the management tool; have the user confirm that it starts",
+            "Check that the software is approved for this client and that a licence is available",
+            "Check the system requirements against the requester's workstation",
+            "Deploy it with the management tool; have the user confirm that it starts",
         ],
         questions: &[
-            "Which version, and for which work?",
-            "Has your manager agreed to the cost?",
+            "Which version, and what for?",
+            "Has your manager approved the cost?",
         ],
         topic: "install",
     },
@@ -381,14 +386,14 @@ pub const RUNBOOKS: [Runbook; 16] = [
             "sql",
             "disk full",
         ],
-        cause: "Growth of data or logs, or a service that did not come back after an update",
+        cause: "Growing data or logs, or a service that did not restart after an update",
         steps: &[
-            "Look at monitoring: since when, and what changed then",
-            "Find what fills the disk (logs, shadow copies, backups); free space without deleting data",
-            "Check the services that should run, and the event log around the time",
-            "Check that the last backup is good before anything bigger is done",
+            "Check monitoring: since when, and what changed then",
+            "Find what fills the disk (logs, shadow copies, backups); free space, keep data",
+            "Check the services that should run, and the event log around that time",
+            "Check that the last backup is good before any larger change",
         ],
-        questions: &["Which users or programs notice it?"],
+        questions: &["Which users or programs are affected?"],
         topic: "server",
     },
     Runbook {
@@ -405,11 +410,11 @@ pub const RUNBOOKS: [Runbook; 16] = [
             "wont turn on",
             "black screen",
         ],
-        cause: "A driver or a failing part; after an update most likely a driver",
+        cause: "A driver or failing hardware; after an update most likely a driver",
         steps: &[
             "Read the stop code and the last event log entries before the crash",
-            "Undo or update the driver named; install firmware updates",
-            "Test memory and disk; check temperature and power supply or dock",
+            "Roll back or update the driver named; install firmware updates",
+            "Test memory and disk; check temperature, power supply and dock",
         ],
         questions: &[
             "What does the screen say (a photo helps)?",
@@ -427,18 +432,18 @@ pub const RUNBOOKS: [Runbook; 16] = [
             "copier",
             "mfp",
         ],
-        cause: "The device's sign-in to mail or share is out of date",
+        cause: "The device's password for the mail server or share is out of date",
         steps: &[
             "Send a test scan and read the device's own error log",
-            "Check the account and the mail relay or share it sends to; renew its password",
-            "Check name resolution and time on the device",
+            "Check the account and the mail relay or share it sends to; update its password",
+            "Check name resolution and the clock on the device",
         ],
-        questions: &["To e-mail or to a folder, and which message is shown?"],
+        questions: &["Do you scan to e-mail or to a folder, and which message is shown?"],
         topic: "scan",
     },
 ];
 
-/// The runbook whose signs stand in the text most, with its score. Signs in the
+/// The runbook whose signs occur most in the text, with its score. Signs in the
 /// subject count more than those in the details.
 pub fn find(subject: &str, details: &str) -> Option<(&'static Runbook, usize)> {
     let (subject, details) = (words(subject), words(details));
@@ -455,12 +460,12 @@ pub fn find(subject: &str, details: &str) -> Option<(&'static Runbook, usize)> {
             (book, score(&subject, 3) + score(&details, 1))
         })
         .filter(|(_, score)| *score > 0)
-        // Of equals the first in the table.
+        // Of equal scores, the first in the table.
         .rev()
         .max_by_key(|(_, score)| *score)
 }
 
-/// Words in lower case with a blank around each.
+/// Words in lower case with a space around each.
 fn words(text: &str) -> String {
     let mut out = String::from(" ");
     for word in text.split(|c: char| !c.is_alphanumeric() && c != '-' && c != '\'') {
@@ -474,7 +479,7 @@ fn words(text: &str) -> String {
 
 /// The words of a subject worth searching for.
 pub fn keywords(subject: &str) -> Vec<String> {
-    const EMPTY: [&str; 40] = [
+    const STOP_WORDS: [&str; 40] = [
         "a", "an", "the", "my", "our", "is", "are", "was", "to", "in", "on", "at", "of", "for",
         "and", "or", "not", "no", "with", "from", "since", "keeps", "please", "help", "cannot",
         "can't", "does", "doesn't", "has", "have", "it", "i", "we", "you", "this", "that",
@@ -483,7 +488,7 @@ pub fn keywords(subject: &str) -> Vec<String> {
     let words = words(subject);
     words
         .split_whitespace()
-        .filter(|w| w.len() > 2 && !EMPTY.contains(w))
+        .filter(|w| w.len() > 2 && !STOP_WORDS.contains(w))
         .map(str::to_string)
         .collect()
 }

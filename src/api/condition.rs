@@ -16,7 +16,7 @@ pub const AGENT_AVAILABLE: &str = "AgentAvailable";
 pub const ACCEPTED: &str = "Accepted";
 pub const FINISHED: &str = "Finished";
 
-/// The verdict on one condition: what a reconciler found out in this pass.
+/// The new state of one condition, as a reconciler found it in this pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConditionUpdate {
     pub status: Status,
@@ -71,32 +71,32 @@ impl ConditionUpdate {
     }
 }
 
-/// Sets a condition; the transition time moves only when the status does, so a
-/// pass that finds nothing new yields the same list and nothing is written.
+/// Sets a condition. The transition time changes only with the status, so a pass
+/// that finds nothing new yields the same list and nothing is written.
 pub fn set(
     conditions: &mut Vec<Condition>,
     type_: &str,
-    verdict: &ConditionUpdate,
+    update: &ConditionUpdate,
     generation: Option<i64>,
     now: Timestamp,
 ) {
-    // The apiserver refuses messages over 32 KiB; a person stops reading earlier.
-    let message: String = verdict.message.chars().take(1024).collect();
-    let status = verdict.status.as_str();
+    // The apiserver rejects messages over 32 KiB; readers give up earlier.
+    let message: String = update.message.chars().take(1024).collect();
+    let status = update.status.as_str();
     match conditions.iter_mut().find(|c| c.type_ == type_) {
         Some(existing) => {
             if existing.status != status {
                 existing.last_transition_time = Time(now);
             }
             existing.status = status.into();
-            existing.reason = verdict.reason.as_str().into();
+            existing.reason = update.reason.as_str().into();
             existing.message = message;
             existing.observed_generation = generation;
         }
         None => conditions.push(Condition {
             type_: type_.into(),
             status: status.into(),
-            reason: verdict.reason.as_str().into(),
+            reason: update.reason.as_str().into(),
             message,
             observed_generation: generation,
             last_transition_time: Time(now),
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn transition_time_moves_with_the_status_only() {
+    fn transition_time_changes_only_with_the_status() {
         let mut conditions = Vec::new();
         let first = Timestamp::from_second(100).unwrap();
         let later = Timestamp::from_second(200).unwrap();

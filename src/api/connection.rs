@@ -1,13 +1,14 @@
 //! HaloPSAConnection: one HaloPSA tenant.
 
 use super::{LocalRef, Mode, Resources};
+use crate::ids::TechnicianId;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::Duration;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A HaloPSA tenant: where it is, how to sign in, which clients to look after.
+/// A HaloPSA tenant: where it is, how to sign in, and which clients to look after.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "rallied.ai",
@@ -21,8 +22,12 @@ use serde::{Deserialize, Serialize};
     status = "HaloPSAConnectionStatus",
     derive = "PartialEq",
     derive = "Default",
-    doc = "A HaloPSA tenant: where it is, how to sign in, which of its clients to look after.",
-    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    doc = "A HaloPSA tenant: where it is, how to sign in, and which of its clients to look after.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
     printcolumn(name = "URL", type_ = "string", json_path = ".spec.instanceURL"),
     printcolumn(
         name = "Webhook",
@@ -43,33 +48,47 @@ use serde::{Deserialize, Serialize};
         priority = 1
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new("size(self.metadata.name) <= 63").message("the name has at most 63 characters: it becomes a label and a part of the webhook's address")
+    validation = Rule::new("size(self.metadata.name) <= 63").message(
+        "metadata.name must be at most 63 characters: it becomes a label value and part of the \
+         webhook's URL"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct HaloPSAConnectionSpec {
-    /// HaloPSA's address, like `https://acme.halopsa.com`: https, no trailing slash.
+    /// Base URL of HaloPSA, like `https://acme.halopsa.com`: https, no trailing slash.
     #[serde(rename = "instanceURL")]
     #[schemars(length(max = 300))]
-    #[x_kube(validation = Rule::new("self.startsWith('https://')").message("instanceURL starts with https://: HaloPSA's credentials never travel in the clear"))]
-    #[x_kube(validation = Rule::new("!self.endsWith('/')").message("instanceURL has no trailing slash: write https://acme.halopsa.com"))]
-    #[x_kube(validation = Rule::new("isURL(self) && url(self).getHost() != '' && !self.contains('?') && !self.contains('#') && !self.contains('@')").message("instanceURL is a plain URL like https://acme.halopsa.com"))]
+    #[x_kube(
+        validation = Rule::new("self.startsWith('https://')").message(
+            "instanceURL must start with https://: credentials are never sent in clear text"
+        ),
+        validation = Rule::new("!self.endsWith('/')")
+            .message("instanceURL must have no trailing slash: use https://acme.halopsa.com"),
+        validation = Rule::new(
+            "isURL(self) && url(self).getHost() != '' \
+             && !self.contains('?') && !self.contains('#') && !self.contains('@')"
+        )
+        .message("instanceURL must be a plain URL like https://acme.halopsa.com")
+    )]
     pub instance_url: String,
 
-    /// Tenant name; hosted HaloPSA needs it only where several tenants share one address.
+    /// Tenant name. Hosted HaloPSA needs it only if several tenants share one address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100))]
     pub tenant: Option<String>,
 
-    /// The Secret with the API application's Client ID and Client Secret.
+    /// Secret with the API application's Client ID and Client Secret.
     pub credentials_secret_ref: CredentialsSecretRef,
 
-    /// A ConfigMap with the CA of a self-hosted HaloPSA whose certificate no public CA signed.
+    /// ConfigMap with the CA bundle, if the certificate of a self-hosted HaloPSA is not signed by a
+    /// public CA.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_config_map_ref: Option<CaConfigMapRef>,
 
+    /// Where HaloPSA sends its webhooks.
     pub webhook: WebhookSpec,
 
-    /// Which of HaloPSA's clients to import. Absent: none; apply ImportedClients yourself.
+    /// Which HaloPSA clients to import. If omitted, none: create ImportedClients yourself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clients: Option<ClientSelector>,
 
@@ -77,15 +96,16 @@ pub struct HaloPSAConnectionSpec {
     #[serde(default)]
     pub agent: AgentDefaults,
 
-    /// Instructions to the agents of all clients: policies and preferences of the MSP.
+    /// Instructions for the agents of all clients: the MSP's policies and preferences.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16384))]
     pub prompt: Option<String>,
 
+    /// What is kept out of the cluster.
     #[serde(default)]
     pub privacy: Privacy,
 
-    /// The action (outcome) used for internal notes.
+    /// HaloPSA actions (outcomes) used for notes and replies.
     #[serde(default)]
     pub notes: Notes,
 
@@ -97,7 +117,7 @@ pub struct HaloPSAConnectionSpec {
     #[serde(default)]
     pub sensitivity: Sensitivity,
 
-    /// How many requests HaloPSA allows, and in which time.
+    /// How many requests HaloPSA allows per time window.
     #[serde(default)]
     pub rate_limit: RateLimit,
 
@@ -105,8 +125,8 @@ pub struct HaloPSAConnectionSpec {
     #[serde(default)]
     pub retention: Retention,
 
-    /// Stops all work outside the cluster for this connection: no sign-in, no
-    /// webhook repair, no new ticket work. Webhooks are still taken and kept.
+    /// Stop all work outside the cluster for this connection: no sign-in, no webhook repair, no
+    /// new ticket work. Webhooks are still accepted and stored.
     #[serde(default)]
     pub suspend: bool,
 }
@@ -117,10 +137,10 @@ pub struct CredentialsSecretRef {
     /// Name of the Secret, in the same namespace.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Key of the Client ID.
+    /// Key that holds the Client ID.
     #[serde(default = "client_id_key")]
     pub client_id_key: String,
-    /// Key of the Client Secret.
+    /// Key that holds the Client Secret.
     #[serde(default = "client_secret_key")]
     pub client_secret_key: String,
 }
@@ -139,7 +159,7 @@ pub struct CaConfigMapRef {
     /// Name of the ConfigMap, in the same namespace.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Key of the PEM file.
+    /// Key that holds the CA bundle, in PEM format.
     #[serde(default = "ca_key")]
     pub key: String,
 }
@@ -151,34 +171,51 @@ fn ca_key() -> String {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WebhookSpec {
-    /// The receiver's address as HaloPSA reaches it, like `https://hooks.msp.example`.
-    /// The path `/webhooks/NAMESPACE/NAME` is added.
+    /// Base URL at which HaloPSA reaches the receiver, like `https://hooks.msp.example`.
+    /// The path `/webhooks/NAMESPACE/NAME` is appended.
     // HaloPSA stores at most 500 characters of a webhook's URL.
     #[schemars(length(max = 350))]
-    #[x_kube(validation = Rule::new("self.startsWith('https://')").message("webhook.url starts with https://: webhooks carry ticket text and a password"))]
-    #[x_kube(validation = Rule::new("!self.endsWith('/')").message("webhook.url has no trailing slash: the path is added to it"))]
-    #[x_kube(validation = Rule::new("isURL(self) && url(self).getHost() != '' && !self.contains('?') && !self.contains('#') && !self.contains('@')").message("webhook.url is a plain URL like https://hooks.msp.example"))]
+    #[x_kube(
+        validation = Rule::new("self.startsWith('https://')").message(
+            "webhook.url must start with https://: webhooks carry ticket text and a password"
+        ),
+        validation = Rule::new("!self.endsWith('/')")
+            .message("webhook.url must have no trailing slash: a path is appended to it"),
+        validation = Rule::new(
+            "isURL(self) && url(self).getHost() != '' \
+             && !self.contains('?') && !self.contains('#') && !self.contains('@')"
+        )
+        .message("webhook.url must be a plain URL like https://hooks.msp.example")
+    )]
     pub url: String,
 }
 
-/// The clients to import. A client is imported when any of the lists names it
-/// and `exclude` does not.
+/// The clients to import. A client is imported if any of the lists matches it and `exclude` does
+/// not.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.all) || !self.all || (!has(self.ids) && !has(self.names) && !has(self.patterns))").message("clients.all imports every client: drop ids, names and patterns, or set all to false"))]
+#[x_kube(
+    validation = Rule::new(
+        "!has(self.all) || !self.all \
+         || (!has(self.ids) && !has(self.names) && !has(self.patterns))"
+    )
+    .message(
+        "clients.all imports every client: remove ids, names and patterns, or set all to false"
+    )
+)]
 pub struct ClientSelector {
-    /// Every active client but HaloPSA's catch-all client "Unknown".
+    /// Import every active client except HaloPSA's catch-all client "Unknown".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub all: Option<bool>,
-    /// HaloPSA's client ids.
+    /// Client IDs in HaloPSA.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 10000), inner(range(min = 1)))]
     pub ids: Option<Vec<i64>>,
-    /// Client names, exactly as in HaloPSA (case does not matter).
+    /// Client names, exactly as in HaloPSA (case-insensitive).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 10000), inner(length(min = 1, max = 255)))]
     pub names: Option<Vec<String>>,
-    /// Name patterns: `*` stands for any text (case does not matter).
+    /// Name patterns; `*` matches any text (case-insensitive).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 100), inner(length(min = 1, max = 255)))]
     pub patterns: Option<Vec<String>>,
@@ -188,7 +225,7 @@ pub struct ClientSelector {
     pub exclude: Option<Vec<String>>,
 }
 
-/// Defaults for agents; an ImportedClient may override each.
+/// Defaults for agents. An ImportedClient can override each of them.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentDefaults {
@@ -199,25 +236,25 @@ pub struct AgentDefaults {
     pub settings: AgentSettings,
 }
 
-/// How an agent runs. Every field is optional; absent means the default in brackets.
+/// How an agent runs. Every field is optional; defaults are in parentheses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentSettings {
-    /// Container image (the operator's own). Any image that speaks the work API will do.
+    /// Container image (the operator's own). Any image that implements the work API will do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 500))]
     pub image: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
-    /// How long an agent without a ticket keeps running, like `10m` (10m).
+    /// How long an agent keeps running without a ticket, like `10m` (10m).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
     pub idle_time: Option<Duration>,
-    /// The most agents to run at once for one client (3).
+    /// Maximum number of agents that run at once per client (3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 20))]
     pub max_replicas: Option<i32>,
-    /// A language model for the agent. Absent: the built-in brain, which needs none.
+    /// Language model for the agent. If omitted, the built-in agent is used, which needs none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelSpec>,
 }
@@ -226,19 +263,36 @@ pub struct AgentSettings {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelSpec {
-    /// Address without `/chat/completions`, like `https://api.openai.com/v1`.
+    /// Base URL without `/chat/completions`, like `https://api.openai.com/v1`.
     #[serde(rename = "baseURL")]
     #[schemars(length(max = 500))]
-    #[x_kube(validation = Rule::new("self.startsWith('https://') || (self.startsWith('http://') && isURL(self) && (url(self).getHostname().endsWith('.svc') || url(self).getHostname().endsWith('.svc.cluster.local')))").message("model.baseURL starts with https://; http:// is for a Service of this cluster, like http://litellm.models.svc:4000/v1"))]
-    #[x_kube(validation = Rule::new("isURL(self) && url(self).getHost() != '' && !self.endsWith('/') && !self.contains('?') && !self.contains('#') && !self.contains('@')").message("model.baseURL is a plain URL without a trailing slash, like https://api.openai.com/v1"))]
+    #[x_kube(
+        validation = Rule::new(
+            "self.startsWith('https://') || (self.startsWith('http://') && isURL(self) \
+             && (url(self).getHostname().endsWith('.svc') \
+             || url(self).getHostname().endsWith('.svc.cluster.local')))"
+        )
+        .message(
+            "model.baseURL must start with https://; http:// is only for a Service in this \
+             cluster, like http://litellm.models.svc:4000/v1"
+        ),
+        validation = Rule::new(
+            "isURL(self) && url(self).getHost() != '' && !self.endsWith('/') \
+             && !self.contains('?') && !self.contains('#') && !self.contains('@')"
+        )
+        .message(
+            "model.baseURL must be a plain URL without a trailing slash, like \
+             https://api.openai.com/v1"
+        )
+    )]
     pub base_url: String,
-    /// The model's name at the endpoint.
+    /// Name of the model at the endpoint.
     #[schemars(length(min = 1, max = 200))]
     pub name: String,
-    /// The Secret with the endpoint's API key. Absent: none is sent.
+    /// Secret with the endpoint's API key. If omitted, none is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_secret_ref: Option<SecretKeyRef>,
-    /// A ConfigMap with the CA of an endpoint whose certificate no public CA signed.
+    /// ConfigMap with the CA bundle, if the endpoint's certificate is not signed by a public CA.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_config_map_ref: Option<CaConfigMapRef>,
     #[serde(default)]
@@ -255,23 +309,23 @@ pub struct SecretKeyRef {
     pub key: String,
 }
 
-/// What a model may use. A ticket whose limit is reached ends with a note that says so.
+/// Limits on the use of a model. A ticket that reaches one ends with a note that says so.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelLimits {
-    /// Tokens, in and out, for one ticket (200000).
+    /// Input and output tokens per ticket (200000).
     #[serde(default = "tokens_per_ticket")]
     #[schemars(range(min = 1000, max = 100000000))]
     pub tokens_per_ticket: i64,
-    /// Tokens, in and out, on one UTC day for one client (2000000).
+    /// Input and output tokens per client and UTC day (2000000).
     #[serde(default = "tokens_per_day")]
     #[schemars(range(min = 1000, max = 10000000000i64))]
     pub tokens_per_day: i64,
-    /// Answers of the model in one turn of the agent (20).
+    /// Responses of the model per turn of the agent (20).
     #[serde(default = "steps_per_turn")]
     #[schemars(range(min = 1, max = 200))]
     pub steps_per_turn: u32,
-    /// The longest wait for one answer (2m).
+    /// Longest wait for one response (2m).
     #[serde(default = "model_timeout")]
     #[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
     pub timeout: Duration,
@@ -304,15 +358,16 @@ fn model_timeout() -> Duration {
     std::time::Duration::from_secs(120).into()
 }
 
-/// Which tickets are sensitive, besides those the built-in rules see, and what then.
+/// Which tickets are sensitive besides those the built-in rules detect, and who verifies
+/// requesters.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Sensitivity {
-    /// The VerificationProvider that asks requesters who they are. Absent: agents work on
-    /// sensitive tickets in Plan mode only.
+    /// VerificationProvider that verifies requesters. If omitted, agents work on sensitive tickets
+    /// in Plan mode only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_ref: Option<LocalRef>,
-    /// Further rules. They make tickets sensitive; none makes one harmless.
+    /// Additional rules. They can make a ticket sensitive, but never exempt one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub rules: Vec<SensitivityRule>,
@@ -324,17 +379,20 @@ pub struct Sensitivity {
 
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.keywords) != has(self.when)").message("give keywords or when, one of the two"))]
+#[x_kube(
+    validation = Rule::new("has(self.keywords) != has(self.when)")
+        .message("set exactly one of keywords and when")
+)]
 pub struct SensitivityRule {
-    /// Stands in the reason.
+    /// Name of the rule, shown in the reason.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// Words or phrases; a ticket that holds one of them is sensitive (case does not matter).
+    /// Words or phrases. A ticket that contains one of them is sensitive (case-insensitive).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100), inner(length(min = 2, max = 100)))]
     pub keywords: Option<Vec<String>>,
-    /// A CEL expression over `ticket` (id, clientId, priority, status, type, category) and `args`
-    /// (subject, details). One that cannot be evaluated makes the ticket sensitive.
+    /// CEL expression over `ticket` (id, clientId, priority, status, type, category) and `args`
+    /// (subject, details). If it cannot be evaluated, the ticket is sensitive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub when: Option<String>,
@@ -344,23 +402,25 @@ pub struct SensitivityRule {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Approvals {
-    /// Name of the HaloPSA action (outcome) of a request; default: that of `notes`. It is internal in any case.
+    /// Name of the HaloPSA action (outcome) used for requests. Defaults to the one in `notes`.
+    /// Requests are always internal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100))]
     pub outcome: Option<String>,
-    /// A request that nobody answers ends after this time (24h).
+    /// How long a request waits for an answer before it expires (24h).
     #[serde(default = "valid_for")]
     #[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
     pub valid_for: Duration,
-    /// A request that nobody answers is repeated once after this time (4h); `0s`: never.
+    /// When an unanswered request is repeated, once (4h). `0s` means never.
     #[serde(default = "remind_after")]
     #[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
     pub remind_after: Duration,
-    /// How often a ticket that waits is read for replies, at most (10s). With many waiting it is less often.
+    /// Shortest interval between reads of a waiting ticket (10s). With many waiting it is longer.
     #[serde(default = "poll")]
     #[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
     pub poll: Duration,
-    /// HaloPSA applications a human replies with; `*` stands for any text. Others are integrations and never approve.
+    /// HaloPSA applications that humans reply with; `*` matches any text. All others count as
+    /// integrations and never approve.
     #[serde(default = "applications")]
     #[schemars(length(max = 20), inner(length(max = 100)))]
     pub applications: Vec<String>,
@@ -397,7 +457,7 @@ fn applications() -> Vec<String> {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Privacy {
-    /// Keeps ticket subjects out of the cluster.
+    /// Keep ticket subjects out of the cluster.
     #[serde(default)]
     pub hide_subjects: bool,
 }
@@ -409,7 +469,7 @@ pub struct Notes {
     #[serde(default = "private_note")]
     #[schemars(length(min = 1, max = 100))]
     pub outcome: String,
-    /// Id of the action tried when HaloPSA does not know the name; 7 in a stock HaloPSA.
+    /// ID of the action to use if HaloPSA does not know the name; 7 in a stock HaloPSA.
     #[serde(default = "private_note_id")]
     pub fallback_outcome_id: i64,
     /// Name of the HaloPSA action (outcome) that replies to the requester by e-mail.
@@ -443,7 +503,7 @@ fn private_note_id() -> i64 {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RateLimit {
-    /// Requests allowed in a window (300, what a hosted tenant says in its 429).
+    /// Requests allowed per window (300, which hosted tenants report in a 429).
     #[serde(default = "rate_requests")]
     #[schemars(range(min = 10, max = 1000000))]
     pub requests: u32,
@@ -473,11 +533,11 @@ fn rate_window() -> Duration {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Retention {
-    /// A finished Ticket is deleted after this time (168h).
+    /// How long a finished Ticket is kept (168h).
     #[serde(default = "keep_finished")]
     #[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
     pub finished: Duration,
-    /// Of a connection's finished Tickets at most this many are kept, the newest (1000).
+    /// Maximum number of finished Tickets kept per connection; the newest are kept (1000).
     #[serde(default = "keep_count")]
     #[schemars(range(min = 0, max = 100000))]
     pub max_finished: u32,
@@ -500,7 +560,7 @@ fn keep_count() -> u32 {
     1000
 }
 
-/// What was observed of a HaloPSA tenant.
+/// Observed state of a HaloPSA tenant.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HaloPSAConnectionStatus {
@@ -509,18 +569,18 @@ pub struct HaloPSAConnectionStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// The HaloPSA agent the application acts as; its own events are not work.
+    /// HaloPSA agent that the integration acts as. Its own events start no work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_agent: Option<ApiAgent>,
-    /// The scopes HaloPSA granted.
+    /// Scopes that HaloPSA granted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub granted_scopes: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<WebhookStatus>,
-    /// ImportedClients of this connection.
+    /// Number of ImportedClients of this connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub imported_clients: Option<i64>,
-    /// Clients HaloPSA shows to the API agent.
+    /// Number of clients that HaloPSA shows to the API agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_clients: Option<i64>,
 }
@@ -528,21 +588,21 @@ pub struct HaloPSAConnectionStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ApiAgent {
-    pub id: i64,
+    pub id: TechnicianId,
     pub name: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WebhookStatus {
-    /// HaloPSA's id of the webhook.
+    /// ID of the webhook in HaloPSA.
     pub id: String,
     pub name: String,
-    /// Where HaloPSA posts.
+    /// URL that HaloPSA posts to.
     pub url: String,
-    /// The Secret with the generated user name and password.
+    /// Secret with the generated user name and password.
     pub secret_ref: LocalRef,
-    /// Tells whether HaloPSA was given the Secret's present password.
+    /// Checksum of the credentials last given to HaloPSA; shows whether the Secret has changed.
     #[serde(default)]
     pub credentials_checksum: String,
 }

@@ -1,7 +1,7 @@
-//! The kinds of `rallied.ai/v1alpha1`: types, validation rules, nothing else.
+//! The kinds of `rallied.ai/v1alpha1`: types and validation rules, nothing else.
 //!
-//! A file a kind. Rules that the apiserver can check are CEL or schema here, so
-//! that nonsense is refused at `kubectl apply` with a sentence that helps.
+//! One file per kind. Rules that the apiserver can check are CEL or schema here, so that
+//! invalid objects are rejected at `kubectl apply` with a message that helps.
 
 pub mod client;
 pub mod condition;
@@ -53,10 +53,10 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
 /// How far an agent may go on a ticket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Mode {
-    /// Diagnose with read-only tools, write one internal note with the plan, stop.
+    /// Diagnoses with read-only tools, writes one internal note with the plan, then stops.
     #[default]
     Plan,
-    /// Carry the plan out under the tool policies.
+    /// Carries out the plan, subject to the ToolPolicies.
     Execute,
 }
 

@@ -1,6 +1,7 @@
 //! ToolPolicy: what agents may do with which tool.
 
 use super::LocalRef;
+use crate::ids::TechnicianId;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -44,58 +45,73 @@ use serde::{Deserialize, Serialize};
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.clients) || !has(self.clientSelector)").message("give clients or clientSelector, one of the two; neither means every client of the connection"))]
+#[x_kube(
+    validation = Rule::new("!has(self.clients) || !has(self.clientSelector)").message(
+        "clients and clientSelector are mutually exclusive; omit both to select every client of \
+         the connection"
+    )
+)]
 pub struct ToolPolicySpec {
-    /// The connection whose clients this policy is for.
+    /// HaloPSAConnection whose clients this policy applies to.
     pub connection_ref: LocalRef,
-    /// ImportedClients by resource name. Neither this nor `clientSelector`: all clients of the connection.
+    /// ImportedClients by resource name. Omit both this and `clientSelector` to select every client
+    /// of the connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1000), inner(length(min = 1, max = 253)))]
     pub clients: Option<Vec<String>>,
     /// ImportedClients by label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_selector: Option<LabelSelector>,
-    /// The first rule that names the tool, and whose `when` holds, decides.
+    /// The first rule that matches the tool and whose `when` is true decides.
     #[schemars(length(min = 1, max = 200))]
     pub rules: Vec<ToolRule>,
 }
 
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.approvers) || self.effect == 'ApprovalNeeded'").message("approvers belongs to effect ApprovalNeeded: nobody is asked for the others"))]
+#[x_kube(
+    validation = Rule::new("!has(self.approvers) || self.effect == 'ApprovalNeeded'")
+        .message("approvers requires effect ApprovalNeeded: other effects ask nobody")
+)]
 pub struct ToolRule {
-    /// Tool names; `*` stands for any text, like `halopsa_get_*`.
+    /// Tool names; `*` matches any text, as in `halopsa_get_*`.
     #[schemars(
         length(min = 1, max = 100),
         inner(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9_.:*-]+$"))
     )]
     pub tools: Vec<String>,
-    /// `Auto`: runs. `ApprovalNeeded`: waits for a technician. `Disabled`: hidden and refused.
+    /// `Auto`: the call runs. `ApprovalNeeded`: the call waits for a technician. `Disabled`: the
+    /// tool is hidden and calls are refused.
     pub effect: Effect,
-    /// A CEL expression that has to hold for the rule to count, like `args.status != 'Closed'`.
+    /// CEL expression that must be true for the rule to apply, like `args.status != 'Closed'`.
     /// Variables: `args` (the call's arguments), `ticket` (id, clientId, priority, status, type),
-    /// `tool`, `client`. One that fails on a call makes the rule count unless its effect is `Auto`.
+    /// `tool`, `client`. If it fails on a call, the rule applies unless its effect is `Auto`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub when: Option<String>,
-    /// The requester has to have proved who they are before the call, also when the ticket looked harmless.
+    /// The requester must have proved who they are before the call, even if the ticket is not
+    /// sensitive.
     #[serde(default)]
     pub require_verification: bool,
-    /// Who may approve besides the ticket's assigned agent. For `ApprovalNeeded` only.
+    /// Who may approve besides the ticket's assigned technician. Only for `ApprovalNeeded`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approvers: Option<Approvers>,
 }
 
-/// HaloPSA agents that may approve besides the ticket's assigned one.
+/// Technicians who may approve besides the one assigned to the ticket.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.agentIds) || has(self.team)").message("give agentIds or team: without either the assigned agent alone approves"))]
+#[x_kube(
+    validation = Rule::new("has(self.agentIds) || has(self.team)").message(
+        "set agentIds, team or both; omit approvers if only the assigned technician may approve"
+    )
+)]
 pub struct Approvers {
-    /// HaloPSA's ids of the agents.
+    /// HaloPSA agent IDs of the technicians.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 50), inner(range(min = 2)))]
-    pub agent_ids: Option<Vec<i64>>,
-    /// Name of a HaloPSA team: its members may approve.
+    pub agent_ids: Option<Vec<TechnicianId>>,
+    /// Name of a HaloPSA team whose members may approve.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100))]
     pub team: Option<String>,
@@ -110,7 +126,7 @@ pub enum Effect {
     Disabled,
 }
 
-/// What was found out about a policy.
+/// Observed state of a policy.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ToolPolicyStatus {
@@ -119,20 +135,20 @@ pub struct ToolPolicyStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// How many tools each rule names, in the rules' order.
+    /// How many tools each rule matches, in the order of the rules.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<RuleStatus>,
-    /// The number of rules.
+    /// Number of rules.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule_count: Option<i64>,
 }
 
-/// What a rule comes to.
+/// What a rule matches.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RuleStatus {
-    /// Tools whose name the rule matches.
+    /// Number of tools whose name the rule matches.
     pub tools: i64,
-    /// Of these, tools that no earlier rule without `when` has taken.
+    /// How many of them no earlier rule without `when` decides.
     pub decides: i64,
 }

@@ -1,12 +1,12 @@
-//! Every reason a condition, a Ticket's status or an Event gives. A contract:
-//! `docs/conditions.md` says what to do about each, and a test holds it to this list.
+//! Every reason used in conditions, Ticket statuses and Events. They are a contract:
+//! `docs/conditions.md` says what to do about each, and a test checks it against this list.
 
 use super::ticket::Phase;
 use std::fmt;
 
 macro_rules! reasons {
     ($($name:ident),* $(,)?) => {
-        /// Why something is as it is, in CamelCase as the Kubernetes API conventions ask.
+        /// A machine-readable reason, in CamelCase as the Kubernetes API conventions require.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Reason {
             $($name),*
@@ -140,7 +140,7 @@ impl PartialEq<Reason> for String {
     }
 }
 
-/// The condition `Finished` has the phase as its reason.
+/// The condition `Finished` uses the phase as its reason.
 impl From<Phase> for Reason {
     fn from(phase: Phase) -> Self {
         match phase {

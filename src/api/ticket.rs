@@ -1,6 +1,7 @@
 //! Ticket: a HaloPSA ticket being handled. The durable queue and the activity log.
 
 use super::{LocalRef, Mode};
+use crate::ids::{ActionId, TechnicianId};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// Set this annotation to a new value to have a finished ticket worked on again.
 pub const REOPEN_ANNOTATION: &str = "rallied.ai/reopen";
 
-/// Set by the receiver when something happened on a ticket that waits for a technician.
+/// Set by the receiver when something happens on a ticket that waits for a technician.
 pub const REQUESTED_AT_ANNOTATION: &str = "rallied.ai/requestedAt";
 
 /// A HaloPSA ticket being handled. Written by the operator; read it with kubectl.
@@ -25,7 +26,8 @@ pub const REQUESTED_AT_ANNOTATION: &str = "rallied.ai/requestedAt";
     status = "TicketStatus",
     derive = "PartialEq",
     derive = "Default",
-    doc = "A HaloPSA ticket being handled. Written by the operator; annotate it with rallied.ai/reopen to have it worked on again.",
+    doc = "A HaloPSA ticket being handled. Written by the operator; annotate it with \
+           rallied.ai/reopen to have it worked on again.",
     printcolumn(name = "Client", type_ = "string", json_path = ".spec.clientRef.name"),
     printcolumn(name = "Ticket", type_ = "integer", json_path = ".spec.ticketId"),
     printcolumn(name = "Subject", type_ = "string", json_path = ".spec.subject"),
@@ -74,26 +76,34 @@ pub const REQUESTED_AT_ANNOTATION: &str = "rallied.ai/requestedAt";
     selectable = ".spec.connectionRef.name"
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.ticketId == oldSelf.ticketId && self.connectionRef.name == oldSelf.connectionRef.name").message("a Ticket stands for one HaloPSA ticket for ever"))]
+#[x_kube(
+    validation = Rule::new(
+        "self.ticketId == oldSelf.ticketId \
+         && self.connectionRef.name == oldSelf.connectionRef.name"
+    )
+    .message("ticketId and connectionRef are immutable")
+)]
 pub struct TicketSpec {
+    /// HaloPSAConnection of the ticket. Immutable.
     pub connection_ref: LocalRef,
-    /// The ImportedClient. Absent while a webhook that did not name the client is looked up.
+    /// ImportedClient of the ticket. Absent while the client is looked up because the webhook did
+    /// not name it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_ref: Option<LocalRef>,
-    /// HaloPSA's id of the ticket.
+    /// ID of the ticket in HaloPSA. Immutable.
     #[schemars(range(min = 1, max = 2147483647))]
     pub ticket_id: i64,
-    /// The client HaloPSA said the ticket belongs to, last it said so.
+    /// ID of the client the ticket belongs to, as last reported by HaloPSA.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub halo_client_id: Option<i64>,
-    /// The ticket's summary, cut. Absent with `privacy.hideSubjects`.
+    /// The ticket's summary, truncated. Absent with `privacy.hideSubjects`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub subject: Option<String>,
-    /// HaloPSA said that the ticket is closed or deleted.
+    /// HaloPSA reported the ticket as closed or deleted.
     #[serde(default)]
     pub closed: bool,
-    /// Where the ticket was heard of first: `Webhook` or `Sweep`.
+    /// How the ticket was first noticed: `Webhook` or `Sweep`.
     #[serde(default)]
     pub source: Source,
 }
@@ -120,21 +130,21 @@ pub enum Source {
     JsonSchema,
 )]
 pub enum Phase {
-    /// Stored, not looked at yet.
+    /// Stored, not checked yet.
     #[default]
     Received,
-    /// The requester proves who they are.
+    /// Waiting for the requester to prove who they are.
     Verifying,
-    /// Waits for an agent.
+    /// Waiting for an agent.
     Ready,
-    /// An agent has it.
+    /// An agent is working on it.
     Working,
-    /// A technician decides.
+    /// Waiting for a technician to decide.
     AwaitingApproval,
     Done,
     Failed,
     Refused,
-    /// Not work: our own event, closed, moved to another client, client not imported.
+    /// Not work: the API agent's own event, closed, moved to another client, client not imported.
     Ignored,
 }
 
@@ -173,7 +183,7 @@ impl Phase {
     }
 }
 
-/// Where a ticket is on its way, and what was done for it.
+/// Progress of a ticket, and what was done for it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TicketStatus {
@@ -181,62 +191,62 @@ pub struct TicketStatus {
     pub observed_generation: Option<i64>,
     #[serde(default)]
     pub phase: Phase,
-    /// Since when it is in this phase.
+    /// When it entered this phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase_since: Option<Time>,
-    /// When a waiting phase ends by itself.
+    /// When a waiting phase times out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Time>,
-    /// The mode in effect when an agent took it.
+    /// Mode in effect when an agent claimed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
-    /// Counts up each time the ticket is reopened.
+    /// Incremented each time the ticket is reopened.
     #[serde(default)]
     pub run: i32,
-    /// Agents that took it in this run.
+    /// Attempts made in this run.
     #[serde(default)]
     pub attempts: i32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<Lease>,
-    /// Why it is in this phase, one word.
+    /// Why it is in this phase, in CamelCase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Why it is in this phase, for people.
+    /// Why it is in this phase, human-readable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// The reopen annotation's value acted on last.
+    /// Value of the reopen annotation that was acted on last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reopened: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// Counts up within a run each time the agent resumes: with results, a denial, a message.
+    /// Incremented within a run each time the agent resumes: with results, a denial, a message.
     #[serde(default)]
     pub turn: i32,
     /// Why the agent resumes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<Resume>,
-    /// Calls that write, oldest first: run, waiting, or decided against.
+    /// Calls that write, oldest first: run, waiting or rejected.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 40))]
     pub steps: Vec<Step>,
-    /// What a technician was asked to approve last.
+    /// The latest request for approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Approval>,
     /// Whether the requester has proved who they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<Verification>,
-    /// HaloPSA's id of the last action on the ticket that was read.
+    /// ID of the last HaloPSA action on the ticket that was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seen_action: Option<i64>,
-    /// What the language model used for this ticket.
+    pub seen_action: Option<ActionId>,
+    /// Use of the language model for this ticket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelUse>,
-    /// Writes to HaloPSA: recorded before they are sent, so that a crash repeats none.
+    /// Writes to HaloPSA, recorded before they are sent so that none is repeated after a crash.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     pub intents: Vec<Intent>,
-    /// Entries the journal ever had.
+    /// Number of entries the journal ever had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub journal_total: Option<i64>,
     /// What happened, oldest first; the newest 50 entries. No ticket text.
@@ -245,12 +255,12 @@ pub struct TicketStatus {
     pub journal: Vec<JournalEntry>,
 }
 
-/// An agent's hold on a ticket.
+/// An agent's lease on a ticket.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Lease {
     pub id: String,
-    /// The agent's Pod.
+    /// Pod of the agent.
     pub holder: String,
     pub expires_at: Time,
 }
@@ -259,13 +269,13 @@ pub struct Lease {
 pub enum IntentKind {
     /// The internal note with diagnosis and plan.
     PlanNote,
-    /// The internal note that says why nobody worked on the ticket.
+    /// The internal note that says why the ticket was not worked on.
     FailureNote,
     /// The action that asks for approval.
     ApprovalRequest,
-    /// The note that reminds of it.
+    /// The note that repeats the request.
     Reminder,
-    /// The note that says what became of the request.
+    /// The note with the outcome of the request.
     DecisionNote,
     /// The agent's note at the end of a later turn.
     TurnNote,
@@ -279,29 +289,31 @@ pub enum IntentKind {
 pub struct Verification {
     /// Counts up on the ticket.
     pub number: i32,
-    /// The challenge's idempotency key: the provider sends one challenge for it, however often it is asked.
+    /// Idempotency key of the challenge: the provider sends one challenge per key, however often it
+    /// is asked.
     pub challenge_id: String,
     pub state: VerificationState,
-    /// Why the ticket is sensitive, like `mfa-reset: 'new phone'`. The words are the requester's; absent with `privacy.hideSubjects`.
+    /// Why the ticket is sensitive, like `mfa-reset: 'new phone'`. The words are the requester's;
+    /// absent with `privacy.hideSubjects`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub reasons: Vec<String>,
-    /// How, for people.
+    /// How the requester was asked, human-readable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// HaloPSA's id of the user who was asked.
+    /// ID of the HaloPSA user who was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_id: Option<i64>,
-    /// Where the challenge went, masked.
+    /// Where the challenge was sent, masked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     pub started_at: Time,
-    /// The verification holds until then.
+    /// When the verification expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_until: Option<Time>,
-    /// HaloPSA's id of the agent who overrode it or had it repeated.
+    /// HaloPSA agent ID of the technician who overrode it or had it repeated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decided_by: Option<i64>,
+    pub decided_by: Option<TechnicianId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -314,9 +326,9 @@ pub enum VerificationState {
     Denied,
     Expired,
     Failed,
-    /// The assigned agent vouches for the requester.
+    /// The assigned technician vouches for the requester.
     Overridden,
-    /// The provider could not be reached, and its failurePolicy is Ignore.
+    /// The provider could not be reached and its failurePolicy is Ignore.
     Skipped,
 }
 
@@ -337,10 +349,10 @@ impl VerificationState {
 #[serde(rename_all = "camelCase")]
 pub struct Resume {
     pub reason: ResumeReason,
-    /// HaloPSA's ids of the replies to read; their text stays there.
+    /// IDs of the HaloPSA actions (replies) to read. Their text stays in HaloPSA.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
-    pub replies: Vec<i64>,
+    pub replies: Vec<ActionId>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -350,7 +362,7 @@ pub enum ResumeReason {
     StepsRun,
     /// A technician said no.
     Denied,
-    /// Somebody wrote on the ticket.
+    /// Someone wrote on the ticket.
     Message,
 }
 
@@ -362,7 +374,7 @@ pub struct Step {
     pub number: i32,
     pub run: i32,
     pub tool: String,
-    /// The exact arguments, JSON with sorted keys.
+    /// The exact arguments, as JSON with sorted keys.
     #[schemars(length(max = 8192))]
     pub arguments: String,
     /// SHA-256 of tool, arguments and `pin`.
@@ -370,26 +382,26 @@ pub struct Step {
     /// SHA-256 of the tool's definition, for a ToolServer's tool.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub pin: String,
-    /// Why the agent wants it, in its own words.
+    /// Why the agent wants it, in the agent's own words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// The rule that decided about it.
+    /// The rule that decided.
     pub rule: String,
     pub state: StepState,
-    /// Stands in what it writes to HaloPSA, so that it is found again.
+    /// Marker in what it writes to HaloPSA, so that it can be found again.
     pub marker: String,
     pub recorded_at: Time,
-    /// What came of it, cut.
+    /// Result, truncated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<String>,
-    /// Who may approve it besides the assigned agent.
+    /// Who may approve it besides the assigned technician.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approvers: Option<super::policy::Approvers>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum StepState {
-    /// Queued in this turn; nobody was asked yet.
+    /// Queued in this turn; nobody has been asked yet.
     Proposed,
     /// A technician was asked.
     Waiting,
@@ -397,17 +409,17 @@ pub enum StepState {
     Running,
     Done,
     Failed,
-    /// Sent, and whether it arrived cannot be found out. A human has to look.
+    /// Sent, but whether it arrived cannot be determined. A human has to check.
     Unknown,
     Denied,
     /// Nobody approved in time.
     Expired,
-    /// Replaced, or an earlier step failed, or the ticket was left.
+    /// Replaced, or an earlier step failed, or work on the ticket ended.
     Superseded,
 }
 
 impl StepState {
-    /// Nothing happens to it any more.
+    /// Nothing more happens to it.
     pub fn is_final(self) -> bool {
         !matches!(
             self,
@@ -422,7 +434,7 @@ impl StepState {
 pub struct Approval {
     /// Counts up within the run.
     pub number: i32,
-    /// SHA-256 of ticket, steps and end. Its beginning stands in the request on the ticket.
+    /// SHA-256 of ticket, run and steps. The request on the ticket shows its first characters.
     pub hash: String,
     /// Numbers of the steps.
     pub steps: Vec<i32>,
@@ -430,18 +442,18 @@ pub struct Approval {
     pub expires_at: Time,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remind_at: Option<Time>,
-    /// HaloPSA's id of the action that asks. Only later replies count.
+    /// ID of the HaloPSA action that asks. Only later replies count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub action_id: Option<i64>,
-    /// The ticket's assigned agent when it was looked at last.
+    pub action_id: Option<ActionId>,
+    /// Technician assigned to the ticket when it was last checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub assigned_agent: Option<i64>,
-    /// HaloPSA's id of the agent who decided.
+    pub assigned_agent: Option<TechnicianId>,
+    /// HaloPSA agent ID of the technician who decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decided_by: Option<i64>,
-    /// HaloPSA's id of the reply that decided.
+    pub decided_by: Option<TechnicianId>,
+    /// ID of the HaloPSA action (reply) that decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decided_action: Option<i64>,
+    pub decided_action: Option<ActionId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decided_at: Option<Time>,
 }
@@ -450,7 +462,7 @@ pub struct Approval {
 pub enum ApprovalState {
     /// Being written to the ticket.
     Preparing,
-    /// On the ticket; a technician decides.
+    /// On the ticket; waiting for a technician to decide.
     Requested,
     /// The gateway runs the steps next.
     Approved,
@@ -458,7 +470,7 @@ pub enum ApprovalState {
     Executed,
     Denied,
     Expired,
-    /// Replaced by a newer request, or the ticket was left.
+    /// Replaced by a newer request, or work on the ticket ended.
     Superseded,
 }
 
@@ -496,13 +508,16 @@ pub enum IntentState {
 pub struct Intent {
     pub kind: IntentKind,
     pub run: i32,
-    /// Stands in the note's text, so that it is found again.
+    /// Which note of this run, like `plan` or `decision001`.
+    #[serde(default)]
+    pub tag: String,
+    /// Marker in the note's text, so that it can be found again.
     pub marker: String,
     pub state: IntentState,
     pub recorded_at: Time,
-    /// HaloPSA's id of the action, on its ticket.
+    /// ID of the HaloPSA action on its ticket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub action_id: Option<i64>,
+    pub action_id: Option<ActionId>,
 }
 
 /// Something that happened to a ticket.
@@ -510,12 +525,12 @@ pub struct Intent {
 #[serde(rename_all = "camelCase")]
 pub struct JournalEntry {
     pub time: Option<Time>,
-    /// What happened, one word, like `Claimed` or `ToolCalled`.
+    /// What happened, in CamelCase, like `Claimed` or `ToolCalled`.
     pub event: String,
-    /// Who did it: a Pod, `controller`, `gateway`.
+    /// Who did it: a Pod, `controller`, `receiver` or `gateway`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
-    /// More, for people.
+    /// Human-readable details.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// A tool call.
@@ -523,12 +538,12 @@ pub struct JournalEntry {
     pub call: Option<ToolCall>,
 }
 
-/// A tool call, as the journal and the audit stream tell it.
+/// A tool call, as recorded in the journal and the audit stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ToolCall {
     pub tool: String,
-    /// Secrets masked, text cut.
+    /// Secrets masked, text truncated.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub arguments: String,
     /// `Auto`, `ApprovalNeeded` or `Disabled`.

@@ -1,4 +1,4 @@
-//! VerificationProvider: who asks a requester to prove who they are.
+//! VerificationProvider: the service that asks a requester to prove who they are.
 
 use super::LocalRef;
 use super::connection::{CaConfigMapRef, SecretKeyRef};
@@ -20,7 +20,8 @@ use serde::{Deserialize, Serialize};
     namespaced,
     status = "VerificationProviderStatus",
     derive = "PartialEq",
-    doc = "Asks the requester of a sensitive ticket to prove who they are: Traceless, or any service that speaks the HTTP contract in docs/verification.md.",
+    doc = "Asks the requester of a sensitive ticket to prove who they are: Traceless, or any \
+           service that implements the HTTP contract in docs/verification.md.",
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -44,34 +45,37 @@ use serde::{Deserialize, Serialize};
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.http) != has(self.traceless)").message("give http or traceless, one of the two"))]
+#[x_kube(
+    validation = Rule::new("has(self.http) != has(self.traceless)")
+        .message("set exactly one of http and traceless")
+)]
 pub struct VerificationProviderSpec {
-    /// A service that speaks the HTTP contract in `docs/verification.md`.
+    /// A service that implements the HTTP contract in `docs/verification.md`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpProvider>,
     /// Traceless.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceless: Option<TracelessProvider>,
-    /// How long the requester has (5m).
+    /// How long the requester has to respond (5m).
     #[serde(default = "timeout")]
     #[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
     pub timeout: Duration,
-    /// How often the provider is asked for the outcome (3s).
+    /// How often the provider is polled for the outcome (3s).
     #[serde(default = "poll")]
     #[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
     pub poll: Duration,
-    /// How long a verification holds, for this requester and ticket (8h).
+    /// How long a verification is valid, for this requester and ticket (8h).
     #[serde(default = "valid_for")]
     #[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
     pub valid_for: Duration,
-    /// What happens when the provider could not be reached until the time was over:
-    /// `Fail` refuses the ticket, `Ignore` lets the agent start.
+    /// What happens if the provider cannot be reached before the timeout: `Fail` refuses the
+    /// ticket, `Ignore` lets the agent start.
     #[serde(default)]
     pub failure_policy: FailurePolicy,
 }
 
 impl VerificationProviderSpec {
-    /// The provider's name for people.
+    /// Human-readable name of the verification method.
     pub fn method(&self) -> &'static str {
         match &self.traceless {
             Some(traceless) => traceless.push_method.as_str(),
@@ -102,13 +106,23 @@ pub enum FailurePolicy {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpProvider {
-    /// The service's address, like `https://verify.msp.example/api`: https, no trailing slash.
+    /// Base URL of the service, like `https://verify.msp.example/api`: https, no trailing slash.
     #[schemars(length(max = 350))]
-    #[x_kube(validation = Rule::new("self.startsWith('https://') && !self.endsWith('/') && isURL(self) && url(self).getHost() != '' && !self.contains('?') && !self.contains('#') && !self.contains('@')").message("http.url is a plain https URL without a trailing slash, like https://verify.msp.example/api"))]
+    #[x_kube(
+        validation = Rule::new(
+            "self.startsWith('https://') && !self.endsWith('/') \
+             && isURL(self) && url(self).getHost() != '' \
+             && !self.contains('?') && !self.contains('#') && !self.contains('@')"
+        )
+        .message(
+            "http.url must be a plain https URL without a trailing slash, like \
+             https://verify.msp.example/api"
+        )
+    )]
     pub url: String,
-    /// The key both sides sign with: at least 32 characters.
+    /// Key that both sides sign with: at least 32 characters.
     pub signing_secret_ref: SecretKeyRef,
-    /// A ConfigMap with the CA of a service whose certificate no public CA signed.
+    /// ConfigMap with the CA bundle, if the service's certificate is not signed by a public CA.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_config_map_ref: Option<CaConfigMapRef>,
 }
@@ -116,15 +130,20 @@ pub struct HttpProvider {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TracelessProvider {
-    /// A Secret with the keys `signingSecret` and `organizationUUID`.
+    /// Secret with the keys `signingSecret` and `organizationUUID`.
     pub secret_ref: LocalRef,
     /// How the requester is asked.
     #[serde(default)]
     pub push_method: PushMethod,
-    /// Traceless' API. Its wire format is not public; see the assumptions in `src/verify/traceless.rs`.
+    /// Base URL of the Traceless API. Its wire format is not public; see the assumptions in
+    /// `src/verify/traceless.rs`.
     #[schemars(length(max = 350))]
-    #[x_kube(validation = Rule::new("self.startsWith('https://') && !self.endsWith('/')").message("traceless.endpoint starts with https:// and has no trailing slash"))]
+    #[x_kube(
+        validation = Rule::new("self.startsWith('https://') && !self.endsWith('/')")
+            .message("traceless.endpoint must start with https:// and have no trailing slash")
+    )]
     pub endpoint: String,
+    /// ConfigMap with the CA bundle, if the API's certificate is not signed by a public CA.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_config_map_ref: Option<CaConfigMapRef>,
 }
@@ -145,7 +164,7 @@ impl PushMethod {
     }
 }
 
-/// What was observed of a provider.
+/// Observed state of a provider.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VerificationProviderStatus {

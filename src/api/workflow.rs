@@ -1,4 +1,4 @@
-//! Workflow: what to do with tickets of a kind.
+//! Workflow: what to do with a kind of ticket.
 
 use super::LocalRef;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -6,7 +6,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What to do with tickets of a kind.
+/// What to do with a kind of ticket.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "rallied.ai",
@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
     derive = "PartialEq",
     derive = "Default",
     status = "WorkflowStatus",
-    doc = "What to do with tickets of a kind: a trigger (when it applies) and instructions (the steps), for all clients of a connection or some.",
+    doc = "What to do with a kind of ticket: a trigger (when it applies) and instructions (the \
+           steps), for some or all clients of a connection.",
     printcolumn(name = "State", type_ = "string", json_path = ".spec.state"),
     printcolumn(
         name = "Connection",
@@ -41,28 +42,29 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct WorkflowSpec {
+    /// HaloPSAConnection whose clients this workflow applies to.
     pub connection_ref: LocalRef,
-    /// ImportedClients by resource name. Absent: all clients of the connection.
+    /// ImportedClients by resource name. Omit to select every client of the connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1000), inner(length(min = 1, max = 253)))]
     pub clients: Option<Vec<String>>,
-    /// When it applies, one sentence, like `A label printer is offline or prints nothing`.
+    /// When it applies, in one sentence, like `A label printer is offline or prints nothing`.
     #[schemars(length(min = 3, max = 300))]
     pub trigger: String,
-    /// What to do, for whoever does it: a person, a language model.
+    /// What to do, written for whoever does it: a human or a language model.
     #[schemars(length(min = 1, max = 8192))]
     pub instructions: String,
-    /// The same as calls, which the built-in brain makes. `{{ticketId}}`, `{{requester}}`, `{{subject}}`
-    /// and `{{client}}` in their texts stand for the ticket's.
+    /// The instructions as tool calls for the built-in agent. `{{ticketId}}`, `{{requester}}`,
+    /// `{{subject}}` and `{{client}}` in their texts are replaced with the ticket's values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 10))]
     pub steps: Option<Vec<WorkflowStep>>,
-    /// Only `Active` ones are used.
+    /// Only `Active` workflows are used.
     #[serde(default)]
     pub state: WorkflowState,
 }
 
-/// A call the built-in brain makes, under the ToolPolicies like any other.
+/// A call that the built-in agent makes, subject to the ToolPolicies like any other.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkflowStep {
@@ -71,7 +73,7 @@ pub struct WorkflowStep {
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
     pub arguments: serde_json::Map<String, serde_json::Value>,
-    /// Why, for the technician who approves.
+    /// Why, shown to the technician who approves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 300))]
     pub why: Option<String>,
@@ -85,7 +87,7 @@ pub enum WorkflowState {
     Archived,
 }
 
-/// What was found out about a workflow.
+/// Observed state of a workflow.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkflowStatus {

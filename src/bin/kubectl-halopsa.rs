@@ -1,6 +1,7 @@
 //! `kubectl halopsa`: put `kubectl-halopsa` on the PATH. Only wiring here.
 
 use clap::{Parser, Subcommand};
+use halopsa_operator::cli::activity::Format;
 use halopsa_operator::cli::{self, Cluster, Error};
 use std::process::ExitCode;
 
@@ -8,10 +9,10 @@ use std::process::ExitCode;
 #[command(
     name = "kubectl halopsa",
     version,
-    about = "HaloPSA on Kubernetes, for people"
+    about = "Shows and checks what the HaloPSA operator does"
 )]
 struct Cli {
-    /// Namespace; default: the context's.
+    /// Namespace; default: that of the kubectl context.
     #[arg(short, long, global = true)]
     namespace: Option<String>,
     #[command(subcommand)]
@@ -20,29 +21,29 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Lists the tenant's clients and marks the imported ones.
+    /// Lists the tenant's clients and shows which are imported.
     Clients {
         connection: String,
         /// Prints ImportedClients for these names or ids instead, ready for kubectl apply.
         #[arg(long, num_args = 1..)]
         import: Vec<String>,
     },
-    /// Checks URL, secret, permissions, webhook, deliveries and import, and says what to do.
+    /// Checks credentials, permissions, webhook, deliveries and import, and says what to do.
     Doctor { connection: String },
-    /// Tells what may be called.
+    /// Explains what agents may call.
     #[command(subcommand)]
     Policy(PolicyCommand),
-    /// Shows how texts are read. Reads JSON lines, writes each with what was seen in it.
+    /// Classifies replies or tickets. Reads JSON lines and writes each with the result added.
     #[command(subcommand)]
     Classify(ClassifyCommand),
     /// Shows what agents did: calls, decisions, approvals.
     Activity {
         /// An ImportedClient or a Ticket; default: the whole namespace.
         name: Option<String>,
-        /// Goes on as things happen.
+        /// Keeps running and shows new entries.
         #[arg(short, long)]
         follow: bool,
-        /// Machine-readable, a JSON object a line.
+        /// Machine-readable: one JSON object per line.
         #[arg(long)]
         json: bool,
     },
@@ -50,16 +51,16 @@ enum Command {
 
 #[derive(Subcommand)]
 enum PolicyCommand {
-    /// Says what is decided about a call, by which rule, and why.
+    /// Shows the decision about a call, the rule that made it, and why.
     Explain {
-        /// ImportedClient whose agent would call.
+        /// ImportedClient whose agent makes the call.
         client: String,
         /// The tool's name, as the agent calls it.
         tool: String,
-        /// The call's arguments, JSON.
+        /// The call's arguments as JSON.
         #[arg(default_value = "{}")]
         arguments: String,
-        /// HaloPSA's id of the ticket, for rules that ask for its status or priority.
+        /// HaloPSA's id of the ticket, for rules about its status or priority.
         #[arg(long)]
         ticket: Option<i64>,
     },
@@ -67,9 +68,9 @@ enum PolicyCommand {
 
 #[derive(Subcommand)]
 enum ClassifyCommand {
-    /// Replies to a request for approval: {"text": ...} or {"html": ...} a line.
+    /// Replies to a request for approval: {"text": ...} or {"html": ...} per line.
     Reply,
-    /// Tickets: {"summary": ..., "details": ...} a line. Is one sensitive, and why?
+    /// Tickets: {"summary": ..., "details": ...} per line. Is it sensitive, and why?
     Ticket,
 }
 
@@ -88,7 +89,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<(), Error> {
-    // Needs no cluster: an MSP tries it on its own history.
+    // Needs no cluster: MSPs try it on their own history.
     if let Command::Classify(what) = &cli.command {
         let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
         return match what {
@@ -115,12 +116,14 @@ async fn run(cli: Cli) -> Result<(), Error> {
             );
         }
         Command::Activity { name, follow, json } => {
-            cli::activity::run(&cluster, name.as_deref(), follow, json).await?
+            let format = if json { Format::Json } else { Format::Text };
+            let print = |line: &str| println!("{line}");
+            cli::activity::run(&cluster, name.as_deref(), follow, format, print).await?
         }
         Command::Doctor { connection } => {
-            let (report, healthy) = cli::doctor::run(&cluster, &connection).await?;
-            print!("{report}");
-            if !healthy {
+            let report = cli::doctor::run(&cluster, &connection).await?;
+            print!("{}", report.text);
+            if !report.healthy {
                 return Err(Error::Unhealthy);
             }
         }

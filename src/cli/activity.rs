@@ -1,9 +1,9 @@
 //! `kubectl halopsa activity`: what agents did, from the Tickets' journals.
 
-use super::{Cluster, Error};
+use super::cluster::Cluster;
+use super::error::Error;
 use crate::api::ticket::{JournalEntry, Ticket};
 use futures::StreamExt;
-use k8s_openapi::jiff::Timestamp;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
 use serde_json::json;
@@ -12,56 +12,42 @@ use std::collections::HashMap;
 /// Entries shown without `--follow`.
 const SHOWN: usize = 200;
 
+/// How entries are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Text,
+    Json,
+}
+
+/// Passes the newest entries to `print`, one line each. With `follow`, goes on until interrupted.
 pub async fn run(
     cluster: &Cluster,
     name: Option<&str>,
     follow: bool,
-    as_json: bool,
+    format: Format,
+    mut print: impl FnMut(&str),
 ) -> Result<(), Error> {
     let api: Api<Ticket> = Api::namespaced(cluster.kube.clone(), &cluster.namespace);
-    let mut entries: Vec<(Option<Timestamp>, String)> = Vec::new();
-    let mut seen: HashMap<String, usize> = HashMap::new();
-    let mut found = false;
-    for ticket in api
-        .list(&Default::default())
-        .await?
-        .items
-        .into_iter()
-        .filter(|t| wanted(t, name))
-    {
-        found = true;
-        for entry in journal(&ticket) {
-            entries.push((
-                entry.time.as_ref().map(|t| t.0),
-                show(&ticket, entry, as_json),
-            ));
-        }
-        seen.insert(ticket.name_any(), total(&ticket));
+    let mut tickets = api.list(&Default::default()).await?.items;
+    tickets.retain(|t| wanted(t, name));
+    if tickets.is_empty() && !follow {
+        return Err(Error::Other(nothing(&cluster.namespace, name)));
     }
-    if !found && !follow {
-        let what = name.map_or("no Tickets".to_string(), |n| {
-            format!("no Ticket of this name and no Tickets of a client {n}")
-        });
-        return Err(Error::Other(format!(
-            "there are {what} in namespace {}",
-            cluster.namespace
-        )));
-    }
-    entries.sort_by_key(|(time, _)| *time);
-    let skip = entries.len().saturating_sub(SHOWN);
-    for (_, line) in entries.iter().skip(skip) {
-        println!("{line}");
+    for line in newest(&tickets, format) {
+        print(&line);
     }
     if !follow {
         return Ok(());
     }
+    let mut seen: HashMap<String, usize> =
+        tickets.iter().map(|t| (t.name_any(), total(t))).collect();
     let mut changes = Box::pin(
         watcher(api, watcher::Config::default())
             .default_backoff()
             .applied_objects(),
     );
     while let Some(change) = changes.next().await {
-        // The watch is started anew by itself.
+        // The watch restarts by itself.
         let Ok(ticket) = change else { continue };
         if !wanted(&ticket, name) {
             continue;
@@ -69,14 +55,45 @@ pub async fn run(
         let before = seen
             .insert(ticket.name_any(), total(&ticket))
             .unwrap_or_default();
-        let fresh = total(&ticket)
-            .saturating_sub(before)
-            .min(journal(&ticket).len());
-        for entry in &journal(&ticket)[journal(&ticket).len() - fresh..] {
-            println!("{}", show(&ticket, entry, as_json));
+        for line in since(&ticket, before, format) {
+            print(&line);
         }
     }
     Ok(())
+}
+
+fn nothing(namespace: &str, name: Option<&str>) -> String {
+    match name {
+        None => format!("there are no Tickets in namespace {namespace}"),
+        Some(name) => format!(
+            "there is no Ticket {name}, and no Ticket of a client {name}, in namespace {namespace}"
+        ),
+    }
+}
+
+/// The newest entries of all Tickets, oldest first.
+fn newest(tickets: &[Ticket], format: Format) -> Vec<String> {
+    let mut entries: Vec<(&Ticket, &JournalEntry)> = tickets
+        .iter()
+        .flat_map(|t| journal(t).iter().map(move |entry| (t, entry)))
+        .collect();
+    entries.sort_by_key(|(_, entry)| entry.time.as_ref().map(|t| t.0));
+    let skip = entries.len().saturating_sub(SHOWN);
+    entries
+        .into_iter()
+        .skip(skip)
+        .map(|(ticket, entry)| show(ticket, entry, format))
+        .collect()
+}
+
+/// The entries of a Ticket that had so many before, as far as its journal still has them.
+fn since(ticket: &Ticket, before: usize, format: Format) -> Vec<String> {
+    let journal = journal(ticket);
+    let fresh = total(ticket).saturating_sub(before).min(journal.len());
+    journal[journal.len() - fresh..]
+        .iter()
+        .map(|entry| show(ticket, entry, format))
+        .collect()
 }
 
 fn wanted(ticket: &Ticket, name: Option<&str>) -> bool {
@@ -98,7 +115,7 @@ fn journal(ticket: &Ticket) -> &[JournalEntry] {
         .unwrap_or_default()
 }
 
-/// Entries there ever were: the journal keeps the newest only.
+/// All entries ever made: the journal keeps only the newest.
 fn total(ticket: &Ticket) -> usize {
     ticket
         .status
@@ -107,15 +124,22 @@ fn total(ticket: &Ticket) -> usize {
         .unwrap_or_default()
 }
 
-fn show(ticket: &Ticket, entry: &JournalEntry, as_json: bool) -> String {
+/// An entry as a line.
+fn show(ticket: &Ticket, entry: &JournalEntry, format: Format) -> String {
     let client = ticket
         .spec
         .client_ref
         .as_ref()
         .map(|c| c.name.as_str())
         .unwrap_or_default();
-    if as_json {
-        return json!({"ticket": ticket.name_any(), "client": client, "ticketId": ticket.spec.ticket_id, "entry": entry}).to_string();
+    if format == Format::Json {
+        let line = json!({
+            "ticket": ticket.name_any(),
+            "client": client,
+            "ticketId": ticket.spec.ticket_id,
+            "entry": entry,
+        });
+        return line.to_string();
     }
     let time = entry
         .time
@@ -176,9 +200,9 @@ mod tests {
             call: Some(call),
             ..JournalEntry::default()
         };
-        assert!(show(&ticket, &entry, false).ends_with(
+        assert!(show(&ticket, &entry, Format::Text).ends_with(
             "halopsa_log_time minutes=5 -> ok, step 2 [Auto by ToolPolicy p, rule 1], 12 ms"
         ));
-        assert!(show(&ticket, &entry, true).starts_with('{'));
+        assert!(show(&ticket, &entry, Format::Json).starts_with('{'));
     }
 }

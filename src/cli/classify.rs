@@ -1,27 +1,27 @@
-//! `kubectl halopsa classify`: how texts are read, tried on one's own history.
+//! `kubectl halopsa classify`: tries the classifiers on your own history.
 
-use super::Error;
+use super::error::Error;
 use crate::text;
 use crate::ticket::reply;
 use crate::ticket::sensitive::{self, Text};
 use serde_json::{Map, Value};
 use std::io::{BufRead, Write};
 
-/// A longer line is not read whole, in bytes.
+/// The longest line, in bytes.
 const MAX_LINE: usize = 4 * 1024 * 1024;
 
-/// Each line with `intent` and `reason` added. A line that cannot be read says why.
+/// Each line with `intent` and `reason` added. A bad line ends it, with an error.
 pub fn replies(input: impl BufRead, output: impl Write) -> Result<(), Error> {
     lines(input, output, |object| {
         let text = |key: &str| object.get(key).and_then(Value::as_str);
-        let verdict = match (text("html"), text("text")) {
+        let result = match (text("html"), text("text")) {
             (Some(html), _) if !html.trim().is_empty() => reply::classify_html(html),
             (_, Some(text)) => reply::classify_text(text),
             (Some(html), None) => reply::classify_html(html),
             (None, None) => return Err("give text or html"),
         };
-        let intent = serde_json::to_value(verdict.intent).unwrap_or_default();
-        Ok(vec![("intent", intent), ("reason", verdict.reason.into())])
+        let intent = serde_json::to_value(result.intent).unwrap_or_default();
+        Ok(vec![("intent", intent), ("reason", result.reason.into())])
     })
 }
 
@@ -63,11 +63,11 @@ pub fn tickets(input: impl BufRead, output: impl Write) -> Result<(), Error> {
     })
 }
 
-/// Reads JSON objects, a line each, and writes each with what `see` adds to it.
+/// Reads JSON objects, one per line, and writes each with what `classify` adds to it.
 fn lines(
     mut input: impl BufRead,
     mut output: impl Write,
-    see: impl Fn(&Map<String, Value>) -> Result<Vec<(&'static str, Value)>, &'static str>,
+    classify: impl Fn(&Map<String, Value>) -> Result<Vec<(&'static str, Value)>, &'static str>,
 ) -> Result<(), Error> {
     let mut number = 0;
     let mut line = Vec::new();
@@ -83,8 +83,8 @@ fn lines(
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        let seen = match serde_json::from_slice::<Value>(&line) {
-            Ok(Value::Object(mut object)) => match see(&object) {
+        let classified = match serde_json::from_slice::<Value>(&line) {
+            Ok(Value::Object(mut object)) => match classify(&object) {
                 Ok(added) => {
                     object.extend(added.into_iter().map(|(k, v)| (k.to_string(), v)));
                     Value::Object(object)
@@ -93,7 +93,7 @@ fn lines(
             },
             _ => return Err(Error::Other(format!("line {number} is not a JSON object"))),
         };
-        match writeln!(output, "{seen}") {
+        match writeln!(output, "{classified}") {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
             Err(error) => {
                 return Err(Error::Other(format!(
@@ -122,8 +122,12 @@ mod tests {
     #[test]
     fn each_ticket_comes_back_with_its_reasons() {
         let mut output = Vec::new();
-        tickets("{\"summary\":\"MFA\",\"details\":\"<p>new phone, please reset</p>\"}\n{\"summary\":\"Printer offline\"}".as_bytes(), &mut output)
-            .unwrap();
+        let input = concat!(
+            r#"{"summary":"MFA","details":"<p>new phone, please reset</p>"}"#,
+            "\n",
+            r#"{"summary":"Printer offline"}"#,
+        );
+        tickets(input.as_bytes(), &mut output).unwrap();
         let seen: Vec<Value> = String::from_utf8(output)
             .unwrap()
             .lines()

@@ -1,6 +1,8 @@
-//! `kubectl halopsa clients CONNECTION`: what there is to import.
+//! `kubectl halopsa clients CONNECTION`: which clients can be imported.
 
-use super::{Cluster, Error, table};
+use super::cluster::Cluster;
+use super::error::Error;
+use super::table::table;
 use crate::api::client::{ImportedClient, ImportedClientSpec};
 use crate::api::{HaloPSAConnection, LocalRef};
 use crate::halopsa::types::HaloClient;
@@ -9,7 +11,7 @@ use kube::api::{Api, ListParams};
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 
-/// Lists the tenant's clients, or prints ImportedClients for those named.
+/// The tenant's clients as a table, or ImportedClients for those named as YAML.
 pub async fn run(cluster: &Cluster, name: &str, import: &[String]) -> Result<String, Error> {
     let connection = cluster.connection(name).await?;
     let mut clients = cluster.halo(&connection).await?.clients().await?;
@@ -41,6 +43,7 @@ fn as_imported<'a>(
     })
 }
 
+/// The table of clients.
 fn list(clients: &[HaloClient], imported: &[ImportedClient]) -> String {
     let mut rows = vec![
         ["HALO ID", "NAME", "IMPORTED AS", "STATE"]
@@ -71,6 +74,7 @@ fn list(clients: &[HaloClient], imported: &[ImportedClient]) -> String {
     table(&rows)
 }
 
+/// ImportedClients for the wanted names or ids.
 fn yaml(
     connection: &HaloPSAConnection,
     clients: &[HaloClient],
@@ -90,7 +94,7 @@ fn yaml(
         })?;
         if let Some(already) = as_imported(client, imported) {
             out.push_str(&format!(
-                "# {} is imported already, as {}\n",
+                "# {} is already imported as {}\n",
                 client.name,
                 already.name_any()
             ));
@@ -158,7 +162,7 @@ mod tests {
         .unwrap();
         assert!(
             text.contains("haloClientId: 13")
-                && text.contains("# Acme is imported already, as acme"),
+                && text.contains("# Acme is already imported as acme"),
             "{text}"
         );
         assert!(yaml(&connection, &clients, &imported, &["Nobody".into()]).is_err());

@@ -1,13 +1,15 @@
 //! `kubectl halopsa policy explain`: what is decided about a call, and why.
 
-use super::{Cluster, Error};
-use crate::api::policy::Effect;
+use super::cluster::Cluster;
+use super::error::Error;
+use crate::api::policy::{Approvers, Effect};
 use crate::api::tool_server::SEPARATOR;
-use crate::api::{ImportedClient, ToolPolicy, ToolServer};
+use crate::api::{HaloPSAConnection, ImportedClient, Mode, ToolPolicy, ToolServer};
 use crate::halopsa::technicians::{self, UNASSIGNED};
-use crate::policy::{self, Access, Call, Client, Named, facts::TicketFacts};
+use crate::policy::{self, Access, Call, Client, Decision, Named, facts::TicketFacts};
 use crate::tools::{read, server, write};
 use kube::{Api, ResourceExt};
+use serde_json::{Map, Value};
 use std::fmt::Write;
 
 pub async fn explain(
@@ -17,26 +19,11 @@ pub async fn explain(
     arguments: &str,
     ticket: Option<i64>,
 ) -> Result<String, Error> {
-    let serde_json::Value::Object(mut arguments) = serde_json::from_str(arguments)
-        .map_err(|e| Error::Other(format!("the arguments are not JSON: {e}")))?
-    else {
-        return Err(Error::Other(
-            "the arguments are a JSON object, like '{\"status\":\"In Progress\"}'".into(),
-        ));
-    };
-    let imported = Api::<ImportedClient>::namespaced(cluster.kube.clone(), &cluster.namespace)
-        .get_opt(client)
-        .await?;
-    let imported = imported.ok_or_else(|| {
-        Error::Other(format!(
-            "there is no ImportedClient {client} in namespace {}; see kubectl get hclient",
-            cluster.namespace
-        ))
-    })?;
+    let mut arguments = object(arguments)?;
+    let imported = imported_client(cluster, client).await?;
     let connection = cluster
         .connection(&imported.spec.connection_ref.name)
         .await?;
-    let mode = imported.spec.mode.unwrap_or(connection.spec.agent.mode);
     let labels = imported.metadata.labels.clone().unwrap_or_default();
     let asks = Client {
         name: client,
@@ -49,36 +36,16 @@ pub async fn explain(
         && let Err(why) = write::parse(tool, &arguments)
     {
         return Ok(format!(
-            "Refused before any policy is asked: the arguments do not fit: {why}\n"
+            "Refused before any policy applies: invalid arguments: {why}\n"
         ));
     }
-    let facts = match ticket {
-        None => TicketFacts::default(),
-        Some(id) => {
-            let found = cluster.halo(&connection).await?.ticket(id).await?;
-            if found.client_id != imported.status.as_ref().and_then(|s| s.halo_client_id) {
-                return Err(Error::Other(format!(
-                    "ticket {id} is not one of {client}'s"
-                )));
-            }
-            TicketFacts::from(&found)
-        }
-    };
-    let policies = Api::<ToolPolicy>::namespaced(cluster.kube.clone(), &cluster.namespace)
-        .list(&Default::default())
-        .await?;
-    let policies: Vec<ToolPolicy> = policies
-        .items
-        .into_iter()
-        .filter(|p| p.spec.connection_ref.name == connection.name_any())
-        .collect();
-    let names: Vec<String> = policies.iter().map(|p| p.name_any()).collect();
-    let named: Vec<Named<'_>> = names
+    let facts = facts(cluster, &connection, &imported, ticket).await?;
+    let policies = policies(cluster, &connection.name_any()).await?;
+    let named: Vec<Named<'_>> = policies
         .iter()
-        .zip(&policies)
-        .map(|(name, p)| Named {
+        .map(|(name, policy)| Named {
             name,
-            spec: &p.spec,
+            spec: &policy.spec,
         })
         .collect();
     let call = Call {
@@ -87,33 +54,85 @@ pub async fn explain(
         arguments: &arguments,
         ticket: &facts,
     };
+    let mode = imported.spec.mode.unwrap_or(connection.spec.agent.mode);
     let (decision, lines) = policy::explain(mode, asks, &call, &named);
+    Ok(shown(client, mode, tool, &decision, &lines))
+}
+
+fn object(arguments: &str) -> Result<Map<String, Value>, Error> {
+    let arguments: Value = serde_json::from_str(arguments)
+        .map_err(|e| Error::Other(format!("the arguments are not JSON: {e}")))?;
+    match arguments {
+        Value::Object(arguments) => Ok(arguments),
+        _ => Err(Error::Other(
+            "the arguments must be a JSON object, like '{\"status\":\"In Progress\"}'".into(),
+        )),
+    }
+}
+
+async fn imported_client(cluster: &Cluster, name: &str) -> Result<ImportedClient, Error> {
+    Api::<ImportedClient>::namespaced(cluster.kube.clone(), &cluster.namespace)
+        .get_opt(name)
+        .await?
+        .ok_or_else(|| {
+            Error::Other(format!(
+                "there is no ImportedClient {name} in namespace {}; see kubectl get hclient",
+                cluster.namespace
+            ))
+        })
+}
+
+/// What rules may ask about the ticket; nothing is known without one.
+async fn facts(
+    cluster: &Cluster,
+    connection: &HaloPSAConnection,
+    client: &ImportedClient,
+    ticket: Option<i64>,
+) -> Result<TicketFacts, Error> {
+    let Some(id) = ticket else {
+        return Ok(TicketFacts::default());
+    };
+    let found = cluster.halo(connection).await?.ticket(id).await?;
+    if found.client_id != client.status.as_ref().and_then(|s| s.halo_client_id) {
+        return Err(Error::Other(format!(
+            "ticket {id} does not belong to {}",
+            client.name_any()
+        )));
+    }
+    Ok(TicketFacts::from(&found))
+}
+
+/// The connection's policies, with their names.
+async fn policies(cluster: &Cluster, connection: &str) -> Result<Vec<(String, ToolPolicy)>, Error> {
+    let all = Api::<ToolPolicy>::namespaced(cluster.kube.clone(), &cluster.namespace)
+        .list(&Default::default())
+        .await?;
+    Ok(all
+        .items
+        .into_iter()
+        .filter(|p| p.spec.connection_ref.name == connection)
+        .map(|p| (p.name_any(), p))
+        .collect())
+}
+
+/// The decision as text: what happens to the call, then what each policy says.
+pub fn shown(
+    client: &str,
+    mode: Mode,
+    tool: &str,
+    decision: &Decision,
+    lines: &[String],
+) -> String {
     let means = match decision.effect {
         Effect::Auto => "it runs at once".to_string(),
         Effect::Disabled => {
             "it is refused; if no call of the tool can be allowed, the agent does not even see it"
                 .to_string()
         }
-        Effect::ApprovalNeeded => {
-            let mut who = "it waits for the ticket's assigned agent to approve it".to_string();
-            if let Some(approvers) = &decision.approvers {
-                let mut also: Vec<String> = approvers
-                    .agent_ids
-                    .iter()
-                    .flatten()
-                    .filter(|id| **id > UNASSIGNED)
-                    .map(|id| technicians::agent_name(*id, &[]))
-                    .collect();
-                also.extend(
-                    approvers
-                        .team
-                        .iter()
-                        .map(|t| format!("a member of team {t}")),
-                );
-                let _ = write!(who, ", or for {}", also.join(" or "));
-            }
-            who
-        }
+        Effect::ApprovalNeeded => format!(
+            "it waits for approval by the ticket's assigned technician{}",
+            others(decision.approvers.as_ref())
+        ),
     };
     let mut out = format!(
         "{client} (mode {mode}), {tool}: {:?}, decided by {}: {means}\n",
@@ -122,10 +141,25 @@ pub async fn explain(
     for line in lines {
         let _ = writeln!(out, "  - {line}");
     }
-    Ok(out)
+    out
 }
 
-/// What the tool does to the world, by who offers it.
+/// Who may approve besides the assigned technician.
+fn others(approvers: Option<&Approvers>) -> String {
+    let Some(approvers) = approvers else {
+        return String::new();
+    };
+    let ids = approvers.agent_ids.iter().flatten();
+    let mut others: Vec<String> = ids
+        .filter(|id| **id > UNASSIGNED)
+        .map(|id| technicians::agent_name(*id, &[]))
+        .collect();
+    let team = approvers.team.iter();
+    others.extend(team.map(|t| format!("a member of team {t}")));
+    format!(", or by {}", others.join(" or "))
+}
+
+/// Whether the tool reads, writes or destroys, as its provider declares it.
 async fn access(
     cluster: &Cluster,
     connection: &str,
@@ -140,7 +174,7 @@ async fn access(
     }
     let missing = || {
         Error::Other(format!(
-            "there is no tool {tool} for this client: an agent that calls it is refused"
+            "there is no tool {tool} for this client: calls to it are refused"
         ))
     };
     let (server, name) = tool.split_once(SEPARATOR).ok_or_else(missing)?;
@@ -163,7 +197,7 @@ async fn access(
         .ok_or_else(missing)?;
     if pinned.offered.is_some() {
         return Err(Error::Other(format!(
-            "{tool} is stopped: its server has changed it; see kubectl describe toolserver {}",
+            "{tool} is blocked: its server has changed it; see kubectl describe toolserver {}",
             server.name_any()
         )));
     }

@@ -1,8 +1,8 @@
-//! A HaloPSA (or halosim) inside the cluster has an address like
-//! `https://halosim.halosim.svc` that the user's machine cannot reach. Then a
-//! local port is forwarded to one of the Service's Pods, as `kubectl port-forward` does.
+//! HaloPSA (or halosim) inside the cluster has an address like
+//! `https://halosim.halosim.svc`, which the user's machine cannot reach. A local
+//! port is then forwarded to one of the Service's Pods, as `kubectl port-forward` does.
 
-use super::Error;
+use super::error::Error;
 use crate::halopsa::client::Config;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -10,7 +10,7 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use tokio::net::TcpListener;
 
-/// Points the client at a local port where HaloPSA's host is a Service.
+/// Points the client at a local port if HaloPSA's host is a Service.
 pub async fn open(kube: &Client, config: &mut Config) -> Result<(), Error> {
     let Ok(mut url) = reqwest::Url::parse(&config.instance_url) else {
         return Ok(());
@@ -40,9 +40,9 @@ pub async fn open(kube: &Client, config: &mut Config) -> Result<(), Error> {
             });
         }
     });
-    // The name stays, so the certificate is checked as ever; only the way differs.
+    // The host name stays, so the certificate is still checked; only the address differs.
     url.set_port(Some(address.port()))
-        .map_err(|()| Error::Tunnel("the URL takes no port".into()))?;
+        .map_err(|()| Error::Tunnel("the URL cannot have a port".into()))?;
     config.instance_url = url.as_str().trim_end_matches('/').to_string();
     config.resolve = Some((host, address));
     Ok(())
@@ -96,8 +96,9 @@ async fn pod_of(
         .items
         .into_iter()
         .find(running);
-    let pod =
-        pod.ok_or_else(|| Error::Tunnel(format!("no Pod of Service {namespace}/{service} runs")))?;
+    let pod = pod.ok_or_else(|| {
+        Error::Tunnel(format!("Service {namespace}/{service} has no running Pod"))
+    })?;
     let number = match target {
         Some(IntOrString::Int(number)) => u16::try_from(number).ok(),
         Some(IntOrString::String(name)) => {
@@ -109,8 +110,11 @@ async fn pod_of(
         }
         None => Some(port),
     };
-    let number = number
-        .ok_or_else(|| Error::Tunnel(format!("Service {namespace}/{service} names no port")))?;
+    let number = number.ok_or_else(|| {
+        Error::Tunnel(format!(
+            "cannot find the port of Service {namespace}/{service}"
+        ))
+    })?;
     Ok((pod.name_any(), number))
 }
 

@@ -3,19 +3,20 @@
 use super::connection::import::Directory;
 use crate::api::condition;
 use crate::api::reason::Reason;
-use crate::api::{HaloPSAConnection, ImportedClient, Ticket, ToolServer, VerificationProvider};
 use crate::halopsa_pool::HaloPool;
+use crate::k8s::cache::Remembered;
 use crate::k8s::index::{ClientIndex, TicketIndex};
+use crate::k8s::key::Key;
 use crate::k8s::names;
+use crate::k8s::watches::{Stores, Watches};
+use crate::metrics::Metrics;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::runtime::reflector::Store;
-use std::collections::HashMap;
-use std::hash::Hash;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How the controller is set up.
@@ -33,54 +34,27 @@ pub struct Options {
     pub service: String,
     /// How often a connection is compared with HaloPSA.
     pub resync: Duration,
-    /// How often tickets whose webhook never came are looked for.
+    /// How often to search for tickets whose webhook was never received.
     pub sweep: Duration,
-    /// How late HaloPSA may show a write.
+    /// Maximum delay before HaloPSA's reads reflect a write.
     pub settle: Duration,
-    /// The controller's part of a tenant's request limit.
+    /// The controller's share of a tenant's request limit.
     pub rate_share: f64,
-    /// The longest one request to HaloPSA may take.
+    /// Timeout of one request to HaloPSA.
     pub timeout: Duration,
-}
-
-#[derive(Clone)]
-pub struct Stores {
-    pub connections: Store<HaloPSAConnection>,
-    pub clients: Store<ImportedClient>,
-    pub tickets: Store<Ticket>,
-    pub deployments: Store<Deployment>,
-    pub servers: Store<ToolServer>,
-    pub providers: Store<VerificationProvider>,
-    /// True once all of them are filled.
-    pub filled: tokio::sync::watch::Receiver<bool>,
-}
-
-impl Stores {
-    /// Waits until every watch has brought what there is. Before that, something
-    /// that is merely not known yet would be taken for gone.
-    pub async fn filled(&self) {
-        // Only the end of the controller drops the sender, and then nothing is decided any more.
-        if self
-            .filled
-            .clone()
-            .wait_for(|filled| *filled)
-            .await
-            .is_err()
-        {
-            std::future::pending::<()>().await;
-        }
-    }
 }
 
 pub struct Context {
     pub kube: Client,
     pub options: Options,
     pub stores: Stores,
-    pub index: TicketIndex,
-    pub clients: ClientIndex,
+    pub deployments: Store<Deployment>,
+    pub index: Arc<TicketIndex>,
+    pub clients: Arc<ClientIndex>,
+    pub metrics: Arc<Metrics>,
     pub halopsa: HaloPool,
     pub directory: Directory,
-    pub backoff: Backoff<(String, String, &'static str)>,
+    pub backoff: Backoff,
     pub sweeps: super::connection::sweep::Sweeps,
     pub polls: super::ticket::approval::Polls,
     pub verified: super::connection::Verified,
@@ -90,17 +64,30 @@ pub struct Context {
 }
 
 impl Context {
-    pub fn new(kube: Client, options: Options, stores: Stores) -> Self {
+    pub fn new(
+        kube: Client,
+        options: Options,
+        watches: &Watches,
+        deployments: Store<Deployment>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let reporter = Reporter {
             controller: names::OPERATOR.into(),
             instance: std::env::var("POD_NAME").ok(),
         };
         Self {
             recorder: Recorder::new(kube.clone(), reporter),
-            halopsa: HaloPool::new(kube.clone(), options.rate_share, options.timeout),
+            halopsa: HaloPool::new(
+                kube.clone(),
+                options.rate_share,
+                options.timeout,
+                metrics.clone(),
+            ),
+            metrics,
             directory: Directory::default(),
-            index: TicketIndex::default(),
-            clients: ClientIndex::default(),
+            index: watches.ticket_index.clone(),
+            clients: watches.client_index.clone(),
+            deployments,
             backoff: Backoff::default(),
             sweeps: super::connection::sweep::Sweeps::default(),
             polls: super::ticket::approval::Polls::default(),
@@ -109,7 +96,7 @@ impl Context {
             published: super::certificates::Published::default(),
             kube,
             options,
-            stores,
+            stores: watches.stores(),
         }
     }
 
@@ -136,7 +123,7 @@ impl Context {
             } else {
                 EventType::Warning
             };
-            // What has not been looked at yet is no news.
+            // A condition that was not checked yet is not news.
             if condition.reason != Reason::NotChecked && condition.reason != Reason::Pending {
                 let (kind, namespace, name) = (
                     about.kind.as_deref(),
@@ -212,7 +199,7 @@ impl Context {
             .await;
     }
 
-    /// Publishes an Event. Events are a courtesy: that one could not be written fails nothing.
+    /// Publishes an Event. Best effort: a failure to write one fails nothing.
     pub async fn event(
         &self,
         about: &ObjectReference,
@@ -242,41 +229,32 @@ impl Context {
             secondary: None,
         };
         if let Err(error) = self.recorder.publish(&event, about).await {
-            tracing::debug!(%error, reason, "an Event was not written");
+            tracing::debug!(%error, reason, "could not write an Event");
         }
     }
 }
 
-/// Counts failures in a row, for waits that grow.
-#[derive(Debug)]
-pub struct Backoff<K>(Mutex<HashMap<K, u32>>);
+/// Counts consecutive failures, for increasing waits.
+#[derive(Debug, Default)]
+pub struct Backoff(Remembered<(&'static str, Key), u32>);
 
-impl<K> Default for Backoff<K> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
-}
-
-impl<K: Hash + Eq> Backoff<K> {
+impl Backoff {
     /// The wait after one more failure: 1 s, 2 s, 4 s ... 60 s, each with jitter.
-    pub fn next(&self, key: K) -> Duration {
-        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = failures.entry(key).or_default();
+    pub fn next(&self, kind: &'static str, key: &Key) -> Duration {
+        let mut failures = self.0.lock();
+        let count = failures.entry((kind, key.clone())).or_default();
         *count += 1;
         Duration::from_secs(1 << (*count - 1).min(6))
             .min(Duration::from_secs(60))
             .mul_f64(rand::random_range(0.75..1.25))
     }
 
-    pub fn reset(&self, key: &K) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(key);
+    pub fn reset(&self, kind: &'static str, key: &Key) {
+        self.0.forget(&(kind, key.clone()));
     }
 }
 
-/// A time with jitter, so that many objects do not come due together.
+/// A time with jitter, so that many objects do not become due at once.
 pub fn jitter(time: Duration) -> Duration {
     time.mul_f64(rand::random_range(0.9..1.1))
 }

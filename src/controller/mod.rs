@@ -1,12 +1,11 @@
-//! The controller: a reconciler a kind. Each observes, decides, acts, reports.
+//! The controller: one reconciler per kind. Each observes, decides, acts, reports.
 //!
-//! - [`connection`]: signs in, keeps the [`registration`] of the webhook, [`import`]s clients
-//! - [`client`]: keeps each client's agent [`workload`] at the right [`scale`]
-//! - [`ticket`]: moves tickets on; [`sweep`] finds those whose webhook never came
-//! - [`approval`]: reads replies on tickets that wait for a technician
-//! - [`verification`]: has requesters of sensitive tickets prove who they are; [`provider`]: who asks them
+//! - [`connection`]: signs in, registers the webhook, imports clients, sweeps for missed tickets
+//! - [`client`]: keeps each client's agent workload at the right scale
+//! - [`ticket`]: moves tickets on, reads replies, has requesters verified
 //! - [`policy`], [`workflow`]: check ToolPolicies and Workflows; [`tool_server`] pins tools
-//! - [`certificates`]: issues the gateway's certificate and hands its CA out
+//! - [`provider`]: checks VerificationProviders
+//! - [`certificates`]: issues the gateway's certificate and publishes its CA
 
 pub mod certificates;
 pub mod client;
@@ -18,277 +17,267 @@ pub mod ticket;
 pub mod tool_server;
 pub mod workflow;
 
-use crate::api::{
-    CLIENT_LABEL, HaloPSAConnection, ImportedClient, Ticket, ToolPolicy, ToolServer,
-    VerificationProvider, Workflow,
-};
+use crate::api::{CLIENT_LABEL, HaloPSAConnection, ImportedClient, Ticket};
 use crate::k8s::reflect::Reflector;
+use crate::k8s::watches::{Hooks, Watches};
 use crate::k8s::{names, scoped};
-use context::{Context, Options, Stores};
-use futures::StreamExt;
+use crate::metrics::{Metrics, ReconcileResult};
+use context::{Context, Options};
 use futures::channel::mpsc;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::core::PartialObjectMeta;
-use kube::runtime::controller::Config;
+use kube::runtime::controller::{Action, Config};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Controller, watcher};
 use kube::{Client, Resource, ResourceExt};
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
-/// Reconciles of one kind under way at once.
+/// Concurrent reconciliations per kind.
 const CONCURRENCY: u16 = 16;
-/// Reconciles under way may finish for this long after the signal to stop.
+/// How long running reconciliations may take to finish after the signal to stop.
 const GRACE: std::time::Duration = std::time::Duration::from_secs(5);
-/// Deletions waiting to be looked at.
+/// Deletions waiting to be handled.
 const DELETIONS: usize = 4096;
 
 /// Runs every reconciler until `stop` resolves. Call it as the leader only.
 pub async fn run(
     kube: Client,
     options: Options,
+    metrics: Arc<Metrics>,
     stop: impl Future<Output = ()> + Clone + Send + Sync + 'static,
 ) {
     let scope = options.namespace.clone();
-    let connections = Reflector::<HaloPSAConnection>::default();
-    let clients = Reflector::<ImportedClient>::default();
-    let tickets = Reflector::<Ticket>::default();
-    let policies = Reflector::<ToolPolicy>::default();
+    let scope = scope.as_deref();
+    let mut watches = Watches::default();
     let deployments = Reflector::<Deployment>::default();
-    let servers = Reflector::<ToolServer>::default();
-    let workflows = Reflector::<Workflow>::default();
-    let providers = Reflector::<VerificationProvider>::default();
-    let (fill, filled) = tokio::sync::watch::channel(false);
-    let stores = Stores {
-        connections: connections.store.clone(),
-        clients: clients.store.clone(),
-        tickets: tickets.store.clone(),
-        deployments: deployments.store.clone(),
-        servers: servers.store.clone(),
-        providers: providers.store.clone(),
-        filled,
-    };
-    let mut to_fill = [
-        connections.filled(),
-        clients.filled(),
-        tickets.filled(),
-        deployments.filled(),
-        servers.filled(),
-        providers.filled(),
-    ];
-    let context = Arc::new(Context::new(kube.clone(), options, stores));
-    let config = || Config::default().concurrency(CONCURRENCY);
-
-    let (client_deleted, client_deletions) = mpsc::channel(DELETIONS);
-    let (conn_deleted, conn_deletions) = mpsc::channel(DELETIONS);
-
-    let connection_controller = shared(&connections)
-        .with_config(config())
-        .watches_with(
-            scoped::<PartialObjectMeta<Secret>>(&kube, scope.as_deref()),
-            (),
-            watcher::Config::default(),
-            connection::of_secret(context.clone()),
-        )
-        .watches_shared_stream(subscribe(&clients), |client: Arc<ImportedClient>| {
-            connection_of(&*client, &client.spec.connection_ref.name)
-        })
-        .watches_shared_stream(
-            subscribe(&providers),
-            connection::of_provider(context.clone()),
-        )
-        .reconcile_on(conn_deletions)
-        .graceful_shutdown_on(stop.clone())
-        .run(
-            connection::reconcile,
-            connection::error_policy,
-            context.clone(),
-        );
-
-    let client_controller = shared(&clients)
-        .with_config(config())
-        .watches_shared_stream(subscribe(&tickets), |ticket: Arc<Ticket>| {
-            client_of_ticket(&ticket)
-        })
-        .watches_shared_stream(subscribe(&deployments), |deployment: Arc<Deployment>| {
-            client_of_label(&*deployment)
-        })
-        .watches_shared_stream(
-            subscribe(&connections),
-            client::of_connection(context.clone()),
-        )
-        .owns_stream(owned_metadata::<ServiceAccount>(&kube, scope.as_deref()))
-        .owns_stream(owned_metadata::<NetworkPolicy>(&kube, scope.as_deref()))
-        .reconcile_on(client_deletions)
-        .reconcile_all_on(context.directory.changed())
-        .graceful_shutdown_on(stop.clone())
-        .run(client::reconcile, client::error_policy, context.clone());
-
-    let ticket_controller = shared(&tickets)
-        .with_config(config())
-        .watches_shared_stream(subscribe(&clients), ticket::of_client(context.clone()))
-        .watches_shared_stream(
-            subscribe(&connections),
-            ticket::of_connection(context.clone()),
-        )
-        .graceful_shutdown_on(stop.clone())
-        .run(ticket::reconcile, ticket::error_policy, context.clone());
-
-    let policy_controller = shared(&policies)
-        .with_config(config())
-        .watches_shared_stream(
-            subscribe(&connections),
-            policy::of_connection(policies.store.clone()),
-        )
-        .watches_shared_stream(
-            subscribe(&clients),
-            policy::of_client(policies.store.clone()),
-        )
-        .watches_shared_stream(
-            subscribe(&servers),
-            policy::of_server(policies.store.clone()),
-        )
-        .graceful_shutdown_on(stop.clone())
-        .run(policy::reconcile, policy::error_policy, context.clone());
-
-    let server_controller = shared(&servers)
-        .with_config(config())
-        .graceful_shutdown_on(stop.clone())
-        .run(
-            tool_server::reconcile,
-            tool_server::error_policy,
-            context.clone(),
-        );
-
-    let workflow_controller = shared(&workflows)
-        .with_config(config())
-        .watches_shared_stream(
-            subscribe(&connections),
-            workflow::of_connection(workflows.store.clone()),
-        )
-        .graceful_shutdown_on(stop.clone())
-        .run(workflow::reconcile, workflow::error_policy, context.clone());
-
-    let provider_controller = shared(&providers)
-        .with_config(config())
-        .graceful_shutdown_on(stop.clone())
-        .run(provider::reconcile, provider::error_policy, context.clone());
-
-    let index = context.clone();
-    let by_id = context.clone();
-    let tickets_gone = std::sync::Mutex::new(client_deleted.clone());
-    let deployments_gone = std::sync::Mutex::new(client_deleted);
-    let clients_gone = std::sync::Mutex::new(conn_deleted);
+    let context = Arc::new(Context::new(
+        kube.clone(),
+        options,
+        &watches,
+        deployments.store.clone(),
+        metrics,
+    ));
+    let (clients, client_deletions) = mpsc::channel(DELETIONS);
+    let (connections, connection_deletions) = mpsc::channel(DELETIONS);
+    let running = Reconcilers {
+        kube: &kube,
+        scope,
+        context: &context,
+        watches: &watches,
+        running: Vec::new(),
+        stop: stop.clone().boxed().shared(),
+    }
+    .all(&deployments, connection_deletions, client_deletions);
+    let gone = Mutex::new(clients.clone());
     let agents =
         watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY, names::OPERATOR));
-    // A task each: they run on several threads, and none sits on another's stack.
-    let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(connections.run(
-        scoped(&kube, scope.as_deref()),
-        watcher::Config::default(),
-        |_| (),
-        || (),
-    ));
-    tasks.spawn(clients.run(
-        scoped(&kube, scope.as_deref()),
-        watcher::Config::default(),
-        move |event| {
-            by_id.clients.observe(event);
-            if let watcher::Event::Delete(client) = event {
-                send_all(
-                    &clients_gone,
-                    connection_of(client, &client.spec.connection_ref.name),
-                );
-            }
-        },
-        || (),
-    ));
-    tasks.spawn(tickets.run(
-        scoped(&kube, scope.as_deref()),
-        watcher::Config::default(),
-        move |event| {
-            index.index.observe(event);
-            if let watcher::Event::Delete(ticket) = event {
-                send_all(&tickets_gone, client_of_ticket(ticket));
-            }
-        },
-        || (),
-    ));
-    tasks.spawn(policies.run(
-        scoped(&kube, scope.as_deref()),
-        watcher::Config::default(),
-        |_| (),
-        || (),
-    ));
-    tasks.spawn(deployments.run(
-        scoped(&kube, scope.as_deref()),
-        agents,
-        move |event| {
-            if let watcher::Event::Delete(deployment) = event {
-                send_all(&deployments_gone, client_of_label(deployment));
-            }
-        },
-        || (),
-    ));
-    tasks.spawn(servers.run(
-        scoped(&kube, scope.as_deref()),
-        watcher::Config::default(),
-        |_| (),
-        || (),
-    ));
-    tasks.spawn(workflows.run(
-        scoped(&kube, scope.as_deref()),
-        watcher::Config::default(),
-        |_| (),
-        || (),
-    ));
-    tasks.spawn(providers.run(
-        scoped(&kube, scope.as_deref()),
-        watcher::Config::default(),
-        |_| (),
-        || (),
-    ));
-    // One task waits for each store: their own wake-ups are for one.
-    tasks.spawn(async move {
-        for store in &mut to_fill {
-            // An error is a watch that has ended, and with it everything here.
-            let _ = store.wait_for(|filled| *filled).await;
+    watches.start(&kube, scope, deployments, agents, move |event| {
+        if let watcher::Event::Delete(deployment) = event {
+            send_all(&gone, client_of_label(deployment));
         }
-        fill.send_replace(true);
-        std::future::pending::<()>().await;
     });
-    let mut controllers = tokio::task::JoinSet::new();
-    let work = async {
-        // Agents need the CA before they start, so it comes first.
-        certificates::prepare(&context).await;
-        controllers.spawn(connection_controller.for_each(|_| std::future::ready(())));
-        controllers.spawn(client_controller.for_each(|_| std::future::ready(())));
-        controllers.spawn(ticket_controller.for_each(|_| std::future::ready(())));
-        controllers.spawn(policy_controller.for_each(|_| std::future::ready(())));
-        controllers.spawn(server_controller.for_each(|_| std::future::ready(())));
-        controllers.spawn(workflow_controller.for_each(|_| std::future::ready(())));
-        controllers.spawn(provider_controller.for_each(|_| std::future::ready(())));
-        let finished = async {
-            // Each ends after the signal to stop, when its reconciles are done.
-            while let Some(ended) = controllers.join_next().await {
-                if let Err(error) = ended {
-                    tracing::error!(%error, "a controller ended");
-                    return;
-                }
+    let (clients, connections) = (Mutex::new(clients), Mutex::new(connections));
+    let hooks = Hooks {
+        client_deleted: Box::new(move |client| {
+            send_all(
+                &connections,
+                connection_of(client, &client.spec.connection_ref.name),
+            );
+        }),
+        ticket_deleted: Box::new(move |ticket| send_all(&clients, client_of_ticket(ticket))),
+        ..Hooks::default()
+    };
+    let mut tasks = watches.run(&kube, scope, hooks);
+    tokio::select! {
+        () = reconcile_all(&context, running) => {}
+        _ = tasks.join_next() => tracing::error!("a watch ended"),
+        () = async { stop.await; tokio::time::sleep(GRACE).await } => {}
+    }
+}
+
+/// Runs the reconcilers until they end, each after the signal to stop, when its work is done.
+async fn reconcile_all(context: &Arc<Context>, running: Vec<BoxFuture<'static, ()>>) {
+    // Agents need the CA before they start, so it comes first.
+    certificates::prepare(context).await;
+    // A task each: they run on several threads.
+    let mut controllers: tokio::task::JoinSet<()> = running.into_iter().collect();
+    let finished = async {
+        while let Some(ended) = controllers.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a controller ended");
+                return;
             }
-        };
-        tokio::select! {
-            () = finished => {}
-            () = certificates::run(context.clone()) => {}
         }
     };
-    let stopped = stop.clone();
     tokio::select! {
-        () = work => {}
-        _ = tasks.join_next() => tracing::error!("a watch ended"),
-        () = async { stopped.await; tokio::time::sleep(GRACE).await } => {}
+        () = finished => {}
+        () = certificates::run(context.clone()) => {}
+    }
+}
+
+/// Which events wake which reconciler.
+struct Reconcilers<'a, S> {
+    kube: &'a Client,
+    scope: Option<&'a str>,
+    context: &'a Arc<Context>,
+    watches: &'a Watches,
+    running: Vec<BoxFuture<'static, ()>>,
+    stop: S,
+}
+
+impl<S: Future<Output = ()> + Clone + Send + Sync + 'static> Reconcilers<'_, S> {
+    fn all(
+        mut self,
+        deployments: &Reflector<Deployment>,
+        connection_deletions: mpsc::Receiver<ObjectRef<HaloPSAConnection>>,
+        client_deletions: mpsc::Receiver<ObjectRef<ImportedClient>>,
+    ) -> Vec<BoxFuture<'static, ()>> {
+        self.connections(connection_deletions);
+        self.clients(deployments, client_deletions);
+        self.tickets();
+        self.rules();
+        self.running
+    }
+
+    fn connections(&mut self, deletions: mpsc::Receiver<ObjectRef<HaloPSAConnection>>) {
+        let (ctx, watches) = (self.context.clone(), self.watches);
+        let controller = shared(&watches.connections)
+            .watches_with(
+                scoped::<PartialObjectMeta<Secret>>(self.kube, self.scope),
+                (),
+                watcher::Config::default(),
+                connection::of_secret(ctx.clone()),
+            )
+            .watches_shared_stream(
+                subscribe(&watches.clients),
+                |client: Arc<ImportedClient>| {
+                    connection_of(&*client, &client.spec.connection_ref.name)
+                },
+            )
+            .watches_shared_stream(
+                subscribe(&watches.providers),
+                connection::of_provider(ctx.clone()),
+            )
+            .reconcile_on(deletions);
+        self.add(controller, connection::reconcile, connection::error_policy);
+    }
+
+    fn clients(
+        &mut self,
+        deployments: &Reflector<Deployment>,
+        deletions: mpsc::Receiver<ObjectRef<ImportedClient>>,
+    ) {
+        let (ctx, watches) = (self.context.clone(), self.watches);
+        let controller = shared(&watches.clients)
+            .watches_shared_stream(subscribe(&watches.tickets), |ticket: Arc<Ticket>| {
+                client_of_ticket(&ticket)
+            })
+            .watches_shared_stream(subscribe(deployments), |deployment: Arc<Deployment>| {
+                client_of_label(&*deployment)
+            })
+            .watches_shared_stream(
+                subscribe(&watches.connections),
+                client::of_connection(ctx.clone()),
+            )
+            .owns_stream(owned_metadata::<ServiceAccount>(self.kube, self.scope))
+            .owns_stream(owned_metadata::<NetworkPolicy>(self.kube, self.scope))
+            .reconcile_on(deletions)
+            .reconcile_all_on(ctx.directory.changed());
+        self.add(controller, client::reconcile, client::error_policy);
+    }
+
+    fn tickets(&mut self) {
+        let (ctx, watches) = (self.context.clone(), self.watches);
+        let controller = shared(&watches.tickets)
+            .watches_shared_stream(subscribe(&watches.clients), ticket::of_client(ctx.clone()))
+            .watches_shared_stream(
+                subscribe(&watches.connections),
+                ticket::of_connection(ctx.clone()),
+            );
+        self.add(controller, ticket::reconcile, ticket::error_policy);
+    }
+
+    /// The kinds that only say what is allowed, and with what.
+    fn rules(&mut self) {
+        let watches = self.watches;
+        let stores = watches.stores();
+        let policies = shared(&watches.policies)
+            .watches_shared_stream(
+                subscribe(&watches.connections),
+                policy::of_connection(stores.policies.clone()),
+            )
+            .watches_shared_stream(
+                subscribe(&watches.clients),
+                policy::of_client(stores.policies.clone()),
+            )
+            .watches_shared_stream(
+                subscribe(&watches.servers),
+                policy::of_server(stores.policies),
+            );
+        self.add(policies, policy::reconcile, policy::error_policy);
+        self.add(
+            shared(&watches.servers),
+            tool_server::reconcile,
+            tool_server::error_policy,
+        );
+        let workflows = shared(&watches.workflows).watches_shared_stream(
+            subscribe(&watches.connections),
+            workflow::of_connection(stores.workflows),
+        );
+        self.add(workflows, workflow::reconcile, workflow::error_policy);
+        self.add(
+            shared(&watches.providers),
+            provider::reconcile,
+            provider::error_policy,
+        );
+    }
+
+    /// Adds a reconciler, counted and timed.
+    fn add<K, F, R, E>(
+        &mut self,
+        controller: Controller<K>,
+        reconcile: F,
+        error_policy: fn(Arc<K>, &E, Arc<Context>) -> Action,
+    ) where
+        K: Resource<DynamicType = ()>
+            + Clone
+            + serde::de::DeserializeOwned
+            + std::fmt::Debug
+            + Send
+            + Sync
+            + 'static,
+        F: Fn(Arc<K>, Arc<Context>) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<Action, E>> + Send + 'static,
+        E: std::error::Error + Send + 'static,
+    {
+        let kind = K::kind(&());
+        let measured = move |object: Arc<K>, ctx: Arc<Context>| {
+            let (kind, run) = (kind.clone(), reconcile(object, ctx.clone()));
+            async move {
+                let started = Instant::now();
+                let result = run.await;
+                let label = match &result {
+                    Ok(_) => ReconcileResult::Ok,
+                    Err(_) => ReconcileResult::Error,
+                };
+                ctx.metrics.reconciled(&kind, label, started.elapsed());
+                result
+            }
+        };
+        self.running.push(
+            controller
+                .with_config(Config::default().concurrency(CONCURRENCY))
+                .graceful_shutdown_on(self.stop.clone())
+                .run(measured, error_policy, self.context.clone())
+                .for_each(|_| std::future::ready(()))
+                .boxed(),
+        );
     }
 }
 
@@ -319,7 +308,7 @@ where
     futures::stream::iter(reflector.subscribe()).flatten()
 }
 
-/// Objects of this kind that the operator made, metadata only.
+/// Metadata of the objects of this kind that the operator created.
 fn owned_metadata<K>(
     kube: &Client,
     namespace: Option<&str>,
@@ -341,13 +330,13 @@ where
         .touched_objects()
 }
 
-fn send_all<T>(channel: &std::sync::Mutex<mpsc::Sender<T>>, items: impl IntoIterator<Item = T>) {
+fn send_all<T>(channel: &Mutex<mpsc::Sender<T>>, items: impl IntoIterator<Item = T>) {
     let mut channel = channel
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
     for item in items {
         if channel.try_send(item).is_err() {
-            tracing::warn!("too many deletions at once; one is seen at the next resync only");
+            tracing::warn!("too many deletions at once; one will only be seen at the next resync");
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::api::policy::RuleStatus;
 use crate::api::reason::Reason;
 use crate::api::tool_server::SEPARATOR;
 use crate::api::{HaloPSAConnection, ImportedClient, ToolPolicy, ToolServer};
+use crate::k8s::key::Key;
 use crate::k8s::{self, names, reflect};
 use crate::policy::{self, expression};
 use crate::tools::read;
@@ -210,5 +211,5 @@ fn rule_status(policy: &ToolPolicy, tools: &[String]) -> Vec<RuleStatus> {
 pub fn error_policy(policy: Arc<ToolPolicy>, error: &Error, ctx: Arc<Context>) -> Action {
     let (namespace, name) = (policy.namespace().unwrap_or_default(), policy.name_any());
     tracing::warn!(kind = "ToolPolicy", %namespace, %name, %error, "reconciling failed, it is tried again");
-    Action::requeue(ctx.backoff.next((namespace, name, "policy")))
+    Action::requeue(ctx.backoff.next("ToolPolicy", &Key::new(namespace, name)))
 }

@@ -4,6 +4,7 @@ use super::context::{Context, jitter};
 use crate::api::VerificationProvider;
 use crate::api::condition::{self, ConditionUpdate};
 use crate::api::reason::Reason;
+use crate::k8s::key::Key;
 use crate::k8s::{self, names};
 use crate::verify::Provider;
 use k8s_openapi::jiff::Timestamp;
@@ -61,13 +62,15 @@ pub async fn reconcile(
         )
         .await;
     }
-    let key = (namespace, name, "provider");
+    let key = Key::new(namespace, name);
     if verdict.is_true() {
-        ctx.backoff.reset(&key);
+        ctx.backoff.reset("VerificationProvider", &key);
         return Ok(Action::requeue(jitter(ctx.options.resync)));
     }
     Ok(Action::requeue(
-        ctx.backoff.next(key).min(ctx.options.resync),
+        ctx.backoff
+            .next("VerificationProvider", &key)
+            .min(ctx.options.resync),
     ))
 }
 
@@ -81,5 +84,8 @@ pub fn error_policy(
         provider.name_any(),
     );
     tracing::warn!(kind = "VerificationProvider", %namespace, %name, %error, "reconciling failed, it is tried again");
-    Action::requeue(ctx.backoff.next((namespace, name, "provider")))
+    Action::requeue(
+        ctx.backoff
+            .next("VerificationProvider", &Key::new(namespace, name)),
+    )
 }

@@ -5,6 +5,7 @@ use crate::api::ToolServer;
 use crate::api::condition::{self, ConditionUpdate};
 use crate::api::reason::Reason;
 use crate::api::tool_server::ACCEPT_ANNOTATION;
+use crate::k8s::key::Key;
 use crate::k8s::{self, names, reflect};
 use crate::tools::{pin, server};
 use k8s_openapi::jiff::Timestamp;
@@ -48,25 +49,23 @@ pub async fn reconcile(server: Arc<ToolServer>, ctx: Arc<Context>) -> Result<Act
                 format!("{error}; its tools are not offered until it answers"),
             ),
             Ok(tools) => {
-                let offered: Vec<(String, String)> = tools
-                    .iter()
-                    .map(|t| (t.name.to_string(), pin::hash(t)))
-                    .collect();
+                let offered: Vec<pin::Offered> = tools.iter().map(pin::Offered::from).collect();
                 let accepted = server
                     .annotations()
                     .get(ACCEPT_ANNOTATION)
                     .map(String::as_str);
-                let (pinned, revision) = pin::pin(&status.tools, &offered, accepted);
+                let pinned = pin::pin(&status.tools, &offered, accepted);
                 // One that its resource does not list any more is forgotten with it.
                 status.tools = pinned
+                    .tools
                     .into_iter()
                     .filter(|p| server::access(&server.spec.tools, &p.name).is_some())
                     .collect();
-                status.offered_revision = revision;
+                status.offered_revision = pinned.revision;
                 let usable = status
                     .tools
                     .iter()
-                    .filter(|p| p.offered.is_none() && offered.iter().any(|(n, _)| *n == p.name))
+                    .filter(|p| p.offered.is_none() && offered.iter().any(|o| o.name == p.name))
                     .count();
                 status.tool_count = Some(usable as i64);
                 let changed: Vec<&str> = status
@@ -120,12 +119,12 @@ pub async fn reconcile(server: Arc<ToolServer>, ctx: Arc<Context>) -> Result<Act
         )
         .await;
     }
-    ctx.backoff.reset(&(namespace, name, "toolserver"));
+    ctx.backoff.reset("ToolServer", &Key::new(namespace, name));
     Ok(Action::requeue(jitter(ctx.options.resync)))
 }
 
 pub fn error_policy(server: Arc<ToolServer>, error: &Error, ctx: Arc<Context>) -> Action {
     let (namespace, name) = (server.namespace().unwrap_or_default(), server.name_any());
     tracing::warn!(kind = "ToolServer", %namespace, %name, %error, "reconciling failed, it is tried again");
-    Action::requeue(ctx.backoff.next((namespace, name, "toolserver")))
+    Action::requeue(ctx.backoff.next("ToolServer", &Key::new(namespace, name)))
 }

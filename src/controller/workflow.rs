@@ -6,6 +6,7 @@ use crate::api::reason::Reason;
 use crate::api::tool_server::SEPARATOR;
 use crate::api::workflow::WorkflowState;
 use crate::api::{HaloPSAConnection, Workflow};
+use crate::k8s::key::Key;
 use crate::k8s::{self, names, reflect};
 use crate::tools::read;
 use crate::tools::write;
@@ -110,5 +111,5 @@ pub fn error_policy(workflow: Arc<Workflow>, error: &Error, ctx: Arc<Context>) -
         workflow.name_any(),
     );
     tracing::warn!(kind = "Workflow", %namespace, %name, %error, "reconciling failed, it is tried again");
-    Action::requeue(ctx.backoff.next((namespace, name, "workflow")))
+    Action::requeue(ctx.backoff.next("Workflow", &Key::new(namespace, name)))
 }

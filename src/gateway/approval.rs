@@ -13,7 +13,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
 
-/// A request as it is put on the ticket.
+/// Names of further approvers shown in a request.
+const MAX_NAMES: usize = 5;
+
+/// A request as it is posted on the ticket.
 pub struct Request {
     pub approval: Approval,
     listed: Vec<Listed>,
@@ -35,9 +38,9 @@ impl Request {
     }
 }
 
-/// The request for what waits on a Ticket now.
+/// The request for the steps that wait on a Ticket now.
 pub async fn prepare(
-    bound: &AgentScope,
+    scope: &AgentScope,
     halo: &halopsa::Client,
     ticket: &Ticket,
     replaces: bool,
@@ -48,9 +51,8 @@ pub async fn prepare(
     };
     let steps: Vec<&Step> = status.steps.iter().filter(waits).collect();
     let halo_ticket = halo.ticket(ticket.spec.ticket_id).await?;
-    let agents = agents(halo).await;
-    let uid = bound.connection.metadata.uid.as_deref().unwrap_or_default();
-    let spec = &bound.connection.spec.approvals;
+    let technicians = agents(halo).await;
+    let spec = &scope.connection.spec.approvals;
     let now = Timestamp::now();
     let after = |time: Duration| {
         Time(
@@ -73,7 +75,7 @@ pub async fn prepare(
     let approval = Approval {
         number,
         hash: hash(
-            uid,
+            scope.connection_uid(),
             ticket.spec.ticket_id,
             status.run,
             steps.iter().copied(),
@@ -89,8 +91,8 @@ pub async fn prepare(
         expires_at,
     };
     Ok(Request {
-        assigned: assigned_name(&halo_ticket, &agents),
-        also: also(&steps, &agents),
+        assigned: assigned_name(&halo_ticket, &technicians),
+        also: also(&steps, &technicians),
         until: utc(approval.expires_at.0),
         listed: steps
             .iter()
@@ -101,11 +103,12 @@ pub async fn prepare(
     })
 }
 
-fn also(steps: &[&Step], agents: &[types::Agent]) -> String {
-    let names: Vec<String> = further_approvers(steps.iter().copied(), agents)
+/// Names of those who may decide besides the assigned technician.
+fn also(steps: &[&Step], technicians: &[types::Agent]) -> String {
+    let names: Vec<String> = further_approvers(steps.iter().copied(), technicians)
         .into_iter()
-        .take(5)
-        .map(|id| agent_name(id, agents))
+        .take(MAX_NAMES)
+        .map(|id| agent_name(id, technicians))
         .collect();
     names.join(", ")
 }

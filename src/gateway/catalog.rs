@@ -1,23 +1,21 @@
-//! Which tools there are for an agent: HaloPSA's, and those of ToolServers.
+//! The tools an agent may call: HaloPSA's, and those of ToolServers.
 
-use super::identity::Identity;
 use super::{AgentScope, Gateway};
 use crate::api::ToolServer;
 use crate::api::tool_server::SEPARATOR;
-use crate::policy::{self, Access, Decision, Named, facts::TicketFacts};
+use crate::k8s::cache::Remembered;
+use crate::policy::{self, Access, Decision, Named};
 use crate::tools::{pin, read, server, write};
 use kube::ResourceExt;
 use rmcp::model::{Tool, ToolAnnotations};
-use serde_json::{Map, Value};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// For this long a server is not asked again for the list agents see. Before a
-/// call its definition is always looked at anew.
+/// For this long a server is not asked again for the list that agents see. Before
+/// a call a tool's definition is always read from its server.
 const LISTED_FOR: Duration = Duration::from_secs(60);
 
-/// A tool by its name, and who does it.
+/// A tool by its name, and who carries it out.
 pub enum ResolvedTool {
     Read(&'static read::Tool),
     Write(&'static write::WriteTool),
@@ -38,6 +36,14 @@ impl ResolvedTool {
         }
     }
 
+    /// SHA-256 of the tool's definition, for a ToolServer's tool; else empty.
+    pub fn pin(&self) -> &str {
+        match self {
+            ResolvedTool::Server { pin, .. } => pin,
+            ResolvedTool::Read(_) | ResolvedTool::Write(_) => "",
+        }
+    }
+
     /// A label for metrics: bounded.
     pub fn label(&self) -> &'static str {
         match self {
@@ -48,32 +54,38 @@ impl ResolvedTool {
     }
 }
 
-/// Lists of servers' tools, for a moment.
+/// The tools of servers, by the server's uid and generation.
 #[derive(Default)]
-pub struct Listings(Mutex<HashMap<String, (Instant, Arc<Vec<Tool>>)>>);
+pub struct Listings(Remembered<String, Listing>);
 
-impl Listings {
-    fn get(&self, key: &str) -> Option<Arc<Vec<Tool>>> {
-        let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        map.get(key)
-            .filter(|(at, _)| at.elapsed() < LISTED_FOR)
-            .map(|(_, tools)| tools.clone())
-    }
+struct Listing {
+    at: Instant,
+    tools: Arc<Vec<Tool>>,
+}
 
-    fn put(&self, key: String, tools: Arc<Vec<Tool>>) {
-        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        map.retain(|_, (at, _)| at.elapsed() < LISTED_FOR);
-        map.insert(key, (Instant::now(), tools));
+impl Listing {
+    fn is_fresh(&self) -> bool {
+        self.at.elapsed() < LISTED_FOR
     }
 }
 
-/// Finds a tool by the exact name an agent calls it by. What is not here does not exist for it.
-pub fn find(
-    gateway: &Gateway,
-    identity: &Identity,
-    bound: &AgentScope,
-    name: &str,
-) -> Option<ResolvedTool> {
+impl Listings {
+    fn get(&self, key: &str) -> Option<Arc<Vec<Tool>>> {
+        let map = self.0.lock();
+        let listing = map.get(key).filter(|l| l.is_fresh())?;
+        Some(listing.tools.clone())
+    }
+
+    fn put(&self, key: String, tools: Arc<Vec<Tool>>) {
+        let mut map = self.0.lock();
+        map.retain(|_, listing| listing.is_fresh());
+        let at = Instant::now();
+        map.insert(key, Listing { at, tools });
+    }
+}
+
+/// Finds a tool by its exact name. One that is not found does not exist for the agent.
+pub fn find(gateway: &Gateway, scope: &AgentScope, name: &str) -> Option<ResolvedTool> {
     if let Some(tool) = read::find(name) {
         return Some(ResolvedTool::Read(tool));
     }
@@ -81,7 +93,7 @@ pub fn find(
         return Some(ResolvedTool::Write(tool));
     }
     let (server, tool) = name.split_once(SEPARATOR)?;
-    let server = servers(gateway, identity, bound)
+    let server = servers(gateway, scope)
         .into_iter()
         .find(|s| s.name_any() == server)?;
     let access = server::access(&server.spec.tools, tool)?;
@@ -101,15 +113,16 @@ pub fn find(
 }
 
 /// The ToolServers whose tools this client's agent may use.
-pub fn servers(gateway: &Gateway, identity: &Identity, bound: &AgentScope) -> Vec<Arc<ToolServer>> {
-    let connection = bound.connection.name_any();
-    let labels = bound.client.metadata.labels.clone().unwrap_or_default();
+fn servers(gateway: &Gateway, scope: &AgentScope) -> Vec<Arc<ToolServer>> {
+    let namespace = scope.connection.namespace();
+    let connection = scope.connection.name_any();
+    let name = scope.client.name_any();
     let client = policy::Client {
-        name: &identity.client,
-        labels: &labels,
+        name: &name,
+        labels: scope.client.labels(),
     };
-    gateway.servers.state_filter(|s| {
-        s.namespace().as_deref() == Some(&identity.namespace)
+    gateway.stores.servers.state_filter(|s| {
+        s.namespace() == namespace
             && s.spec.connection_ref.name == connection
             && s.metadata.deletion_timestamp.is_none()
             && policy::selects(
@@ -121,38 +134,15 @@ pub fn servers(gateway: &Gateway, identity: &Identity, bound: &AgentScope) -> Ve
 }
 
 /// Decides about a call.
-pub fn decide(
-    gateway: &Gateway,
-    identity: &Identity,
-    bound: &AgentScope,
-    tool: &str,
-    access: Access,
-    arguments: &Map<String, Value>,
-    ticket: &TicketFacts,
-) -> Decision {
-    with_policies(gateway, identity, bound, |client, policies| {
-        policy::decide(
-            bound.mode,
-            client,
-            &policy::Call {
-                tool,
-                access,
-                arguments,
-                ticket,
-            },
-            policies,
-        )
+pub fn decide(gateway: &Gateway, scope: &AgentScope, call: &policy::Call<'_>) -> Decision {
+    with_policies(gateway, scope, |client, policies| {
+        policy::decide(scope.mode, client, call, policies)
     })
 }
 
-/// Whether a rule that may speak about this tool asks for more than its name.
-pub fn has_conditions(
-    gateway: &Gateway,
-    identity: &Identity,
-    bound: &AgentScope,
-    tool: &str,
-) -> bool {
-    with_policies(gateway, identity, bound, |_, policies| {
+/// Whether a rule for this tool has a condition: then more than the tool's name decides.
+pub fn has_conditions(gateway: &Gateway, scope: &AgentScope, tool: &str) -> bool {
+    with_policies(gateway, scope, |_, policies| {
         policies
             .iter()
             .flat_map(|p| &p.spec.rules)
@@ -162,15 +152,15 @@ pub fn has_conditions(
 
 fn with_policies<T>(
     gateway: &Gateway,
-    identity: &Identity,
-    bound: &AgentScope,
+    scope: &AgentScope,
     then: impl Fn(policy::Client<'_>, &[Named<'_>]) -> T,
 ) -> T {
-    let connection = bound.connection.name_any();
-    let policies = gateway.policies.state_filter(|p| {
-        p.namespace().as_deref() == Some(&identity.namespace)
-            && p.spec.connection_ref.name == connection
-    });
+    let namespace = scope.connection.namespace();
+    let connection = scope.connection.name_any();
+    let policies = gateway
+        .stores
+        .policies
+        .state_filter(|p| p.namespace() == namespace && p.spec.connection_ref.name == connection);
     let names: Vec<String> = policies.iter().map(|p| p.name_any()).collect();
     let named: Vec<Named<'_>> = names
         .iter()
@@ -180,72 +170,92 @@ fn with_policies<T>(
             spec: &p.spec,
         })
         .collect();
-    let labels = bound.client.metadata.labels.clone().unwrap_or_default();
-    then(
-        policy::Client {
-            name: &identity.client,
-            labels: &labels,
-        },
-        &named,
-    )
+    let name = scope.client.name_any();
+    let client = policy::Client {
+        name: &name,
+        labels: scope.client.labels(),
+    };
+    then(client, &named)
 }
 
-/// The tools an agent is shown: those of which any call might be allowed.
-pub async fn list(gateway: &Gateway, identity: &Identity, bound: &AgentScope) -> Vec<Tool> {
+/// The tools an agent is shown: those it may be allowed to call.
+pub async fn list(gateway: &Gateway, scope: &AgentScope) -> Vec<Tool> {
     let visible = |name: &str, access: Access| {
-        with_policies(gateway, identity, bound, |client, p| {
-            policy::visible(bound.mode, client, name, access, p)
+        with_policies(gateway, scope, |client, policies| {
+            policy::visible(scope.mode, client, name, access, policies)
         })
     };
-    let annotations = |access: Access| {
-        ToolAnnotations::new()
-            .read_only(access == Access::Read)
-            .destructive(access == Access::Destructive)
-    };
-    let mut listed: Vec<Tool> = Vec::new();
-    for tool in read::TOOLS.iter().filter(|t| visible(t.name, t.access)) {
-        let shown =
-            Tool::new(tool.name, tool.description, Arc::new(tool.schema())).with_title(tool.title);
-        listed.push(shown.with_annotations(annotations(tool.access).open_world(false)));
+    let mut listed = read_tools(visible);
+    listed.extend(write_tools(visible));
+    for server in servers(gateway, scope) {
+        let offered = offered(gateway, &server).await;
+        listed.extend(server_tools(&server, &offered, visible));
     }
-    for tool in write::TOOLS
+    listed
+}
+
+fn annotations(access: Access) -> ToolAnnotations {
+    ToolAnnotations::new()
+        .read_only(access == Access::Read)
+        .destructive(access == Access::Destructive)
+}
+
+fn read_tools(visible: impl Fn(&str, Access) -> bool) -> Vec<Tool> {
+    read::TOOLS
+        .iter()
+        .filter(|t| visible(t.name, t.access))
+        .map(|t| {
+            Tool::new(t.name, t.description, Arc::new(t.schema()))
+                .with_title(t.title)
+                .with_annotations(annotations(t.access).open_world(false))
+        })
+        .collect()
+}
+
+fn write_tools(visible: impl Fn(&str, Access) -> bool) -> Vec<Tool> {
+    write::TOOLS
         .iter()
         .filter(|t| visible(t.name, Access::Write))
-    {
-        let shown =
-            Tool::new(tool.name, tool.description, Arc::new(tool.schema())).with_title(tool.title);
-        listed
-            .push(shown.with_annotations(
-                annotations(Access::Write).open_world(tool.name == write::REPLY),
-            ));
-    }
-    for server in servers(gateway, identity, bound) {
-        let pinned = server
-            .status
-            .as_ref()
-            .map(|s| s.tools.clone())
-            .unwrap_or_default();
-        for tool in offered(gateway, &server).await.iter() {
-            let name = format!("{}{SEPARATOR}{}", server.name_any(), tool.name);
-            let Some(access) = server::access(&server.spec.tools, &tool.name) else {
-                continue;
-            };
-            let as_pinned = pinned
-                .iter()
-                .any(|p| p.name == tool.name && p.offered.is_none() && p.hash == pin::hash(tool));
-            if as_pinned && visible(&name, access) {
-                let mut shown = tool.clone();
-                shown.name = name.into();
-                // What the server says of itself does not count; what the MSP says does.
-                shown.annotations = Some(annotations(access).open_world(true));
-                listed.push(shown);
-            }
+        .map(|t| {
+            Tool::new(t.name, t.description, Arc::new(t.schema()))
+                .with_title(t.title)
+                .with_annotations(annotations(Access::Write).open_world(t.name == write::REPLY))
+        })
+        .collect()
+}
+
+/// A server's tools that are offered as they were pinned.
+fn server_tools(
+    server: &ToolServer,
+    offered: &[Tool],
+    visible: impl Fn(&str, Access) -> bool,
+) -> Vec<Tool> {
+    let pinned = server
+        .status
+        .as_ref()
+        .map(|s| s.tools.as_slice())
+        .unwrap_or_default();
+    let mut listed = Vec::new();
+    for tool in offered {
+        let name = format!("{}{SEPARATOR}{}", server.name_any(), tool.name);
+        let Some(access) = server::access(&server.spec.tools, &tool.name) else {
+            continue;
+        };
+        let as_pinned = pinned
+            .iter()
+            .any(|p| p.name == tool.name && p.offered.is_none() && p.hash == pin::hash(tool));
+        if as_pinned && visible(&name, access) {
+            let mut shown = tool.clone();
+            shown.name = name.into();
+            // What the server says about itself does not count; what the MSP says does.
+            shown.annotations = Some(annotations(access).open_world(true));
+            listed.push(shown);
         }
     }
     listed
 }
 
-/// What a server offers; nothing when it cannot be asked.
+/// What a server offers; nothing if it cannot be reached.
 async fn offered(gateway: &Gateway, server: &ToolServer) -> Arc<Vec<Tool>> {
     let key = format!(
         "{}/{}",
@@ -265,7 +275,10 @@ async fn offered(gateway: &Gateway, server: &ToolServer) -> Arc<Vec<Tool>> {
     let tools = match tools {
         Ok(tools) => Arc::new(tools),
         Err(error) => {
-            tracing::warn!(server = %server.name_any(), %error, "a ToolServer cannot be asked for its tools; they are not offered for now");
+            tracing::warn!(
+                server = %server.name_any(), %error,
+                "cannot list a ToolServer's tools; they are not offered for now"
+            );
             return Arc::default();
         }
     };

@@ -1,15 +1,14 @@
 //! Who an agent is: its projected ServiceAccount token, reviewed by the apiserver.
 
+use crate::k8s::cache::Remembered;
 use crate::k8s::{self, names};
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use kube::Client;
 use kube::api::{Api, PostParams};
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// For this long a token is not reviewed again. An agent that is deleted is out after it.
+/// For this long a token is not reviewed again. A deleted agent loses access after it.
 const CACHED_FOR: Duration = Duration::from_secs(30);
 const MAX_CACHED: usize = 20_000;
 const MAX_TOKEN: usize = 8192;
@@ -26,29 +25,43 @@ pub struct Identity {
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("a bearer token of audience halopsa-gateway is needed")]
+    #[error("a bearer token of audience halopsa-gateway is required")]
     NoToken,
     #[error(
-        "the token is not valid for audience halopsa-gateway, or has expired; read it from its file again"
+        "the token is not valid for audience halopsa-gateway, or has expired; \
+         read it from its file again"
     )]
     Invalid,
     #[error("the token is not an agent's")]
     NotAnAgent,
-    #[error("the token cannot be reviewed at the moment: {0}")]
+    #[error("the token cannot be reviewed right now: {0}")]
     Unavailable(String),
 }
 
-/// Reviews tokens and remembers the verdict for a moment.
+/// Reviews tokens and remembers whose they are for a moment.
 pub struct Reviewer {
     kube: Client,
-    cache: Mutex<HashMap<[u8; 32], (Instant, Identity)>>,
+    /// By SHA-256 of the token.
+    reviewed: Remembered<[u8; 32], Reviewed>,
+}
+
+#[derive(Clone)]
+struct Reviewed {
+    at: Instant,
+    identity: Identity,
+}
+
+impl Reviewed {
+    fn is_fresh(&self) -> bool {
+        self.at.elapsed() < CACHED_FOR
+    }
 }
 
 impl Reviewer {
     pub fn new(kube: Client) -> Self {
         Self {
             kube,
-            cache: Mutex::default(),
+            reviewed: Remembered::default(),
         }
     }
 
@@ -57,14 +70,25 @@ impl Reviewer {
             return Err(Error::NoToken);
         }
         let key: [u8; 32] = Sha256::digest(token).into();
-        let cached = self
-            .cache()
-            .get(&key)
-            .filter(|(at, _)| at.elapsed() < CACHED_FOR)
-            .map(|(_, identity)| identity.clone());
-        if let Some(identity) = cached {
-            return Ok(identity);
+        if let Some(known) = self.reviewed.get(&key).filter(Reviewed::is_fresh) {
+            return Ok(known.identity);
         }
+        let identity = identity_of(&self.ask(token).await?)?;
+        let mut reviewed = self.reviewed.lock();
+        if reviewed.len() >= MAX_CACHED {
+            reviewed.retain(|_, known| known.is_fresh());
+        }
+        if reviewed.len() < MAX_CACHED {
+            let known = Reviewed {
+                at: Instant::now(),
+                identity: identity.clone(),
+            };
+            reviewed.insert(key, known);
+        }
+        Ok(identity)
+    }
+
+    async fn ask(&self, token: &str) -> Result<TokenReview, Error> {
         let review = TokenReview {
             spec: TokenReviewSpec {
                 audiences: Some(vec![names::GATEWAY_AUDIENCE.into()]),
@@ -73,29 +97,11 @@ impl Reviewer {
             ..TokenReview::default()
         };
         let api: Api<TokenReview> = Api::all(self.kube.clone());
-        let reviewed = match tokio::time::timeout(
-            TIMEOUT,
-            api.create(&PostParams::default(), &review),
-        )
-        .await
-        {
-            Ok(Ok(reviewed)) => reviewed,
-            Ok(Err(error)) => return Err(Error::Unavailable(k8s::explain(&error))),
-            Err(_) => return Err(Error::Unavailable("the apiserver does not answer".into())),
-        };
-        let identity = identity_of(&reviewed)?;
-        let mut cache = self.cache();
-        if cache.len() >= MAX_CACHED {
-            cache.retain(|_, (at, _)| at.elapsed() < CACHED_FOR);
+        match tokio::time::timeout(TIMEOUT, api.create(&PostParams::default(), &review)).await {
+            Ok(Ok(reviewed)) => Ok(reviewed),
+            Ok(Err(error)) => Err(Error::Unavailable(k8s::explain(&error))),
+            Err(_) => Err(Error::Unavailable("the apiserver does not answer".into())),
         }
-        if cache.len() < MAX_CACHED {
-            cache.insert(key, (Instant::now(), identity.clone()));
-        }
-        Ok(identity)
-    }
-
-    fn cache(&self) -> std::sync::MutexGuard<'_, HashMap<[u8; 32], (Instant, Identity)>> {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -133,37 +139,42 @@ fn identity_of(review: &TokenReview) -> Result<Identity, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
-    fn review(status: serde_json::Value) -> Result<Identity, Error> {
+    const AGENT: &str = "system:serviceaccount:msp:halopsa-agent-acme";
+
+    fn review(status: &Value) -> Result<Identity, Error> {
         identity_of(
             &serde_json::from_value(json!({"metadata": {}, "spec": {}, "status": status})).unwrap(),
         )
     }
 
+    fn status(authenticated: bool, audience: &str, user: Value) -> Value {
+        json!({"authenticated": authenticated, "audiences": [audience], "user": user})
+    }
+
     #[test]
     fn only_an_agents_pod_with_our_audience() {
-        let user = |name: &str| json!({"username": name, "extra": {"authentication.kubernetes.io/pod-name": ["p-1"]}});
-        let good = review(
-            json!({"authenticated": true, "audiences": ["halopsa-gateway"], "user": user("system:serviceaccount:msp:halopsa-agent-acme")}),
-        );
+        let pod = json!({"authentication.kubernetes.io/pod-name": ["p-1"]});
+        let user = |name: &str| json!({"username": name, "extra": pod});
         assert_eq!(
-            good.unwrap(),
+            review(&status(true, "halopsa-gateway", user(AGENT))).unwrap(),
             Identity {
                 namespace: "msp".into(),
                 client: "acme".into(),
                 pod: "p-1".into()
             }
         );
+        let other = "system:serviceaccount:msp:default";
         for bad in [
-            json!({"authenticated": false, "audiences": ["halopsa-gateway"], "user": user("system:serviceaccount:msp:halopsa-agent-acme")}),
-            json!({"authenticated": true, "audiences": ["other"], "user": user("system:serviceaccount:msp:halopsa-agent-acme")}),
-            json!({"authenticated": true, "user": user("system:serviceaccount:msp:halopsa-agent-acme")}),
-            json!({"authenticated": true, "audiences": ["halopsa-gateway"], "user": user("system:serviceaccount:msp:default")}),
-            json!({"authenticated": true, "audiences": ["halopsa-gateway"], "user": user("admin")}),
-            json!({"authenticated": true, "audiences": ["halopsa-gateway"], "user": {"username": "system:serviceaccount:msp:halopsa-agent-acme"}}),
+            status(false, "halopsa-gateway", user(AGENT)),
+            status(true, "other", user(AGENT)),
+            json!({"authenticated": true, "user": user(AGENT)}),
+            status(true, "halopsa-gateway", user(other)),
+            status(true, "halopsa-gateway", user("admin")),
+            status(true, "halopsa-gateway", json!({"username": AGENT})),
         ] {
-            assert!(review(bad.clone()).is_err(), "{bad}");
+            assert!(review(&bad).is_err(), "{bad}");
         }
     }
 }

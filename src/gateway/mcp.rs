@@ -1,25 +1,34 @@
 //! The tools over MCP: listed and called under policy, every call audited.
+//!
+//! A call that writes goes through these steps, each of which may refuse it: the
+//! agent holds a ticket, the arguments fit, the policies allow it, the requester
+//! is verified, the plan is posted, it is not a repeat. Then it is queued or run.
 
 use super::catalog::{self, ResolvedTool};
 use super::identity::Identity;
-use super::steps::{self, Ended, StepExecutor};
+use super::outcome::Outcome;
+use super::steps::{self, CheckedCall, Ended, StepExecutor};
+use super::wire::{UNSETTLED, Unsettled};
 use super::{AgentScope, Gateway, SUSPENDED, work};
 use crate::api::Mode;
 use crate::api::policy::Effect;
-use crate::api::ticket::{IntentKind, IntentState, Step, StepState, Ticket, ToolCall};
+use crate::api::ticket::{
+    IntentKind, IntentState, Step, StepState, Ticket, TicketStatus, ToolCall,
+};
 use crate::audit::{self, Subject};
-use crate::halopsa;
-use crate::k8s::tickets;
-use crate::metrics::{METRICS, ToolLabels};
-use crate::policy::{Decision, facts::TicketFacts};
-use crate::text::mask;
-use crate::text::one_line;
+use crate::halopsa::{self, types};
+use crate::k8s::{self, tickets};
+use crate::metrics::ToolLabels;
+use crate::policy::facts::TicketFacts;
+use crate::policy::{self, Access, Decision};
+use crate::text::{mask, one_line};
 use crate::ticket::actor::Actor;
-use crate::ticket::approval;
+use crate::ticket::ownership::still_ours;
 use crate::ticket::state::{self, Event};
 use crate::ticket::verification;
-use crate::tools::{pin, read, server, write};
+use crate::tools::{read, write};
 use k8s_openapi::jiff::Timestamp;
+use kube::{Api, ResourceExt};
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation,
     ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig,
@@ -27,14 +36,30 @@ use rmcp::model::{
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::{Map, Value, json};
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tracing::Instrument;
+use tracing::{Instrument, Span, field};
 
-/// The longest arguments of a call, as JSON, in bytes. An approval lists them whole.
+/// The longest arguments of a call, as JSON, in bytes. A request for approval shows them whole.
 const MAX_ARGUMENTS: usize = 8 * 1024;
-/// How long a call waits for what an earlier one may have sent.
+/// How long a call waits for HaloPSA to show what an earlier one may have sent.
 const MAX_WAIT: Duration = Duration::from_secs(20);
+
+const NO_SUCH_TOOL: &str = "there is no tool of this name";
+const NO_TICKET: &str = "you hold no ticket: claim one first";
+const NO_PLAN: &str = "hand in your diagnosis and plan first (POST /v1/work/{ticket}/plan): \
+    technicians read it before anything changes";
+const READ_NEEDS_APPROVAL: &str = "a technician would have to approve reading this; \
+    go on without it and say so in the plan";
+const CANNOT_VERIFY: &str = "the requester has to be verified for this, and no verification \
+    provider is connected; leave it to a technician";
+const VERIFYING: &str = "the requester has to be verified for this and is being asked; \
+    drop the ticket, you get it again when they have answered";
+const QUEUED: &str = "Not run: a technician has to approve it. At the end of your turn the \
+    assigned technician is asked about all queued steps.";
+/// The label of a tool that does not exist: names from outside are not labels.
+const UNKNOWN: &str = "unknown";
 
 /// The MCP server of one request.
 #[derive(Clone)]
@@ -42,22 +67,34 @@ pub struct Tools {
     gateway: Arc<Gateway>,
 }
 
-/// What came of a call.
+/// The answer to a call.
 struct Answer {
     result: CallToolResult,
-    outcome: &'static str,
+    outcome: Outcome,
     decision: Option<Decision>,
     step: Option<i32>,
 }
 
+/// A step's result, or the answer that ends the call early.
+type Checked<T> = Result<T, Box<Answer>>;
+
 impl Answer {
-    fn refused(outcome: &'static str, text: impl Into<String>) -> Self {
+    fn new(outcome: Outcome, result: CallToolResult) -> Self {
         Self {
-            result: CallToolResult::error(vec![ContentBlock::text(text.into())]),
+            result,
             outcome,
             decision: None,
             step: None,
         }
+    }
+
+    fn structured(outcome: Outcome, value: Value) -> Self {
+        Self::new(outcome, CallToolResult::structured(value))
+    }
+
+    fn error(outcome: Outcome, text: impl Into<String>) -> Self {
+        let text = ContentBlock::text(text.into());
+        Self::new(outcome, CallToolResult::error(vec![text]))
     }
 
     fn by(mut self, decision: &Decision) -> Self {
@@ -69,9 +106,19 @@ impl Answer {
         self.step = Some(number);
         self
     }
+
+    fn of(checked: Checked<Answer>) -> Self {
+        checked.unwrap_or_else(|refused| *refused)
+    }
 }
 
-const NO_SUCH_TOOL: &str = "there is no tool of this name";
+fn refuse(outcome: Outcome, text: impl Into<String>) -> Box<Answer> {
+    Box::new(Answer::error(outcome, text))
+}
+
+fn failed(error: impl Display) -> Box<Answer> {
+    refuse(Outcome::Failed, error.to_string())
+}
 
 impl Tools {
     pub fn new(gateway: Arc<Gateway>) -> Self {
@@ -87,385 +134,438 @@ impl Tools {
             .ok_or_else(|| ErrorData::internal_error("the request has no identity", None))
     }
 
-    async fn run(
+    /// The answer to a call, and the tool's label.
+    async fn answer(
         &self,
         identity: &Identity,
         name: &str,
         arguments: Map<String, Value>,
     ) -> (Answer, &'static str) {
-        let bound = match self.gateway.bound(identity) {
-            Ok(bound) => bound,
-            Err(why) => return (Answer::refused("failed", why), "unknown"),
+        let scope = match self.gateway.scope_of(identity) {
+            Ok(scope) => scope,
+            Err(why) => return (Answer::error(Outcome::Failed, why), UNKNOWN),
         };
-        let Some(found) = catalog::find(&self.gateway, identity, &bound, name) else {
-            return (Answer::refused("unknown", NO_SUCH_TOOL), "unknown");
+        let Some(tool) = catalog::find(&self.gateway, &scope, name) else {
+            let answer = Answer::error(Outcome::UnknownTool, NO_SUCH_TOOL);
+            return (answer, UNKNOWN);
         };
-        let label = found.label();
-        if bound.connection.spec.suspend {
-            return (Answer::refused("suspended", SUSPENDED), label);
+        let answer = self.call(identity, &scope, name, &tool, arguments).await;
+        (Answer::of(answer), tool.label())
+    }
+
+    async fn call(
+        &self,
+        identity: &Identity,
+        scope: &AgentScope,
+        name: &str,
+        tool: &ResolvedTool,
+        arguments: Map<String, Value>,
+    ) -> Checked<Answer> {
+        if scope.connection.spec.suspend {
+            return Err(refuse(Outcome::Suspended, SUSPENDED));
         }
         let size = serde_json::to_string(&arguments).map_or(usize::MAX, |s| s.len());
         if size > MAX_ARGUMENTS {
-            return (
-                Answer::refused(
-                    "bad arguments",
-                    format!("the arguments are longer than {MAX_ARGUMENTS} bytes"),
-                ),
-                label,
-            );
+            let why = format!("the arguments are longer than {MAX_ARGUMENTS} bytes");
+            return Err(refuse(Outcome::BadArguments, why));
         }
-        let halo = match self.gateway.halopsa.client(&bound.connection).await {
-            Ok(halo) => halo,
-            Err(error) => return (Answer::refused("failed", error.to_string()), label),
+        let halo = self.gateway.halopsa.client(&scope.connection).await;
+        let halo = halo.map_err(failed)?;
+        let call = Call {
+            gateway: &self.gateway,
+            identity,
+            scope,
+            halo: &halo,
+            name,
+            tool,
+            arguments,
         };
-        let answer = match found {
-            ResolvedTool::Read(tool) => self.read(identity, &bound, &halo, tool, arguments).await,
-            found => {
-                self.write(identity, &bound, &halo, name, &found, arguments)
-                    .await
-            }
-        };
-        (answer, label)
+        match tool {
+            ResolvedTool::Read(tool) => Ok(call.read(tool).await),
+            ResolvedTool::Write(_) | ResolvedTool::Server { .. } => call.write().await,
+        }
     }
 
-    async fn read(
-        &self,
-        identity: &Identity,
-        bound: &AgentScope,
-        halo: &halopsa::Client,
-        tool: &read::Tool,
-        arguments: Map<String, Value>,
-    ) -> Answer {
-        // A rule may ask for the ticket; one that does not need not cost a request.
-        let facts = match catalog::has_conditions(&self.gateway, identity, bound, tool.name) {
-            true => match work::holding(&self.gateway, identity).await {
-                Some(ticket) => halo
-                    .ticket(ticket.spec.ticket_id)
-                    .await
-                    .map(|t| TicketFacts::from(&t))
-                    .unwrap_or_default(),
-                None => TicketFacts::default(),
-            },
-            false => TicketFacts::default(),
+    /// Shows a call in its span, the audit stream and the Ticket's journal.
+    fn record(&self, identity: &Identity, span: &Span, call: ToolCall) {
+        let ticket = work::held_by(&self.gateway, identity);
+        span.record("ticket", ticket.as_deref().unwrap_or_default());
+        span.record("decision", &call.decision);
+        span.record("rule", &call.rule);
+        span.record("step", call.step);
+        span.record("outcome", &call.outcome);
+        let subject = Subject {
+            namespace: &identity.namespace,
+            client: &identity.client,
+            ticket: ticket.as_deref().unwrap_or_default(),
+            by: Some(Actor::Agent(&identity.pod)),
         };
-        let decision = catalog::decide(
-            &self.gateway,
-            identity,
-            bound,
-            tool.name,
-            tool.access,
-            &arguments,
-            &facts,
-        );
-        match decision.effect {
-            Effect::Auto => {}
-            Effect::Disabled => return Answer::refused("disabled", NO_SUCH_TOOL).by(&decision),
-            Effect::ApprovalNeeded => {
-                return Answer::refused("needs approval", "a technician would have to approve reading this; go on without it and say so in the plan")
-                    .by(&decision);
-            }
+        audit::call(subject, &call);
+        if let Some(ticket) = ticket {
+            let journal = &self.gateway.journal;
+            journal.add(&identity.namespace, &ticket, &identity.pod, call);
         }
-        match read::call(tool, arguments, bound.halo_client_id, halo).await {
-            Ok(value) => Answer {
-                result: CallToolResult::structured(value),
-                outcome: "ok",
-                decision: Some(decision),
-                step: None,
-            },
+    }
+}
+
+/// The ticket a call is about, and the agent's lease on it.
+struct HeldTicket {
+    ticket: Ticket,
+    status: TicketStatus,
+    lease: String,
+}
+
+/// A call of a tool that exists.
+struct Call<'a> {
+    gateway: &'a Gateway,
+    identity: &'a Identity,
+    scope: &'a AgentScope,
+    halo: &'a halopsa::Client,
+    name: &'a str,
+    tool: &'a ResolvedTool,
+    arguments: Map<String, Value>,
+}
+
+impl<'a> Call<'a> {
+    fn by(&self) -> Actor<'a> {
+        Actor::Agent(&self.identity.pod)
+    }
+
+    fn api(&self) -> Api<Ticket> {
+        work::api(self.gateway, self.identity)
+    }
+
+    fn decide(&self, ticket: &TicketFacts) -> Decision {
+        let call = policy::Call {
+            tool: self.name,
+            access: self.tool.access(),
+            arguments: &self.arguments,
+            ticket,
+        };
+        catalog::decide(self.gateway, self.scope, &call)
+    }
+
+    async fn read(self, tool: &read::Tool) -> Answer {
+        let decision = self.decide(&self.facts().await);
+        let answer = match decision.effect {
+            Effect::Auto => self.read_halopsa(tool).await,
+            Effect::Disabled => Err(refuse(Outcome::Disabled, NO_SUCH_TOOL)),
+            Effect::ApprovalNeeded => Err(refuse(Outcome::NeedsApproval, READ_NEEDS_APPROVAL)),
+        };
+        Answer::of(answer).by(&decision)
+    }
+
+    /// The ticket's facts, if a rule for the tool has a condition; else they cost a needless
+    /// request.
+    async fn facts(&self) -> TicketFacts {
+        if !catalog::has_conditions(self.gateway, self.scope, self.name) {
+            return TicketFacts::default();
+        }
+        let Some(held) = work::holding(self.gateway, self.identity).await else {
+            return TicketFacts::default();
+        };
+        let ticket = self.halo.ticket(held.spec.ticket_id).await;
+        ticket.map(|t| TicketFacts::from(&t)).unwrap_or_default()
+    }
+
+    async fn read_halopsa(self, tool: &read::Tool) -> Checked<Answer> {
+        let client = self.scope.halo_client_id;
+        match read::call(tool, self.arguments, client, self.halo).await {
+            Ok(value) => Ok(Answer::structured(Outcome::Ok, value)),
             Err(error) => {
                 let outcome = match error {
-                    read::Error::NotYours(_) => "refused",
-                    read::Error::Arguments(_) => "bad arguments",
-                    _ => "failed",
+                    read::Error::NotYours(_) => Outcome::Refused,
+                    read::Error::Arguments(_) => Outcome::BadArguments,
+                    _ => Outcome::Failed,
                 };
-                Answer::refused(outcome, error.to_string()).by(&decision)
+                Err(refuse(outcome, error.to_string()))
             }
         }
     }
 
-    /// A call that changes something: checked, decided, then run or queued.
-    async fn write(
-        &self,
-        identity: &Identity,
-        bound: &AgentScope,
-        halo: &halopsa::Client,
-        name: &str,
-        found: &ResolvedTool,
-        mut arguments: Map<String, Value>,
-    ) -> Answer {
-        // The watch may be behind with the step this agent has just made, so the Ticket is read anew.
-        let ticket = match work::holding(&self.gateway, identity).await {
-            None => return Answer::refused("refused", "you hold no ticket: claim one first"),
-            Some(held) => match work::api(&self.gateway, identity)
-                .get(&kube::ResourceExt::name_any(&held))
-                .await
-            {
-                Ok(ticket) => ticket,
-                Err(error) => return Answer::refused("failed", crate::k8s::explain(&error)),
-            },
-        };
+    /// A call that changes something, or another server's tool.
+    async fn write(mut self) -> Checked<Answer> {
+        let held = self.hold().await?;
+        let why = self.check()?;
+        let ticket = self.halo_ticket(&held).await?;
+        let decision = self.decide(&TicketFacts::from(&ticket));
+        let answer = self.decided(&held, ticket.user_id, why, &decision).await;
+        Ok(Answer::of(answer).by(&decision))
+    }
+
+    /// The ticket the agent holds. Read again: the watch may be behind with the agent's last step.
+    async fn hold(&self) -> Checked<HeldTicket> {
+        let no_ticket = || refuse(Outcome::Refused, NO_TICKET);
+        let seen = work::holding(self.gateway, self.identity).await;
+        let name = seen.ok_or_else(no_ticket)?.name_any();
+        let ticket = self.api().get(&name).await;
+        let ticket = ticket.map_err(|error| failed(k8s::explain(&error)))?;
         let status = ticket.status.clone().unwrap_or_default();
-        let Some(lease) = status
+        let lease = status
             .lease
             .as_ref()
-            .filter(|l| l.holder == identity.pod)
+            .filter(|l| l.holder == self.identity.pod)
             .map(|l| l.id.clone())
-        else {
-            return Answer::refused("refused", "you hold no ticket: claim one first");
+            .ok_or_else(no_ticket)?;
+        Ok(HeldTicket {
+            ticket,
+            status,
+            lease,
+        })
+    }
+
+    /// Checks the arguments before anything is decided: a technician is never asked to approve
+    /// nonsense. Takes out why the agent wants the call.
+    fn check(&mut self) -> Checked<Option<String>> {
+        let ResolvedTool::Write(_) = self.tool else {
+            return Ok(None);
         };
-        let (pin, why) = match found {
-            ResolvedTool::Server { pin, .. } => (pin.clone(), None),
-            _ => (
-                String::new(),
-                arguments
-                    .remove(write::WHY)
-                    .and_then(|v| v.as_str().map(|w| one_line(w, 300))),
-            ),
-        };
-        // Checked before anything is decided: nonsense is not put before a technician.
-        if let ResolvedTool::Write(_) = found
-            && let Err(error) = write::parse(name, &arguments)
-        {
-            return Answer::refused(
-                "bad arguments",
-                format!("the arguments do not fit: {error}"),
-            );
-        }
-        let halo_ticket = match halo.ticket(ticket.spec.ticket_id).await {
-            Ok(halo_ticket) if halo_ticket.client_id == Some(bound.halo_client_id) => halo_ticket,
-            Ok(_) | Err(halopsa::Error::NotFound { .. }) => {
-                return Answer::refused(
-                    "refused",
-                    "the ticket is not your client's any more: drop it",
-                );
+        let why = self.arguments.remove(write::WHY);
+        match write::parse(self.name, &self.arguments) {
+            Ok(_) => Ok(why.and_then(|v| v.as_str().map(|w| one_line(w, 300)))),
+            Err(error) => {
+                let text = format!("the arguments do not fit: {error}");
+                Err(refuse(Outcome::BadArguments, text))
             }
-            Err(error) => return Answer::refused("failed", error.to_string()),
-        };
-        let decision = catalog::decide(
-            &self.gateway,
-            identity,
-            bound,
-            name,
-            found.access(),
-            &arguments,
-            &TicketFacts::from(&halo_ticket),
-        );
+        }
+    }
+
+    async fn halo_ticket(&self, held: &HeldTicket) -> Checked<types::Ticket> {
+        let found = self.halo.find_ticket(held.ticket.spec.ticket_id).await;
+        let found = found.map_err(failed)?;
+        let ownership = still_ours(found.as_ref(), self.scope.halo_client_id);
+        found.filter(|_| !ownership.is_gone()).ok_or_else(|| {
+            let text = format!("{}; drop it", ownership.sentence());
+            refuse(Outcome::Refused, text)
+        })
+    }
+
+    async fn decided(
+        self,
+        held: &HeldTicket,
+        user: Option<i64>,
+        why: Option<String>,
+        decision: &Decision,
+    ) -> Checked<Answer> {
         if decision.effect == Effect::Disabled {
-            return Answer::refused("disabled", NO_SUCH_TOOL).by(&decision);
+            return Err(refuse(Outcome::Disabled, NO_SUCH_TOOL));
         }
-        let user = halo_ticket.user_id;
-        if decision.require_verification && !state::is_verified(&status, user, Timestamp::now()) {
-            let reasons = vec![format!("policy: '{name}' asks for it")];
-            let refused = |text: &str| Answer::refused("not verified", text).by(&decision);
-            let Some(timeout) = bound.verification_timeout(&self.gateway) else {
-                return refused(
-                    "the requester has to be verified for this, and no verification provider is connected; leave it to a technician",
-                );
-            };
-            let event = verification::start(
-                &status,
-                &bound.connection,
-                &ticket,
-                &reasons,
-                timeout,
-                Some(lease),
-            );
-            return match tickets::transition(
-                &work::api(&self.gateway, identity),
-                &ticket,
-                &[event],
-                Actor::Agent(&identity.pod),
-            )
+        self.verify(held, user, decision).await?;
+        // A server's tool that only reads changes nothing, so it needs no step.
+        if self.tool.access() == Access::Read && decision.effect == Effect::Auto {
+            return self.read_server().await;
+        }
+        self.may_change(held)?;
+        let call = CheckedCall {
+            tool: self.name,
+            arguments: &self.arguments,
+            pin: self.tool.pin(),
+            why,
+        };
+        let step = steps::new_step(&held.ticket, self.scope.connection_uid(), call, decision);
+        let executor = self.executor(held);
+        if let Some(answer) = deduplicate(&executor, held, &step.hash).await? {
+            return Ok(answer);
+        }
+        match decision.effect {
+            Effect::ApprovalNeeded => queue(&executor, held, step).await,
+            Effect::Auto | Effect::Disabled => run(&executor, held, step).await,
+        }
+    }
+
+    /// Starts the requester's verification if the rule requires one and there is none.
+    async fn verify(
+        &self,
+        held: &HeldTicket,
+        user: Option<i64>,
+        decision: &Decision,
+    ) -> Checked<()> {
+        let now = Timestamp::now();
+        if !decision.require_verification || state::is_verified(&held.status, user, now) {
+            return Ok(());
+        }
+        let Some(timeout) = self.scope.verification_timeout(self.gateway) else {
+            return Err(refuse(Outcome::Unverified, CANNOT_VERIFY));
+        };
+        let connection = &self.scope.connection;
+        let reason = match connection.spec.privacy.hide_subjects {
+            true => "policy".to_string(),
+            false => format!("policy: '{}' requires it", self.name),
+        };
+        let event = verification::start(
+            &held.status,
+            connection,
+            &held.ticket,
+            &[reason],
+            timeout,
+            Some(held.lease.clone()),
+            now,
+        );
+        tickets::transition(&self.api(), &held.ticket, &[event], self.by())
             .await
-            {
-                Ok(_) => refused(
-                    "the requester has to be verified for this and is being asked; drop the ticket, you get it again when they have answered",
-                ),
-                Err(error) => Answer::refused("failed", error.to_string()).by(&decision),
-            };
-        }
-        // A server's tool that only reads changes nothing that would have to be kept track of.
-        if let ResolvedTool::Server {
-            access: crate::policy::Access::Read,
-            ..
-        } = found
-            && decision.effect == Effect::Auto
-        {
-            return self.read_server(found, arguments).await.by(&decision);
-        }
-        if bound.mode == Mode::Plan || status.mode == Some(Mode::Plan) {
-            return Answer::refused("disabled", NO_SUCH_TOOL).by(&decision);
+            .map_err(failed)?;
+        Err(refuse(Outcome::Unverified, VERIFYING))
+    }
+
+    /// Nothing changes in Plan mode, nor before technicians can read the plan.
+    fn may_change(&self, held: &HeldTicket) -> Checked<()> {
+        let status = &held.status;
+        if self.scope.mode == Mode::Plan || status.mode == Some(Mode::Plan) {
+            return Err(refuse(Outcome::Disabled, NO_SUCH_TOOL));
         }
         let planned = status.intents.iter().any(|i| {
             i.run == status.run && i.kind == IntentKind::PlanNote && i.state == IntentState::Posted
         });
-        if !planned {
-            let text = "hand in your diagnosis and plan first (POST /v1/work/{ticket}/plan): technicians read it before anything changes";
-            return Answer::refused("no plan yet", text).by(&decision);
-        }
-        let uid = bound.connection.metadata.uid.clone().unwrap_or_default();
-        let step = steps::new_step(&ticket, &uid, name, &arguments, pin, why, &decision);
-        let desk = StepExecutor {
-            gateway: &self.gateway,
-            api: work::api(&self.gateway, identity),
-            bound,
-            halo,
-            by: Actor::Agent(&identity.pod),
-            lease: &lease,
-            max_wait: MAX_WAIT,
-        };
-        // The same call again in the same turn is the same step.
-        if let Some(known) = status
-            .steps
-            .iter()
-            .rev()
-            .find(|s| s.run == status.run && s.hash == step.hash)
-        {
-            match known.state {
-                StepState::Done => {
-                    return said(
-                        known,
-                        "done already in this turn",
-                        known.result.as_deref().unwrap_or_default(),
-                    )
-                    .by(&decision)
-                    .step(known.number);
-                }
-                StepState::Proposed | StepState::Waiting => {
-                    return queued(known.number).by(&decision);
-                }
-                StepState::Denied | StepState::Expired => {
-                    return Answer::refused(
-                        "denied",
-                        "a technician was asked about exactly this call, and it was not approved",
-                    )
-                    .by(&decision);
-                }
-                StepState::Unknown => {
-                    return Answer::refused("unknown", "whether exactly this call was carried out is not known; a technician has to look")
-                        .by(&decision);
-                }
-                StepState::Running => {
-                    return ended(desk.run(&ticket, known.number, false).await, known.number)
-                        .by(&decision);
-                }
-                StepState::Failed | StepState::Superseded => {}
-            }
-        }
-        let number = step.number;
-        match decision.effect {
-            Effect::ApprovalNeeded => {
-                let event = Event::StepProposed {
-                    lease: lease.clone(),
-                    step: Box::new(step),
-                };
-                match tickets::transition(&desk.api, &ticket, &[event], Actor::Agent(&identity.pod))
-                    .await
-                {
-                    Ok(_) => queued(number).by(&decision),
-                    Err(error) => Answer::refused("failed", error.to_string()).by(&decision),
-                }
-            }
-            _ => {
-                let event = Event::StepStarted {
-                    lease: lease.clone(),
-                    step: Box::new(step),
-                };
-                match tickets::transition(&desk.api, &ticket, &[event], Actor::Agent(&identity.pod))
-                    .await
-                {
-                    Ok(stored) => {
-                        ended(desk.run(&stored, number, true).await, number).by(&decision)
-                    }
-                    Err(error) => Answer::refused("failed", error.to_string()).by(&decision),
-                }
-            }
+        match planned {
+            true => Ok(()),
+            false => Err(refuse(Outcome::NoPlan, NO_PLAN)),
         }
     }
 
-    async fn read_server(&self, found: &ResolvedTool, arguments: Map<String, Value>) -> Answer {
-        let ResolvedTool::Server {
-            server, tool, pin, ..
-        } = found
-        else {
-            return Answer::refused("unknown", NO_SUCH_TOOL);
-        };
-        let called = async {
-            let session = server::connect(&self.gateway.kube, server).await?;
-            let offered = session.tools(server).await?;
-            if !offered
-                .iter()
-                .any(|t| t.name == *tool && pin::hash(t) == *pin)
-            {
-                return Err(server::Error::Refused("the server has changed the tool, or does not offer it any more; nothing was called".into()));
-            }
-            session.call(tool, arguments).await
-        };
-        match called.await {
-            Ok(result) if result.is_error == Some(true) => {
-                Answer::refused("failed", steps::result_text(&result))
-            }
-            Ok(result) => {
-                let text = steps::result_text(&result);
-                Answer {
-                    result: CallToolResult::structured(json!({"result": text})),
-                    outcome: "ok",
-                    decision: None,
-                    step: None,
-                }
-            }
-            Err(error) => Answer::refused("failed", error.to_string()),
+    fn executor<'c>(&'c self, held: &'c HeldTicket) -> StepExecutor<'c> {
+        StepExecutor {
+            gateway: self.gateway,
+            api: self.api(),
+            scope: self.scope,
+            halo: self.halo,
+            by: self.by(),
+            lease: &held.lease,
+            max_wait: MAX_WAIT,
         }
     }
+
+    async fn read_server(self) -> Checked<Answer> {
+        let ResolvedTool::Server {
+            server, tool, pin, ..
+        } = self.tool
+        else {
+            return Err(refuse(Outcome::UnknownTool, NO_SUCH_TOOL));
+        };
+        let session = steps::pinned_session(&self.gateway.kube, server, tool, pin)
+            .await
+            .map_err(failed)?;
+        let result = session.call(tool, self.arguments).await.map_err(failed)?;
+        let text = steps::result_text(&result);
+        match result.is_error {
+            Some(true) => Err(refuse(Outcome::Failed, text)),
+            _ => Ok(Answer::structured(Outcome::Ok, json!({"result": text}))),
+        }
+    }
+}
+
+/// The same call again in the same run is the same step.
+async fn deduplicate(
+    executor: &StepExecutor<'_>,
+    held: &HeldTicket,
+    hash: &str,
+) -> Checked<Option<Answer>> {
+    let status = &held.status;
+    let mut newest_first = status.steps.iter().rev();
+    let Some(known) = newest_first.find(|s| s.run == status.run && s.hash == hash) else {
+        return Ok(None);
+    };
+    let number = known.number;
+    match known.state {
+        StepState::Done => Ok(Some(repeated(known))),
+        StepState::Proposed | StepState::Waiting => Ok(Some(queued(number))),
+        StepState::Running => {
+            let run = executor.run(&held.ticket, number, false).await;
+            Ok(Some(ended(run, number)))
+        }
+        StepState::Denied | StepState::Expired => Err(refuse(
+            Outcome::Denied,
+            "a technician was asked about exactly this call, and it was not approved",
+        )),
+        StepState::Unknown => Err(refuse(
+            Outcome::UnknownResult,
+            "whether exactly this call was carried out is not known; a technician has to check",
+        )),
+        StepState::Failed | StepState::Superseded => Ok(None),
+    }
+}
+
+async fn queue(executor: &StepExecutor<'_>, held: &HeldTicket, step: Step) -> Checked<Answer> {
+    let number = step.number;
+    let event = Event::StepProposed {
+        lease: held.lease.clone(),
+        step: Box::new(step),
+    };
+    tickets::transition(&executor.api, &held.ticket, &[event], executor.by)
+        .await
+        .map_err(failed)?;
+    Ok(queued(number))
+}
+
+async fn run(executor: &StepExecutor<'_>, held: &HeldTicket, step: Step) -> Checked<Answer> {
+    let number = step.number;
+    let event = Event::StepStarted {
+        lease: held.lease.clone(),
+        step: Box::new(step),
+    };
+    let stored = tickets::transition(&executor.api, &held.ticket, &[event], executor.by)
+        .await
+        .map_err(failed)?;
+    Ok(ended(executor.run(&stored, number, true).await, number))
 }
 
 fn queued(number: i32) -> Answer {
-    let value = json!({"status": "queued", "step": number, "message": "Not run: a technician has to approve it. At the end of your turn the assigned agent is asked about all queued steps."});
-    Answer {
-        result: CallToolResult::structured(value),
-        outcome: "queued",
-        decision: None,
-        step: Some(number),
-    }
+    let value = json!({"status": "queued", "step": number, "message": QUEUED});
+    Answer::structured(Outcome::Queued, value).step(number)
 }
 
-fn said(step: &Step, message: &str, result: &str) -> Answer {
-    let value =
-        json!({"status": "done", "step": step.number, "message": message, "result": result});
-    Answer {
-        result: CallToolResult::structured(value),
-        outcome: "repeated",
-        decision: None,
-        step: Some(step.number),
-    }
+fn repeated(step: &Step) -> Answer {
+    let value = json!({
+        "status": "done",
+        "step": step.number,
+        "message": "already done; not run again",
+        "result": step.result.as_deref().unwrap_or_default(),
+    });
+    Answer::structured(Outcome::Repeated, value).step(step.number)
 }
 
 fn ended(run: Result<(Ticket, Ended), steps::Error>, number: i32) -> Answer {
-    match run {
-        Ok((
-            _,
-            Ended {
-                state: StepState::Done,
-                full,
-                ..
-            },
-        )) => {
-            let value = json!({"status": "done", "step": number, "result": full});
-            Answer {
-                result: CallToolResult::structured(value),
-                outcome: "ok",
-                decision: None,
-                step: Some(number),
-            }
-        }
-        Ok((_, Ended { full, .. })) => Answer::refused("failed", full).step(number),
-        Err(error @ steps::Error::Unsettled { .. }) => Answer::refused(
-            "unsettled",
-            format!("{error}. Make exactly the same call again then"),
-        )
-        .step(number),
-        Err(error) => Answer::refused("failed", error.to_string()).step(number),
-    }
+    let answer = match run {
+        Ok((_, ended)) if ended.state == StepState::Done => Answer::structured(
+            Outcome::Ok,
+            json!({"status": "done", "step": number, "result": ended.full}),
+        ),
+        Ok((_, ended)) => Answer::error(Outcome::Failed, ended.full),
+        Err(steps::Error::Unsettled { number, wait }) => unsettled(number, wait),
+        Err(error) => Answer::error(Outcome::Failed, error.to_string()),
+    };
+    answer.step(number)
+}
+
+/// Agents of any kind read the message; ours reads the structured content.
+fn unsettled(number: i32, wait: Duration) -> Answer {
+    let error = steps::Error::Unsettled { number, wait };
+    let message = format!("{error}. Make exactly the same call again then");
+    let mut answer = Answer::error(Outcome::Unsettled, message.as_str());
+    let body = Unsettled {
+        status: UNSETTLED.into(),
+        retry_after_seconds: wait.as_secs().max(1),
+        message,
+    };
+    answer.result.structured_content = serde_json::to_value(body).ok();
+    answer
+}
+
+fn span(identity: &Identity, call: &ToolCall) -> Span {
+    tracing::info_span!(
+        target: "audit",
+        "tool_call",
+        otel.name = %format!("tool {}", call.tool),
+        tool = %call.tool,
+        namespace = %identity.namespace,
+        client = %identity.client,
+        pod = %identity.pod,
+        arguments = %call.arguments,
+        ticket = field::Empty,
+        decision = field::Empty,
+        rule = field::Empty,
+        step = field::Empty,
+        outcome = field::Empty,
+    )
 }
 
 impl ServerHandler for Tools {
@@ -481,12 +581,12 @@ impl ServerHandler for Tools {
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         let identity = Self::identity(&context)?;
-        let bound = self
+        let scope = self
             .gateway
-            .bound(&identity)
+            .scope_of(&identity)
             .map_err(|why| ErrorData::internal_error(why, None))?;
         Ok(ListToolsResult::with_all_items(
-            catalog::list(&self.gateway, &identity, &bound).await,
+            catalog::list(&self.gateway, &scope).await,
         ))
     }
 
@@ -497,70 +597,32 @@ impl ServerHandler for Tools {
     ) -> Result<CallToolResponse, ErrorData> {
         let identity = Self::identity(&context)?;
         let started = Instant::now();
-        // Names come from outside: bounded where shown, and not a label unless known.
-        let shown = one_line(&request.name, 100);
         let arguments = request.arguments.unwrap_or_default();
         let mut call = ToolCall {
-            tool: shown.clone(),
+            // Names come from outside: cut where they are shown.
+            tool: one_line(&request.name, 100),
             arguments: mask::shown(&arguments),
             ..ToolCall::default()
         };
-        let span = tracing::info_span!(
-            target: "audit", "tool_call", otel.name = %format!("tool {shown}"), tool = %shown, namespace = %identity.namespace, client = %identity.client,
-            pod = %identity.pod, arguments = %call.arguments, ticket = tracing::field::Empty, decision = tracing::field::Empty,
-            rule = tracing::field::Empty, step = tracing::field::Empty, outcome = tracing::field::Empty,
-        );
+        let span = span(&identity, &call);
         let (answer, label) = self
-            .run(&identity, &request.name, arguments)
+            .answer(&identity, &request.name, arguments)
             .instrument(span.clone())
             .await;
-        let ticket = work::held_by(&self.gateway, &identity);
-        call.outcome = answer.outcome.into();
+        call.outcome = answer.outcome.as_str().into();
         call.step = answer.step;
         call.ms = started.elapsed().as_millis() as i64;
-        if let Some(decision) = &answer.decision {
+        if let Some(decision) = answer.decision {
             call.decision = format!("{:?}", decision.effect);
-            call.rule = decision.rule.clone();
+            call.rule = decision.rule;
         }
-        span.record("ticket", ticket.as_deref().unwrap_or_default());
-        span.record("decision", &call.decision);
-        span.record("rule", &call.rule);
-        span.record("step", call.step);
-        span.record("outcome", &call.outcome);
-        METRICS
-            .tool_calls
-            .get_or_create(&ToolLabels {
-                tool: label,
-                outcome: answer.outcome,
-            })
-            .inc();
-        let subject = Subject {
-            namespace: &identity.namespace,
-            client: &identity.client,
-            ticket: ticket.as_deref().unwrap_or_default(),
-            by: Some(Actor::Agent(&identity.pod)),
+        self.record(&identity, &span, call);
+        let labels = ToolLabels {
+            tool: label,
+            outcome: answer.outcome.as_str(),
         };
-        audit::call(subject, &call);
-        if let Some(ticket) = ticket {
-            self.gateway
-                .journal
-                .add(&identity.namespace, &ticket, &identity.pod, call);
-        }
+        let metrics = &self.gateway.metrics;
+        metrics.tool_calls.get_or_create(&labels).inc();
         Ok(answer.result.into())
     }
-}
-
-/// What an approval is bound to, from what is stored now.
-pub fn request_hash(uid: &str, ticket: &Ticket, numbers: &[i32]) -> Option<String> {
-    let status = ticket.status.as_ref()?;
-    let steps: Option<Vec<&Step>> = numbers
-        .iter()
-        .map(|n| status.steps.iter().find(|s| s.number == *n))
-        .collect();
-    Some(approval::hash(
-        uid,
-        ticket.spec.ticket_id,
-        status.run,
-        steps?,
-    ))
 }

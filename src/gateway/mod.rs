@@ -1,34 +1,35 @@
 //! The agents' listener. An agent is not trusted: who it is, whose tickets it
 //! sees and what it may call is decided here.
 //!
-//! - [`identity`]: who asks (TokenReview)
-//! - [`work`]: claim, heartbeat, release, plan, complete
-//! - [`mcp`]: the tools; [`catalog`]: which there are, [`tools`]: those that read
+//! - [`identity`]: who calls (TokenReview)
+//! - [`work`]: a ticket's way through an agent: `work/claim` hands it out with its
+//!   `work/context`, `work/turn` ends it, `work/journal` keeps its tool calls
+//! - [`mcp`]: tool calls; [`catalog`]: the tools there are; [`outcome`]: the result as a label
 //! - [`steps`]: calls that write, carried out once; [`approval`]: the request for
 //!   approval; [`runner`]: approved steps, run in order
-//! - [`sensitivity`]: is a ticket sensitive
 //! - [`model`]: the language model, with its key and its budget
-//! - [`wire`]: what goes over the wire
+//! - [`wire`]: the protocol between agents and gateway
 
 pub mod approval;
 pub mod catalog;
 pub mod identity;
 pub mod mcp;
 pub mod model;
+pub mod outcome;
 pub mod runner;
 pub mod steps;
 pub mod wire;
 pub mod work;
 
 use crate::api::connection::ModelSpec;
-use crate::api::{
-    HaloPSAConnection, ImportedClient, Mode, Ticket, ToolPolicy, ToolServer, VerificationProvider,
-    Workflow,
-};
+use crate::api::{HaloPSAConnection, ImportedClient, Mode};
 use crate::audit;
 use crate::halopsa_pool::HaloPool;
+use crate::ids::TechnicianId;
 use crate::k8s::index::TicketIndex;
 use crate::k8s::reflect;
+use crate::k8s::watches::Stores;
+use crate::metrics::Metrics;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
@@ -37,8 +38,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use identity::{Identity, Reviewer};
 use k8s_openapi::jiff::SignedDuration;
-use kube::Client;
-use kube::runtime::reflector::Store;
+use kube::{Client, ResourceExt};
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use std::sync::Arc;
@@ -51,20 +51,14 @@ const MAX_BODY: usize = 512 * 1024;
 /// What the gateway knows and uses.
 pub struct Gateway {
     pub kube: Client,
-    pub connections: Store<HaloPSAConnection>,
-    pub clients: Store<ImportedClient>,
-    pub tickets: Store<Ticket>,
-    pub policies: Store<ToolPolicy>,
-    pub servers: Store<ToolServer>,
-    pub workflows: Store<Workflow>,
-    pub providers: Store<VerificationProvider>,
+    pub stores: Stores,
     pub listings: catalog::Listings,
     pub index: Arc<TicketIndex>,
     pub halopsa: HaloPool,
     pub reviewer: Reviewer,
     /// Moves whenever a Ticket has changed.
     pub changed: watch::Receiver<u64>,
-    /// How late HaloPSA may show a write.
+    /// Maximum delay before HaloPSA's reads reflect a write.
     pub settle: Duration,
     /// A lease without a heartbeat ends after this time.
     pub lease: SignedDuration,
@@ -72,9 +66,10 @@ pub struct Gateway {
     pub backoff: work::ConnectionBackoff,
     /// Every store is filled: before that no rule is known, and nothing is decided.
     pub ready: crate::server::Ready,
+    pub metrics: Arc<Metrics>,
 }
 
-/// A client and its connection, as an agent's request needs them.
+/// What an agent is bound to: its client, and the client's connection.
 pub struct AgentScope {
     pub client: Arc<ImportedClient>,
     pub connection: Arc<HaloPSAConnection>,
@@ -83,26 +78,28 @@ pub struct AgentScope {
     pub mode: Mode,
 }
 
-/// Why nothing goes out for a suspended connection.
+/// Why nothing is sent for a suspended connection.
 pub const SUSPENDED: &str =
-    "the connection is suspended; this goes on when spec.suspend is false again";
+    "the connection is suspended; set spec.suspend to false to resume its work";
 
 impl AgentScope {
     /// The HaloPSA agent we act as.
-    pub fn api_agent(&self) -> Option<i64> {
-        self.connection
-            .status
-            .as_ref()
-            .and_then(|s| s.api_agent.as_ref())
-            .map(|a| a.id)
+    pub fn api_agent(&self) -> Option<TechnicianId> {
+        let status = self.connection.status.as_ref()?;
+        Some(status.api_agent.as_ref()?.id)
     }
 
-    /// How long a requester has, where there is somebody to ask them.
+    /// Markers of notes and approvals are bound to it.
+    pub fn connection_uid(&self) -> &str {
+        self.connection.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// How long a requester has to answer; none: nothing can verify them.
     pub fn verification_timeout(&self, gateway: &Gateway) -> Option<Duration> {
         let name = &self.connection.spec.sensitivity.provider_ref.as_ref()?.name;
-        let namespace = kube::ResourceExt::namespace(&*self.connection).unwrap_or_default();
-        let provider = reflect::get(&gateway.providers, &namespace, name);
-        // One that is not there yet is waited for: it fails closed.
+        let namespace = self.connection.namespace().unwrap_or_default();
+        let provider = reflect::get(&gateway.stores.providers, &namespace, name);
+        // A provider that does not exist yet fails closed: the ticket waits for it.
         Some(provider.map_or(Duration::from_secs(300), |p| p.spec.timeout.into()))
     }
 
@@ -118,16 +115,16 @@ impl AgentScope {
 }
 
 impl Gateway {
-    /// What the agent's identity binds it to.
-    pub fn bound(&self, identity: &Identity) -> Result<AgentScope, &'static str> {
-        let client = reflect::get(&self.clients, &identity.namespace, &identity.client)
-            .ok_or("your ImportedClient is gone")?;
+    /// What an ImportedClient's agent is bound to.
+    pub fn scope(&self, namespace: &str, client: &str) -> Result<AgentScope, &'static str> {
+        let client = reflect::get(&self.stores.clients, namespace, client)
+            .ok_or("your ImportedClient no longer exists")?;
         let connection = reflect::get(
-            &self.connections,
-            &identity.namespace,
+            &self.stores.connections,
+            namespace,
             &client.spec.connection_ref.name,
         )
-        .ok_or("your connection is gone")?;
+        .ok_or("your connection no longer exists")?;
         let status = client.status.as_ref();
         let halo_client_id = status
             .and_then(|s| s.halo_client_id)
@@ -140,6 +137,11 @@ impl Gateway {
             mode,
         })
     }
+
+    /// As [`Gateway::scope`], for the calling agent.
+    pub fn scope_of(&self, identity: &Identity) -> Result<AgentScope, &'static str> {
+        self.scope(&identity.namespace, &identity.client)
+    }
 }
 
 pub fn router(gateway: Arc<Gateway>) -> Router {
@@ -149,7 +151,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .with_json_response(true)
         .with_sse_keep_alive(None)
         .with_max_request_body_bytes(MAX_BODY)
-        // Names are checked by TLS; agents are no browsers.
+        // TLS checks names, and agents are not browsers.
         .disable_allowed_hosts();
     let mcp = StreamableHttpService::new(
         move || Ok(mcp::Tools::new(tools.clone())),
@@ -172,7 +174,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .with_state(gateway)
 }
 
-/// Every request needs an agent's token; what it says of the agent goes along with the request.
+/// Every request needs an agent's token. Who it belongs to is handed on with the request.
 async fn authenticate(
     State(gateway): State<Arc<Gateway>>,
     mut request: Request,
@@ -214,7 +216,7 @@ async fn authenticate(
 pub fn problem(status: StatusCode, error: impl Into<String>) -> Response {
     (
         status,
-        Json(wire::Problem {
+        Json(wire::ErrorBody {
             error: error.into(),
         }),
     )

@@ -1,31 +1,33 @@
-//! The language model: an OpenAI-compatible endpoint, reached for the agent.
+//! The language model: an OpenAI-compatible endpoint, reached on behalf of the agent.
 //!
 //! The gateway adds the key, names the model, counts tokens as the provider
-//! reports them, and ends at the budget. The agent sees neither key nor address.
+//! reports them, and enforces the budget. The agent sees neither key nor address.
 
 use super::identity::Identity;
 use super::{Gateway, SUSPENDED, work};
 use crate::api::connection::ModelSpec;
 use crate::api::ticket::{ModelUse, Ticket, TicketStatus};
 use crate::error::root_cause;
-use crate::k8s::tickets;
-use crate::metrics::{METRICS, StepLabels};
+use crate::k8s::{refs, tickets};
+use crate::metrics::{Metrics, ModelLabels, ModelOutcome};
 use crate::ticket::actor::Actor;
 use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt};
+use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The longest answer of a model, in bytes.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
+/// The longest line of a stream that is searched for the token count, in bytes.
+const MAX_LINE: usize = 64 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// What an agent may set; the rest of its request is dropped.
 const PASSED: [&str; 13] = [
@@ -43,26 +45,61 @@ const PASSED: [&str; 13] = [
     "stream",
     "reasoning_effort",
 ];
-/// Characters of a token, where the provider does not count.
+/// Characters per token, for providers that do not count.
 const CHARACTERS_PER_TOKEN: usize = 4;
 
-/// Why a call is not made, or gave nothing. In OpenAI's form.
-fn refused(status: StatusCode, kind: &str, message: impl Into<String>) -> Response {
-    METRICS
-        .model_calls
-        .get_or_create(&StepLabels {
-            outcome: if status.is_client_error() {
-                "refused"
-            } else {
-                "failed"
-            },
-        })
-        .inc();
-    (
-        status,
-        axum::Json(json!({"error": {"message": message.into(), "type": kind}})),
-    )
-        .into_response()
+/// Why a call was not made, or has no result.
+struct Refusal {
+    status: StatusCode,
+    kind: &'static str,
+    message: String,
+    retry_after: Option<HeaderValue>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            kind,
+            message: message.into(),
+            retry_after: None,
+        }
+    }
+
+    fn unavailable(why: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", why)
+    }
+
+    fn no_ticket(why: &str) -> Self {
+        Self::new(StatusCode::CONFLICT, "no_ticket", why)
+    }
+
+    fn bad_gateway(kind: &'static str, why: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_GATEWAY, kind, why)
+    }
+
+    fn outcome(&self) -> ModelOutcome {
+        match self.status.is_client_error() {
+            true => ModelOutcome::Refused,
+            false => ModelOutcome::Failed,
+        }
+    }
+}
+
+/// In OpenAI's form.
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let body = json!({"error": {"message": self.message, "type": self.kind}});
+        let mut response = (self.status, axum::Json(body)).into_response();
+        let retry_after = self.retry_after.map(|value| (header::RETRY_AFTER, value));
+        response.headers_mut().extend(retry_after);
+        response
+    }
+}
+
+fn count(metrics: &Metrics, outcome: ModelOutcome) {
+    let labels = ModelLabels { outcome };
+    metrics.model_calls.get_or_create(&labels).inc();
 }
 
 /// Whether the budget allows one more call: pure.
@@ -135,7 +172,7 @@ fn counted(used: &ModelUse, today: &str, at: TurnId, tokens: i64) -> ModelUse {
 /// The request as it goes out: only what may be set, our model, one answer.
 fn outgoing(given: Value, model: &str) -> Result<(Map<String, Value>, bool), &'static str> {
     let Value::Object(mut given) = given else {
-        return Err("the body is a JSON object, as OpenAI's chat completions take it");
+        return Err("the body must be a JSON object, as OpenAI's chat completions take it");
     };
     if !given.get("messages").is_some_and(Value::is_array) {
         return Err("messages is missing");
@@ -160,129 +197,110 @@ pub async fn completions(
     Extension(identity): Extension<Identity>,
     body: Bytes,
 ) -> Response {
-    let bound = match gateway.bound(&identity) {
-        Ok(bound) => bound,
-        Err(why) => return refused(StatusCode::SERVICE_UNAVAILABLE, "unavailable", why),
-    };
-    let Some(spec) = bound.model().cloned() else {
-        return refused(
-            StatusCode::NOT_FOUND,
-            "no_model",
-            "no language model is configured for this client (agent.model)",
-        );
-    };
-    if bound.connection.spec.suspend {
-        return refused(StatusCode::SERVICE_UNAVAILABLE, "unavailable", SUSPENDED);
-    }
-    // Models are for tickets: an agent without one has no use for them.
-    let Some(ticket) = work::holding(&gateway, &identity).await else {
-        return refused(
-            StatusCode::CONFLICT,
-            "no_ticket",
-            "you hold no ticket: claim one first",
-        );
-    };
-    let given = serde_json::from_slice(&body).unwrap_or_default();
-    let (request, stream) = match outgoing(given, &spec.name) {
-        Ok(outgoing) => outgoing,
-        Err(why) => return refused(StatusCode::BAD_REQUEST, "invalid_request_error", why),
-    };
-    let api: Api<Ticket> = work::api(&gateway, &identity);
-    // The store may be behind with what the last call used.
-    let ticket = match api.get_opt(&ticket.name_any()).await {
-        Ok(Some(ticket)) => ticket,
-        Ok(None) => return refused(StatusCode::CONFLICT, "no_ticket", "the ticket is gone"),
-        Err(error) => {
-            return refused(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "unavailable",
-                crate::k8s::explain(&error),
-            );
+    match complete(&gateway, &identity, &body).await {
+        Ok(response) => response,
+        Err(refusal) => {
+            count(&gateway.metrics, refusal.outcome());
+            refusal.into_response()
         }
-    };
-    let status = ticket.status.clone().unwrap_or_default();
-    let used = status.model.clone().unwrap_or_default();
-    let today = Timestamp::now().strftime("%Y-%m-%d").to_string();
-    let turn = TurnId {
-        run: status.run,
-        turn: status.turn,
-    };
-    let used_today = tokens_today(&gateway, &identity, &ticket.name_any(), &today)
-        + if used.day == today {
-            used.tokens_on_day
-        } else {
-            0
-        };
-    let estimate = (body.len() / CHARACTERS_PER_TOKEN) as i64;
-    if let Err(why) = within_budget(&spec, &used, &today, used_today, turn, estimate) {
-        return refused(StatusCode::TOO_MANY_REQUESTS, "budget_exceeded", why);
     }
-    let (http, key) = match client(&gateway, &identity.namespace, &spec).await {
-        Ok(client) => client,
-        Err(why) => return refused(StatusCode::SERVICE_UNAVAILABLE, "unavailable", why),
-    };
+}
+
+async fn complete(
+    gateway: &Gateway,
+    identity: &Identity,
+    body: &[u8],
+) -> Result<Response, Refusal> {
+    let scope = gateway.scope_of(identity).map_err(Refusal::unavailable)?;
+    let spec = scope.model().ok_or_else(|| {
+        let why = "no language model is configured for this client (agent.model)";
+        Refusal::new(StatusCode::NOT_FOUND, "no_model", why)
+    })?;
+    if scope.connection.spec.suspend {
+        return Err(Refusal::unavailable(SUSPENDED));
+    }
+    let ticket = held_ticket(gateway, identity).await?;
+    let given = serde_json::from_slice(body).unwrap_or_default();
+    let (request, stream) = outgoing(given, &spec.name)
+        .map_err(|why| Refusal::new(StatusCode::BAD_REQUEST, "invalid_request_error", why))?;
+    let meter = Meter::within_budget(gateway, identity, spec, ticket, body.len())?;
+    let answer = ask(gateway, identity, spec, &request).await?;
+    match stream {
+        true => Ok(streamed(answer, meter)),
+        false => whole(answer, meter).await,
+    }
+}
+
+/// The ticket the agent holds: without one it may not use the model. Read again, because the watch
+/// may be behind with what the last call used.
+async fn held_ticket(gateway: &Gateway, identity: &Identity) -> Result<Ticket, Refusal> {
+    let held = work::holding(gateway, identity)
+        .await
+        .ok_or_else(|| Refusal::no_ticket("you hold no ticket: claim one first"))?;
+    work::api(gateway, identity)
+        .get_opt(&held.name_any())
+        .await
+        .map_err(|error| Refusal::unavailable(crate::k8s::explain(&error)))?
+        .ok_or_else(|| Refusal::no_ticket("the ticket no longer exists"))
+}
+
+/// Sends the request to the model's endpoint.
+async fn ask(
+    gateway: &Gateway,
+    identity: &Identity,
+    spec: &ModelSpec,
+    request: &Map<String, Value>,
+) -> Result<reqwest::Response, Refusal> {
+    let (kube, namespace) = (&gateway.kube, &identity.namespace);
+    let key = api_key(kube, namespace, spec)
+        .await
+        .map_err(Refusal::unavailable)?;
+    let http = http_client(kube, namespace, spec)
+        .await
+        .map_err(Refusal::unavailable)?;
     let timeout = Duration::from(spec.limits.timeout);
     let mut call = http
         .post(format!("{}/chat/completions", spec.base_url))
         .timeout(timeout)
-        .json(&request);
+        .json(request);
     if let Some(key) = key {
         call = call.bearer_auth(key);
     }
-    let answer = match call.send().await {
-        Ok(answer) => answer,
-        Err(error) if error.is_timeout() => {
-            return refused(
-                StatusCode::GATEWAY_TIMEOUT,
-                "timeout",
-                format!("the model does not answer in {} s", timeout.as_secs()),
-            );
+    let answer = call.send().await.map_err(|error| {
+        if error.is_timeout() {
+            let why = format!("the model did not answer within {} s", timeout.as_secs());
+            return Refusal::new(StatusCode::GATEWAY_TIMEOUT, "timeout", why);
         }
-        Err(error) => {
-            return refused(
-                StatusCode::BAD_GATEWAY,
-                "unreachable",
-                format!("cannot reach the model: {}", root_cause(&error)),
-            );
-        }
-    };
-    if !answer.status().is_success() {
-        // What a provider says of a key is not for the agent, and may quote it.
-        let status = answer.status();
-        let retry = answer.headers().get(header::RETRY_AFTER).cloned();
-        let passing = status.is_server_error() || status.as_u16() == 429;
-        let code = if passing {
-            StatusCode::BAD_GATEWAY
-        } else {
-            StatusCode::FAILED_DEPENDENCY
-        };
-        tracing::warn!(namespace = %identity.namespace, client = %identity.client, status = status.as_u16(), "the language model refused a call; check agent.model and its key");
-        let mut response = refused(
-            code,
-            "upstream_error",
-            format!("the model's endpoint answered HTTP {}", status.as_u16()),
-        );
-        response
-            .headers_mut()
-            .extend(retry.map(|r| (header::RETRY_AFTER, r)));
-        return response;
+        let why = format!("cannot reach the model: {}", root_cause(&error));
+        Refusal::bad_gateway("unreachable", why)
+    })?;
+    if answer.status().is_success() {
+        return Ok(answer);
     }
-    let meter = Meter {
-        api,
-        ticket,
-        today,
-        turn,
-        by: identity.pod.clone(),
-        estimate,
+    tracing::warn!(
+        namespace = %identity.namespace, client = %identity.client,
+        status = answer.status().as_u16(),
+        "the language model refused a call; check agent.model and its key"
+    );
+    Err(refused_upstream(&answer))
+}
+
+/// The provider's own words may quote the key, so the agent does not see them.
+fn refused_upstream(answer: &reqwest::Response) -> Refusal {
+    let status = answer.status();
+    let is_transient = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+    let code = match is_transient {
+        true => StatusCode::BAD_GATEWAY,
+        false => StatusCode::FAILED_DEPENDENCY,
     };
-    if stream {
-        streamed(answer, meter)
-    } else {
-        whole(answer, meter).await
+    let why = format!("the model's endpoint answered HTTP {}", status.as_u16());
+    Refusal {
+        retry_after: answer.headers().get(header::RETRY_AFTER).cloned(),
+        ..Refusal::new(code, "upstream_error", why)
     }
 }
 
-/// Tokens of the client's other tickets on that day.
+/// Tokens that day on the client's other tickets.
 fn tokens_today(gateway: &Gateway, identity: &Identity, except: &str, today: &str) -> i64 {
     let of_client = |t: &Ticket| {
         t.namespace().as_deref() == Some(&identity.namespace)
@@ -292,7 +310,7 @@ fn tokens_today(gateway: &Gateway, identity: &Identity, except: &str, today: &st
                 .is_some_and(|c| c.name == identity.client)
             && t.name_any() != except
     };
-    let tickets = gateway.tickets.state_filter(of_client);
+    let tickets = gateway.stores.tickets.state_filter(of_client);
     tickets
         .iter()
         .filter_map(|t| t.status.as_ref()?.model.as_ref())
@@ -301,55 +319,41 @@ fn tokens_today(gateway: &Gateway, identity: &Identity, except: &str, today: &st
         .sum()
 }
 
-async fn client(
-    gateway: &Gateway,
+async fn api_key(
+    kube: &kube::Client,
     namespace: &str,
     spec: &ModelSpec,
-) -> Result<(reqwest::Client, Option<String>), String> {
-    let key = match &spec.api_key_secret_ref {
-        None => None,
-        Some(reference) => {
-            let secret = Api::<Secret>::namespaced(gateway.kube.clone(), namespace)
-                .get_opt(&reference.name)
-                .await;
-            let data = secret
-                .map_err(|e| crate::k8s::explain(&e))?
-                .and_then(|s| s.data?.remove(&reference.key));
-            let bytes = data.ok_or_else(|| {
-                format!(
-                    "the Secret {} with the model's key has no key {}",
-                    reference.name, reference.key
-                )
-            })?;
-            Some(String::from_utf8_lossy(&bytes.0).trim().to_string())
-        }
+) -> Result<Option<String>, String> {
+    let Some(reference) = &spec.api_key_secret_ref else {
+        return Ok(None);
     };
+    let key = refs::secret_key(kube, namespace, &reference.name, &reference.key)
+        .await
+        .map_err(|e| format!("the model's key: {e}"))?;
+    Ok(Some(key.expose_secret().to_string()))
+}
+
+async fn http_client(
+    kube: &kube::Client,
+    namespace: &str,
+    spec: &ModelSpec,
+) -> Result<reqwest::Client, String> {
     // A redirect would carry the key to whoever the endpoint names.
     let mut builder = reqwest::Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .redirect(reqwest::redirect::Policy::none());
     if let Some(reference) = &spec.ca_config_map_ref {
-        let map = Api::<ConfigMap>::namespaced(gateway.kube.clone(), namespace)
-            .get_opt(&reference.name)
-            .await;
-        let pem = map
-            .map_err(|e| crate::k8s::explain(&e))?
-            .and_then(|m| m.data?.remove(&reference.key));
-        let pem = pem.ok_or_else(|| {
-            format!(
-                "the ConfigMap {} with the model's CA has no key {}",
-                reference.name, reference.key
-            )
-        })?;
-        builder = builder.tls_certs_only(
-            reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(|e| root_cause(&e))?,
-        );
+        let certificates = refs::ca_certificates(kube, namespace, reference)
+            .await
+            .map_err(|e| format!("the model's CA: {e}"))?;
+        builder = builder.tls_certs_only(certificates);
     }
-    Ok((builder.build().map_err(|e| root_cause(&e))?, key))
+    builder.build().map_err(|e| root_cause(&e))
 }
 
-/// Writes down what a call used.
+/// Records what a call used.
 struct Meter {
+    metrics: Arc<Metrics>,
     api: Api<Ticket>,
     ticket: Ticket,
     today: String,
@@ -359,100 +363,137 @@ struct Meter {
 }
 
 impl Meter {
+    /// For a call whose request has this length, if the budget allows it.
+    fn within_budget(
+        gateway: &Gateway,
+        identity: &Identity,
+        spec: &ModelSpec,
+        ticket: Ticket,
+        length: usize,
+    ) -> Result<Self, Refusal> {
+        let status = ticket.status.as_ref();
+        let used = status.and_then(|s| s.model.clone()).unwrap_or_default();
+        let turn = TurnId {
+            run: status.map(|s| s.run).unwrap_or_default(),
+            turn: status.map(|s| s.turn).unwrap_or_default(),
+        };
+        let today = Timestamp::now().strftime("%Y-%m-%d").to_string();
+        let others = tokens_today(gateway, identity, &ticket.name_any(), &today);
+        let own = match used.day == today {
+            true => used.tokens_on_day,
+            false => 0,
+        };
+        let estimate = (length / CHARACTERS_PER_TOKEN) as i64;
+        within_budget(spec, &used, &today, others + own, turn, estimate)
+            .map_err(|why| Refusal::new(StatusCode::TOO_MANY_REQUESTS, "budget_exceeded", why))?;
+        Ok(Self {
+            metrics: gateway.metrics.clone(),
+            api: work::api(gateway, identity),
+            ticket,
+            today,
+            turn,
+            by: identity.pod.clone(),
+            estimate,
+        })
+    }
+
     async fn record(self, reported: Option<i64>, answer_bytes: usize) {
         let tokens = reported
             .filter(|t| *t > 0)
             .unwrap_or(self.estimate + (answer_bytes / CHARACTERS_PER_TOKEN) as i64);
-        METRICS
-            .model_calls
-            .get_or_create(&StepLabels { outcome: "ok" })
-            .inc();
-        METRICS.model_tokens.inc_by(tokens.unsigned_abs());
+        count(&self.metrics, ModelOutcome::Ok);
+        self.metrics.model_tokens.inc_by(tokens.unsigned_abs());
         let change = |status: &TicketStatus, _| {
+            let used = status.model.clone().unwrap_or_default();
             let mut next = status.clone();
-            next.model = Some(counted(
-                &status.model.clone().unwrap_or_default(),
-                &self.today,
-                self.turn,
-                tokens,
-            ));
+            next.model = Some(counted(&used, &self.today, self.turn, tokens));
             Ok(next)
         };
-        if let Err(error) =
-            tickets::update(&self.api, &self.ticket, Actor::Agent(&self.by), change).await
-        {
-            tracing::warn!(ticket = %self.ticket.name_any(), %error, tokens, "what a model call used could not be written down");
+        let by = Actor::Agent(&self.by);
+        if let Err(error) = tickets::update(&self.api, &self.ticket, by, change).await {
+            tracing::warn!(
+                ticket = %self.ticket.name_any(), %error, tokens,
+                "cannot record what a model call used"
+            );
         }
     }
 }
 
-async fn whole(mut answer: reqwest::Response, meter: Meter) -> Response {
+async fn whole(mut answer: reqwest::Response, meter: Meter) -> Result<Response, Refusal> {
     let mut bytes = Vec::new();
     loop {
         match answer.chunk().await {
             Ok(Some(chunk)) if bytes.len() + chunk.len() > MAX_ANSWER => {
                 meter.record(None, bytes.len()).await;
-                return refused(
-                    StatusCode::BAD_GATEWAY,
-                    "too_long",
-                    format!("the model's answer is longer than {} MiB", MAX_ANSWER >> 20),
-                );
+                let limit = MAX_ANSWER >> 20;
+                let why = format!("the model's answer is longer than {limit} MiB");
+                return Err(Refusal::bad_gateway("too_long", why));
             }
             Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
             Ok(None) => break,
             Err(error) => {
                 meter.record(None, bytes.len()).await;
-                return refused(
-                    StatusCode::BAD_GATEWAY,
-                    "unreachable",
-                    format!("the model's answer broke off: {}", root_cause(&error)),
-                );
+                let why = format!("the model's answer broke off: {}", root_cause(&error));
+                return Err(Refusal::bad_gateway("unreachable", why));
             }
         }
     }
     let value: Option<Value> = serde_json::from_slice(&bytes).ok();
-    meter
-        .record(value.as_ref().and_then(usage), bytes.len())
-        .await;
+    let reported = value.as_ref().and_then(usage);
+    meter.record(reported, bytes.len()).await;
     match value {
-        Some(value) if value.is_object() => axum::Json(value).into_response(),
-        _ => refused(
-            StatusCode::BAD_GATEWAY,
+        Some(value) if value.is_object() => Ok(axum::Json(value).into_response()),
+        _ => Err(Refusal::bad_gateway(
             "not_understood",
             "the model's answer is not JSON",
-        ),
+        )),
     }
 }
 
-/// Passes a stream on as it comes, and looks for the count at its end.
+/// Passes a stream on as it comes, and looks for the token count at its end.
 fn streamed(answer: reqwest::Response, meter: Meter) -> Response {
     let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Bytes, std::io::Error>>(16);
     tokio::spawn(async move {
         let mut stream = answer.bytes_stream();
-        let (mut total, mut reported, mut line) = (0, None, Vec::new());
+        let mut total = 0;
+        let mut seen = StreamUsage::default();
         while let Some(Ok(chunk)) = stream.next().await {
             total += chunk.len();
-            for byte in &chunk {
-                if *byte == b'\n' {
-                    let data = line
-                        .strip_prefix(b"data:")
-                        .and_then(|d| serde_json::from_slice::<Value>(d).ok());
-                    reported = data.as_ref().and_then(usage).or(reported);
-                    line.clear();
-                } else if line.len() < 64 * 1024 {
-                    line.push(*byte);
-                }
-            }
+            seen.read(&chunk);
             if total > MAX_ANSWER || sender.send(Ok(chunk)).await.is_err() {
                 break;
             }
         }
-        meter.record(reported, total).await;
+        meter.record(seen.reported, total).await;
     });
     let body = Body::from_stream(futures::stream::unfold(receiver, |mut receiver| async {
         receiver.recv().await.map(|item| (item, receiver))
     }));
     ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response()
+}
+
+/// The last token count in a stream's events.
+#[derive(Default)]
+struct StreamUsage {
+    line: Vec<u8>,
+    reported: Option<i64>,
+}
+
+impl StreamUsage {
+    fn read(&mut self, chunk: &[u8]) {
+        for byte in chunk {
+            if *byte != b'\n' {
+                if self.line.len() < MAX_LINE {
+                    self.line.push(*byte);
+                }
+                continue;
+            }
+            let data = self.line.strip_prefix(b"data:");
+            let event = data.and_then(|d| serde_json::from_slice::<Value>(d).ok());
+            self.reported = event.as_ref().and_then(usage).or(self.reported);
+            self.line.clear();
+        }
+    }
 }
 
 fn usage(value: &Value) -> Option<i64> {
@@ -495,7 +536,7 @@ mod tests {
                 .unwrap_err()
                 .contains("in this turn")
         );
-        // The next round and the next day count anew; the ticket does not.
+        // The next turn and the next day start at zero; the ticket does not.
         assert!(within_budget(&spec, &used, "d", 200, turn(1), 1).is_ok());
         let next = counted(&used, "e", turn(1), 50);
         assert_eq!(
@@ -506,13 +547,23 @@ mod tests {
 
     #[test]
     fn an_agent_sets_only_what_it_may() {
-        let given = json!({"messages": [], "model": "gpt-expensive", "n": 50, "user": "x", "stream": true, "store": true});
+        let given = json!({
+            "messages": [],
+            "model": "gpt-expensive",
+            "n": 50,
+            "user": "x",
+            "stream": true,
+            "store": true,
+        });
         let (out, stream) = outgoing(given, "ours").unwrap();
         assert!(stream);
-        assert_eq!(
-            Value::Object(out),
-            json!({"messages": [], "model": "ours", "stream": true, "stream_options": {"include_usage": true}})
-        );
+        let expected = json!({
+            "messages": [],
+            "model": "ours",
+            "stream": true,
+            "stream_options": {"include_usage": true},
+        });
+        assert_eq!(Value::Object(out), expected);
         assert!(outgoing(json!([]), "ours").is_err() && outgoing(json!({}), "ours").is_err());
     }
 }

@@ -1,46 +1,55 @@
 //! Runs approved steps: exactly those, in their order, once.
 //!
-//! Every replica looks; who takes a ticket is decided by its resourceVersion. A
-//! gateway that dies loses its lease, and the next goes on with the step that was
-//! under way.
+//! Every replica watches for them; the resourceVersion decides which one takes a
+//! ticket. A gateway that dies loses its lease, and the next one goes on with the
+//! step that was under way.
 
-use super::steps::{self, StepExecutor};
+use super::outcome::Outcome;
+use super::steps::{self, Ended, StepExecutor};
 use super::{AgentScope, Gateway, SUSPENDED, catalog};
 use crate::api::policy::Effect;
 use crate::api::reason::Reason;
-use crate::api::ticket::{ApprovalState, IntentKind, Phase, StepState, Ticket, ToolCall};
+use crate::api::ticket::{Approval, ApprovalState, Phase, Step, StepState, Ticket, ToolCall};
 use crate::audit::{self, Subject};
 use crate::failpoint;
-use crate::gateway::identity::Identity;
 use crate::halopsa::{self, technicians};
+use crate::k8s::cache::Remembered;
+use crate::k8s::key::Key;
 use crate::k8s::{reflect, tickets};
-use crate::metrics::{METRICS, StepLabels};
-use crate::outbox::{self, Note};
+use crate::metrics::{StepLabels, StepOutcome};
+use crate::outbox::{self, Postbox};
+use crate::policy;
 use crate::policy::facts::TicketFacts;
 use crate::text::mask;
 use crate::ticket::actor::Actor;
-use crate::ticket::note::{self, Decided};
-use crate::ticket::state::{self, Event};
+use crate::ticket::approval;
+use crate::ticket::marker::Tag;
+use crate::ticket::note::{self, Decided, Listed};
+use crate::ticket::state::Event;
 use crate::tools::write;
 use k8s_openapi::jiff::Timestamp;
-use kube::{Api, ResourceExt};
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use kube::Api;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Tickets whose steps are run at once by this process.
+/// How many tickets' steps this process runs at once.
 const CONCURRENCY: usize = 8;
-/// A ticket that could not be run is looked at again after this time.
-const AGAIN: Duration = Duration::from_secs(5);
+/// Delay before a failed run is retried.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// How long a run waits for HaloPSA to show what may have been written already.
 const MAX_WAIT: Duration = Duration::from_secs(120);
+/// Actions searched for the request.
+const SEARCH_DEPTH: usize = 200;
 
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error("{0}")]
     Wait(&'static str),
+    /// The steps are not the ones a technician was asked about.
+    #[error("{0}")]
+    Mismatch(&'static str),
     #[error(transparent)]
-    Tenant(#[from] crate::halopsa_pool::Error),
+    Client(#[from] crate::halopsa_pool::Error),
     #[error(transparent)]
     Halo(#[from] halopsa::Error),
     #[error(transparent)]
@@ -54,7 +63,7 @@ enum Error {
 /// Runs until dropped.
 pub async fn run(gateway: Arc<Gateway>) {
     let mut changed = gateway.changed.clone();
-    let busy: Arc<Mutex<HashSet<(String, String)>>> = Arc::default();
+    let busy: Arc<Remembered<Key, ()>> = Arc::default();
     let places = Arc::new(tokio::sync::Semaphore::new(CONCURRENCY));
     let mut tasks = tokio::task::JoinSet::new();
     loop {
@@ -63,61 +72,65 @@ pub async fn run(gateway: Arc<Gateway>) {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         }
-        for key in gateway.index.awaiting() {
-            let Some(ticket) = reflect::get(&gateway.tickets, &key.0, &key.1) else {
-                continue;
-            };
-            let approved = ticket.status.as_ref().is_some_and(|s| {
-                s.phase == Phase::AwaitingApproval && s.approval_is(ApprovalState::Approved)
-            });
-            if !approved
-                || !busy
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .insert(key.clone())
-            {
+        for ticket in approved(&gateway) {
+            let key = Key::of(&*ticket);
+            if busy.set(key.clone(), ()).is_some() {
                 continue;
             }
             let (gateway, busy, places) = (gateway.clone(), busy.clone(), places.clone());
             tasks.spawn(async move {
                 let _place = places.acquire().await;
                 if let Err(error) = run_one(&gateway, &ticket).await {
-                    tracing::warn!(namespace = %key.0, ticket = %key.1, %error, "approved steps could not be run; it is tried again");
-                    tokio::time::sleep(AGAIN.mul_f64(rand::random_range(0.75..1.25))).await;
+                    tracing::warn!(
+                        namespace = %key.namespace, ticket = %key.name, %error,
+                        "running approved steps failed; will retry"
+                    );
+                    tokio::time::sleep(RETRY_AFTER.mul_f64(rand::random_range(0.75..1.25))).await;
                 }
-                busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+                busy.forget(&key);
             });
         }
-        // Failures are looked at again although nothing has changed.
+        // Failures are retried although nothing has changed.
         tokio::select! {
             outcome = changed.changed() => if outcome.is_err() { return },
-            () = tokio::time::sleep(AGAIN) => {}
+            () = tokio::time::sleep(RETRY_AFTER) => {}
             _ = tasks.join_next(), if !tasks.is_empty() => {}
         }
     }
 }
 
+/// The tickets whose approved steps wait to be run.
+fn approved(gateway: &Gateway) -> Vec<Arc<Ticket>> {
+    let is_approved = |ticket: &Arc<Ticket>| {
+        ticket.status.as_ref().is_some_and(|s| {
+            s.phase == Phase::AwaitingApproval && s.approval_is(ApprovalState::Approved)
+        })
+    };
+    let awaiting = gateway.index.awaiting().into_iter();
+    awaiting
+        .filter_map(|key| reflect::get(&gateway.stores.tickets, &key.0, &key.1))
+        .filter(is_approved)
+        .collect()
+}
+
 /// Takes one ticket's approved steps and runs them.
 async fn run_one(gateway: &Gateway, ticket: &Ticket) -> Result<(), Error> {
-    let namespace = ticket.namespace().unwrap_or_default();
-    let Some(client) = ticket.spec.client_ref.as_ref().map(|c| c.name.clone()) else {
+    let key = Key::of(ticket);
+    let Some(client) = ticket.spec.client_ref.as_ref() else {
         return Ok(());
     };
-    let identity = Identity {
-        namespace: namespace.clone(),
-        client,
-        pod: holder(),
-    };
-    let bound = gateway.bound(&identity).map_err(Error::Wait)?;
-    if bound.connection.spec.suspend {
+    let scope = gateway
+        .scope(&key.namespace, &client.name)
+        .map_err(Error::Wait)?;
+    if scope.connection.spec.suspend {
         return Err(Error::Wait(SUSPENDED));
     }
-    let halo = gateway.halopsa.client(&bound.connection).await?;
-    let api: Api<Ticket> = Api::namespaced(gateway.kube.clone(), &namespace);
+    let halo = gateway.halopsa.client(&scope.connection).await?;
+    let api: Api<Ticket> = Api::namespaced(gateway.kube.clone(), &key.namespace);
     let lease = uuid::Uuid::new_v4().to_string();
     let taken = Event::StepsTaken {
         lease: lease.clone(),
-        holder: identity.pod.clone(),
+        holder: holder(),
         expires_at: Timestamp::now() + gateway.lease,
     };
     let ticket = match tickets::transition(&api, ticket, &[taken], Actor::Gateway).await {
@@ -125,104 +138,147 @@ async fn run_one(gateway: &Gateway, ticket: &Ticket) -> Result<(), Error> {
         Err(tickets::Error::Refused(_) | tickets::Error::Contended(_)) => return Ok(()),
         other => other?,
     };
-    failpoint::hit(&namespace, "steps.taken").await;
-    let job = Job {
+    failpoint::hit(&key.namespace, "steps.taken").await;
+    let run = ApprovedRun {
         gateway,
-        identity: &identity,
-        bound: &bound,
+        key: &key,
+        client: &client.name,
+        scope: &scope,
         halo: &halo,
         api: &api,
         lease: &lease,
     };
     tokio::select! {
-        outcome = job.run(ticket) => outcome,
-        error = heartbeats(&api, &job) => Err(error),
+        outcome = run.carry_out(ticket) => outcome,
+        error = run.keep_lease() => Err(error),
     }
 }
 
 fn holder() -> String {
-    std::env::var("POD_NAME").unwrap_or_else(|_| "gateway".into())
+    std::env::var("POD_NAME").unwrap_or_else(|_| Actor::Gateway.to_string())
 }
 
-/// Keeps the lease until it is lost.
-async fn heartbeats(api: &Api<Ticket>, job: &Job<'_>) -> Error {
-    let every = Duration::from_secs((job.gateway.lease.as_secs() / 3).unsigned_abs().max(1));
-    let mut name = None;
-    loop {
-        tokio::time::sleep(every).await;
-        let key = name.get_or_insert_with(|| job.held_name());
-        let Some(key) = key else { continue };
-        let Ok(Some(ticket)) = api.get_opt(key).await else {
-            continue;
-        };
-        let event = Event::Heartbeat {
-            lease: job.lease.to_string(),
-            expires_at: Timestamp::now() + job.gateway.lease,
-        };
-        if let Err(error @ tickets::Error::Refused(_)) =
-            tickets::transition(api, &ticket, &[event], Actor::Gateway).await
-        {
-            return error.into();
-        }
-    }
-}
-
-struct Job<'a> {
+/// One request's steps, held by this gateway.
+struct ApprovedRun<'a> {
     gateway: &'a Gateway,
-    identity: &'a Identity,
-    bound: &'a AgentScope,
+    /// The Ticket.
+    key: &'a Key,
+    /// The ImportedClient.
+    client: &'a str,
+    scope: &'a AgentScope,
     halo: &'a halopsa::Client,
     api: &'a Api<Ticket>,
     lease: &'a str,
 }
 
-impl Job<'_> {
-    fn held_name(&self) -> Option<String> {
-        self.gateway
-            .index
-            .in_phase(
-                &self.identity.namespace,
-                &self.identity.client,
-                Phase::Working,
-            )
-            .into_iter()
-            .find(|name| {
-                reflect::get(&self.gateway.tickets, &self.identity.namespace, name).is_some_and(
-                    |t| {
-                        t.status
-                            .as_ref()
-                            .and_then(|s| s.lease.as_ref())
-                            .is_some_and(|l| l.id == self.lease)
-                    },
-                )
-            })
+impl ApprovedRun<'_> {
+    async fn carry_out(&self, ticket: Ticket) -> Result<(), Error> {
+        let request = ticket.status.as_ref().and_then(|s| s.approval.clone());
+        let Some(request) = request else {
+            return Ok(());
+        };
+        match self.check_binding(&ticket, &request).await {
+            Err(Error::Mismatch(why)) => return self.reject(&ticket, why).await,
+            checked => checked?,
+        }
+        let ticket = self.run_steps(ticket, &request).await?;
+        failpoint::hit(&self.key.namespace, "steps.run").await;
+        self.report(ticket, &request).await
     }
 
-    async fn run(&self, mut ticket: Ticket) -> Result<(), Error> {
-        let status = ticket.status.clone().unwrap_or_default();
-        let Some(request) = status.approval.clone() else {
-            return Ok(());
-        };
-        if let Err(why) = self.bound_to_what_was_asked(&ticket).await? {
-            let subject = Subject {
-                namespace: &self.identity.namespace,
-                client: &self.identity.client,
-                ticket: &ticket.name_any(),
-                by: Some(Actor::Gateway),
+    /// Ends only when the lease is lost.
+    async fn keep_lease(&self) -> Error {
+        let every = Duration::from_secs((self.gateway.lease.as_secs() / 3).unsigned_abs().max(1));
+        loop {
+            tokio::time::sleep(every).await;
+            let Ok(Some(ticket)) = self.api.get_opt(&self.key.name).await else {
+                continue;
             };
-            audit::event("ApprovalMismatch", subject, why);
-            let event = Event::Failed {
-                reason: Reason::ApprovalMismatch,
-                message: format!("{why}; nothing was run"),
+            let event = Event::Heartbeat {
+                lease: self.lease.to_string(),
+                expires_at: Timestamp::now() + self.gateway.lease,
             };
-            tickets::transition(self.api, &ticket, &[event], Actor::Gateway).await?;
-            return Ok(());
+            if let Err(error @ tickets::Error::Refused(_)) =
+                self.transition(&ticket, &[event]).await
+            {
+                return error.into();
+            }
         }
-        let facts = match self.halo.ticket(ticket.spec.ticket_id).await {
-            Ok(ticket) => TicketFacts::from(&ticket),
-            Err(halopsa::Error::NotFound { .. }) => TicketFacts::default(),
-            Err(error) => return Err(error.into()),
+    }
+
+    async fn transition(
+        &self,
+        ticket: &Ticket,
+        events: &[Event],
+    ) -> Result<Ticket, tickets::Error> {
+        tickets::transition(self.api, ticket, events, Actor::Gateway).await
+    }
+
+    fn subject(&self) -> Subject<'_> {
+        Subject {
+            namespace: &self.key.namespace,
+            client: self.client,
+            ticket: &self.key.name,
+            by: Some(Actor::Gateway),
+        }
+    }
+
+    fn postbox(&self) -> Postbox<'_> {
+        Postbox {
+            api: self.api,
+            halo: self.halo,
+            connection: &self.scope.connection,
+            by: Actor::Gateway,
+            settle: self.gateway.settle,
+            max_wait: MAX_WAIT,
+        }
+    }
+
+    /// Checks that the steps stored now are those the technician was asked about: they must match
+    /// the request's hash, both in the cluster and on the HaloPSA ticket.
+    async fn check_binding(&self, ticket: &Ticket, request: &Approval) -> Result<(), Error> {
+        let status = ticket.status.clone().unwrap_or_default();
+        let open = approval::steps_of(request, &status.steps)
+            .filter(|steps| steps.iter().all(|s| !s.state.is_final()));
+        // Steps that are over were cut; a run that goes on after a crash was checked at its start.
+        let Some(steps) = open else {
+            return Ok(());
         };
+        let ticket_id = ticket.spec.ticket_id;
+        let hash = approval::hash(self.scope.connection_uid(), ticket_id, status.run, steps);
+        if hash != request.hash {
+            return Err(Error::Mismatch(
+                "the steps are not those that were approved",
+            ));
+        }
+        let marker = self.postbox().marker(ticket, &Tag::Request { hash });
+        let actions = self.halo.actions(ticket_id, SEARCH_DEPTH).await?;
+        let asked = outbox::find(&actions, &marker, self.scope.api_agent());
+        if asked.is_some_and(|a| Some(a.id) == request.action_id) {
+            Ok(())
+        } else {
+            Err(Error::Mismatch(
+                "the request on the ticket is not for these steps",
+            ))
+        }
+    }
+
+    async fn reject(&self, ticket: &Ticket, why: &str) -> Result<(), Error> {
+        audit::event("ApprovalMismatch", self.subject(), why);
+        let event = Event::Failed {
+            reason: Reason::ApprovalMismatch,
+            message: format!("{why}; nothing was run"),
+        };
+        self.transition(ticket, &[event]).await?;
+        Ok(())
+    }
+
+    /// Stops at the first step that fails: the following ones may depend on it.
+    async fn run_steps(&self, mut ticket: Ticket, request: &Approval) -> Result<Ticket, Error> {
+        let halo_ticket = self.halo.find_ticket(ticket.spec.ticket_id).await?;
+        let facts = halo_ticket
+            .map(|t| TicketFacts::from(&t))
+            .unwrap_or_default();
         for number in &request.steps {
             let Some(step) = steps::step_of(&ticket, *number) else {
                 continue;
@@ -235,85 +291,97 @@ impl Job<'_> {
                         number: *number,
                     };
                     if let Some(rule) = self.forbidden(&step, &facts) {
-                        let text = format!("forbidden by {rule} since it was asked for; not run");
                         let ended = Event::StepEnded {
                             number: *number,
                             state: StepState::Failed,
-                            result: text,
+                            result: format!("forbidden by {rule} since it was requested; not run"),
                         };
-                        ticket =
-                            tickets::transition(self.api, &ticket, &[sent, ended], Actor::Gateway)
-                                .await?;
-                        break;
+                        return Ok(self.transition(&ticket, &[sent, ended]).await?);
                     }
-                    ticket =
-                        tickets::transition(self.api, &ticket, &[sent], Actor::Gateway).await?;
+                    ticket = self.transition(&ticket, &[sent]).await?;
                     true
                 }
-                // A gateway died over it.
+                // A gateway died while it ran the step.
                 StepState::Running => false,
                 StepState::Done => continue,
                 _ => break,
             };
-            let desk = StepExecutor {
-                gateway: self.gateway,
-                api: self.api.clone(),
-                bound: self.bound,
-                halo: self.halo,
-                by: Actor::Gateway,
-                lease: self.lease,
-                max_wait: MAX_WAIT,
-            };
-            let (stored, ended) = desk.run(&ticket, *number, fresh).await?;
+            let (stored, ended) = self.executor().run(&ticket, *number, fresh).await?;
             ticket = stored;
-            let outcome = match ended.state {
-                StepState::Done => "ok",
-                StepState::Unknown => "unknown",
-                _ => "failed",
-            };
-            METRICS
-                .approved_steps
-                .get_or_create(&StepLabels { outcome })
-                .inc();
-            let call = ToolCall {
-                tool: step.tool.clone(),
-                arguments: mask::arguments(&step.arguments),
-                decision: "Approved".into(),
-                rule: format!(
-                    "agent {}, reply {}",
-                    request.decided_by.unwrap_or_default(),
-                    request.decided_action.unwrap_or_default()
-                ),
-                step: Some(*number),
-                outcome: outcome.into(),
-                ms: started.elapsed().as_millis() as i64,
-            };
-            let name = ticket.name_any();
-            audit::call(
-                Subject {
-                    namespace: &self.identity.namespace,
-                    client: &self.identity.client,
-                    ticket: &name,
-                    by: Some(Actor::Gateway),
-                },
-                &call,
-            );
-            self.gateway
-                .journal
-                .add(&self.identity.namespace, &name, "gateway", call);
-            // Stops at the first that fails: what follows may depend on it.
+            self.record(&step, request, &ended, started.elapsed());
             if ended.state != StepState::Done {
                 break;
             }
         }
-        failpoint::hit(&self.identity.namespace, "steps.run").await;
+        Ok(ticket)
+    }
+
+    fn executor(&self) -> StepExecutor<'_> {
+        StepExecutor {
+            gateway: self.gateway,
+            api: self.api.clone(),
+            scope: self.scope,
+            halo: self.halo,
+            by: Actor::Gateway,
+            lease: self.lease,
+            max_wait: MAX_WAIT,
+        }
+    }
+
+    /// The rule that forbids a step now, although it was approved.
+    fn forbidden(&self, step: &Step, ticket: &TicketFacts) -> Option<String> {
+        let Some(tool) = catalog::find(self.gateway, self.scope, &step.tool) else {
+            return Some("the list of tools (it is no longer there)".into());
+        };
+        let arguments = serde_json::from_str(&step.arguments).unwrap_or_default();
+        let call = policy::Call {
+            tool: &step.tool,
+            access: tool.access(),
+            arguments: &arguments,
+            ticket,
+        };
+        let decision = catalog::decide(self.gateway, self.scope, &call);
+        (decision.effect == Effect::Disabled).then_some(decision.rule)
+    }
+
+    /// Counts a step, and writes it to the audit stream and the journal.
+    fn record(&self, step: &Step, request: &Approval, ended: &Ended, took: Duration) {
+        let (outcome, counted) = match ended.state {
+            StepState::Done => (Outcome::Ok, StepOutcome::Done),
+            StepState::Unknown => (Outcome::UnknownResult, StepOutcome::Unknown),
+            _ => (Outcome::Failed, StepOutcome::Failed),
+        };
+        let labels = StepLabels { outcome: counted };
+        let metrics = &self.gateway.metrics;
+        metrics.approved_steps.get_or_create(&labels).inc();
+        let call = ToolCall {
+            tool: step.tool.clone(),
+            arguments: mask::arguments(&step.arguments),
+            decision: "Approved".into(),
+            rule: format!(
+                "technician {}, reply {}",
+                request.decided_by.unwrap_or_default(),
+                request.decided_action.unwrap_or_default()
+            ),
+            step: Some(step.number),
+            outcome: outcome.as_str().into(),
+            ms: took.as_millis() as i64,
+        };
+        audit::call(self.subject(), &call);
+        let (namespace, name) = (&self.key.namespace, &self.key.name);
+        let by = Actor::Gateway.as_str();
+        self.gateway.journal.add(namespace, name, by, call);
+    }
+
+    /// Posts the note with every step's result, and ends the run.
+    async fn report(&self, ticket: Ticket, request: &Approval) -> Result<(), Error> {
         let status = ticket.status.clone().unwrap_or_default();
         let agents = technicians::agents(self.halo).await;
         let by = request
             .decided_by
             .map(|id| technicians::agent_name(id, &agents))
             .unwrap_or_default();
-        let listed: Vec<note::Listed> = request
+        let listed: Vec<Listed> = request
             .steps
             .iter()
             .filter_map(|n| status.steps.iter().find(|s| s.number == *n))
@@ -325,96 +393,15 @@ impl Job<'_> {
                 listed
             })
             .collect();
-        let tag = state::decision_tag(&request);
-        let uid = self
-            .bound
-            .connection
-            .metadata
-            .uid
-            .as_deref()
-            .unwrap_or_default();
-        let marker = note::marker(uid, ticket.spec.ticket_id, status.run, &tag);
-        let html = note::decision_html(Decided::Ran, &by, &listed, &marker);
-        let note = Note {
-            kind: IntentKind::DecisionNote,
-            marker: &marker,
-            html: &html,
-            outcome: &self.bound.connection.spec.notes,
-            api_agent: self.bound.api_agent(),
-            by: Actor::Gateway,
-            settle: self.gateway.settle,
-            max_wait: MAX_WAIT,
-        };
-        let ticket = self.gateway.with_journal(&self.identity.namespace, ticket);
+        let tag = Tag::Decision(request.number);
+        let html = |marker: &str| note::decision_html(Decided::Executed, &by, &listed, marker);
         let finished = Event::StepsFinished {
             lease: self.lease.to_string(),
         };
-        outbox::post_once(self.api, self.halo, &ticket, &note, &[finished]).await?;
+        let ticket = self.gateway.with_journal(&self.key.namespace, ticket);
+        self.postbox()
+            .post(&ticket, &tag, html, &[finished])
+            .await?;
         Ok(())
-    }
-
-    /// Whether the steps stored now are those the technician was asked about: the
-    /// request's hash in the cluster and on the ticket have to be theirs.
-    async fn bound_to_what_was_asked(
-        &self,
-        ticket: &Ticket,
-    ) -> Result<Result<(), &'static str>, Error> {
-        let status = ticket.status.clone().unwrap_or_default();
-        let Some(request) = &status.approval else {
-            return Ok(Err("there is no request"));
-        };
-        let open = |n: &i32| {
-            status
-                .steps
-                .iter()
-                .find(|s| s.number == *n)
-                .is_some_and(|s| !s.state.is_final())
-        };
-        // Steps that are over were cut; a run that goes on after a crash was checked when it began.
-        if !request.steps.iter().all(open) {
-            return Ok(Ok(()));
-        }
-        let uid = self
-            .bound
-            .connection
-            .metadata
-            .uid
-            .as_deref()
-            .unwrap_or_default();
-        let hash = super::mcp::request_hash(uid, ticket, &request.steps);
-        if hash.as_deref() != Some(request.hash.as_str()) {
-            return Ok(Err("the steps are not those that were approved"));
-        }
-        let marker = note::marker(
-            uid,
-            ticket.spec.ticket_id,
-            status.run,
-            &note::request_tag(&request.hash),
-        );
-        let actions = self.halo.actions(ticket.spec.ticket_id, 200).await?;
-        let asked = outbox::find(&actions, &marker, self.bound.api_agent());
-        Ok(if asked.is_some_and(|a| Some(a.id) == request.action_id) {
-            Ok(())
-        } else {
-            Err("the request on the ticket is not for these steps")
-        })
-    }
-
-    /// The rule that forbids a step now, although it was approved.
-    fn forbidden(&self, step: &crate::api::ticket::Step, facts: &TicketFacts) -> Option<String> {
-        let Some(found) = catalog::find(self.gateway, self.identity, self.bound, &step.tool) else {
-            return Some("the list of tools (it is not there any more)".into());
-        };
-        let arguments = serde_json::from_str(&step.arguments).unwrap_or_default();
-        let decision = catalog::decide(
-            self.gateway,
-            self.identity,
-            self.bound,
-            &step.tool,
-            found.access(),
-            &arguments,
-            facts,
-        );
-        (decision.effect == Effect::Disabled).then_some(decision.rule)
     }
 }

@@ -1,29 +1,37 @@
 //! Steps, carried out once, whatever crashes in between.
 //!
 //! A step that is about to be sent is stored as `Running` first. One that is
-//! found `Running` may have been sent by a process that died: it is looked for
-//! by its marker until HaloPSA must have shown it, and only then sent again. Where
-//! nobody can look (another server's tool), it is `Unknown` and a human's.
+//! found `Running` may have been sent by a process that died: it is searched for
+//! by its marker until HaloPSA must have shown it, and only then sent again. If
+//! nothing can be searched (another server's tool), it is `Unknown` and left to
+//! a technician.
 
 use super::{AgentScope, Gateway};
+use crate::api::ToolServer;
 use crate::api::ticket::{Step, StepState, Ticket};
 use crate::api::tool_server::SEPARATOR;
 use crate::failpoint;
-use crate::halopsa;
-use crate::k8s::tickets;
+use crate::halopsa::{self, types};
+use crate::k8s::{reflect, tickets};
+use crate::policy::Decision;
+use crate::text::json::canonical;
 use crate::text::{cut, one_line, plain};
 use crate::ticket::actor::Actor;
+use crate::ticket::approval;
+use crate::ticket::marker::{Tag, marker};
+use crate::ticket::ownership::still_ours;
 use crate::ticket::state::{self, Event};
 use crate::tools::server;
 use crate::tools::write::{self, Write};
 use crate::tools::{pin, send};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::{Api, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use serde_json::{Map, Value};
 use std::time::Duration;
 
 const SEARCH_EVERY: Duration = Duration::from_secs(2);
-/// Of a result this much goes back to the agent, in bytes.
+/// How much of a result goes back to the agent, in bytes.
 pub const MAX_RESULT: usize = 16 * 1024;
 
 #[derive(Debug, thiserror::Error)]
@@ -32,25 +40,28 @@ pub enum Error {
     Halo(#[from] halopsa::Error),
     #[error(transparent)]
     Ticket(#[from] tickets::Error),
-    #[error("whether step {number} arrived in HaloPSA is not known yet; looking again in {} s", .wait.as_secs())]
+    #[error(
+        "whether step {number} arrived in HaloPSA is not known yet; checking again in {} s",
+        .wait.as_secs()
+    )]
     Unsettled { number: i32, wait: Duration },
     #[error("there is no step {0} on the ticket")]
     Missing(i32),
 }
 
-/// Where steps are carried out.
+/// Carries out the steps of one ticket.
 pub struct StepExecutor<'a> {
     pub gateway: &'a Gateway,
     pub api: Api<Ticket>,
-    pub bound: &'a AgentScope,
+    pub scope: &'a AgentScope,
     pub halo: &'a halopsa::Client,
     pub by: Actor<'a>,
     pub lease: &'a str,
-    /// The longest wait for what may have been sent to show up.
+    /// The longest wait for a write that may have been sent to show up.
     pub max_wait: Duration,
 }
 
-/// What came of a step.
+/// The result of a step.
 #[derive(Clone, Debug)]
 pub struct Ended {
     pub state: StepState,
@@ -68,10 +79,22 @@ impl Ended {
             full: cut(text, MAX_RESULT).to_string(),
         }
     }
+
+    fn done(text: &str) -> Self {
+        Self::new(StepState::Done, text)
+    }
+
+    fn failed(text: &str) -> Self {
+        Self::new(StepState::Failed, text)
+    }
+
+    fn unknown(text: &str) -> Self {
+        Self::new(StepState::Unknown, text)
+    }
 }
 
 impl StepExecutor<'_> {
-    /// Carries out a step that is stored as `Running`. `fresh`: stored so just now by this caller.
+    /// Carries out a step that is stored as `Running`. `fresh`: this caller has just stored it.
     pub async fn run(
         &self,
         ticket: &Ticket,
@@ -81,217 +104,181 @@ impl StepExecutor<'_> {
         let namespace = ticket.namespace().unwrap_or_default();
         let step = step_of(ticket, number).ok_or(Error::Missing(number))?;
         failpoint::hit(&namespace, "step.recorded").await;
-        let arguments: Map<String, Value> =
-            serde_json::from_str(&step.arguments).unwrap_or_default();
-        let Some(_) = write::find(&step.tool) else {
-            let ended = match fresh {
-                true => self.call_server(&namespace, &step, arguments).await,
-                false => Ended::new(
-                    StepState::Unknown,
-                    "it was interrupted; whether it was carried out cannot be found out from here. Look, and do what is missing",
-                ),
-            };
+        let (ticket, ended) = if write::find(&step.tool).is_some() {
+            self.run_write(ticket, &step, fresh).await?
+        } else {
+            let ended = self.run_on_server(&namespace, &step, fresh).await;
             failpoint::hit(&namespace, "step.sent").await;
-            return self.end(ticket, number, ended).await;
+            (ticket.clone(), ended)
         };
-        let write = match write::parse(&step.tool, &arguments) {
-            Ok(write) => write,
-            Err(why) => {
-                return self
-                    .end(ticket, number, Ended::new(StepState::Failed, &why))
-                    .await;
-            }
-        };
-        let halo_ticket = match self.halo.ticket(ticket.spec.ticket_id).await {
-            Err(halopsa::Error::NotFound { .. }) => {
-                return self
-                    .end(
-                        ticket,
-                        number,
-                        Ended::new(
-                            StepState::Failed,
-                            "HaloPSA does not have the ticket any more",
-                        ),
-                    )
-                    .await;
-            }
-            other => other?,
-        };
-        if halo_ticket.client_id != Some(self.bound.halo_client_id) {
-            return self
-                .end(
-                    ticket,
-                    number,
-                    Ended::new(
-                        StepState::Failed,
-                        "the ticket belongs to another client now; nothing was changed",
-                    ),
-                )
-                .await;
-        }
-        let spec = &self.bound.connection.spec;
-        let target = send::Target {
-            halo: self.halo,
-            ticket: &halo_ticket,
-            notes: &spec.notes,
-            api_agent: self
-                .bound
-                .connection
-                .status
-                .as_ref()
-                .and_then(|s| s.api_agent.as_ref())
-                .map(|a| a.id),
-            instance_url: &spec.instance_url,
-            marker: &step.marker,
-        };
-        let mut ticket = ticket.clone();
-        if !fresh {
-            match self.look(&write, &target, &step).await? {
-                send::Found::Yes(result) => {
-                    return self
-                        .end(&ticket, number, Ended::new(StepState::Done, &result))
-                        .await;
-                }
-                send::Found::CannotTell => {
-                    let text = "it was interrupted; whether it was carried out cannot be found out. Look, and do what is missing";
-                    return self
-                        .end(&ticket, number, Ended::new(StepState::Unknown, text))
-                        .await;
-                }
-                // It never arrived. This is a new attempt, with a settle time of its own.
-                send::Found::No => {
-                    let event = Event::StepSent {
-                        lease: self.lease.into(),
-                        number,
-                    };
-                    ticket = tickets::transition(&self.api, &ticket, &[event], self.by).await?;
-                }
-            }
-        }
-        // Half of the settle time for sending leaves the other half for HaloPSA to show it.
-        let sent = tokio::time::timeout(self.gateway.settle / 2, send::send(&write, &target)).await;
-        failpoint::hit(&namespace, "step.sent").await;
-        let ended = match sent {
-            Ok(Ok(result)) => Ended::new(StepState::Done, &result),
-            Ok(Err(error)) if error.definitely_not_applied() => {
-                Ended::new(StepState::Failed, &error.to_string())
-            }
-            Ok(Err(send::Error::Halo(error))) => {
-                tracing::warn!(%namespace, ticket = %ticket.name_any(), step = number, %error, "a step may or may not have arrived; it is looked for");
-                return Err(Error::Unsettled {
-                    number,
-                    wait: self.gateway.settle,
-                });
-            }
-            Ok(Err(error)) => Ended::new(StepState::Failed, &error.to_string()),
-            Err(_) => {
-                return Err(Error::Unsettled {
-                    number,
-                    wait: self.gateway.settle,
-                });
-            }
-        };
-        self.end(&ticket, number, ended).await
-    }
-
-    async fn end(
-        &self,
-        ticket: &Ticket,
-        number: i32,
-        ended: Ended,
-    ) -> Result<(Ticket, Ended), Error> {
         let event = Event::StepEnded {
             number,
             state: ended.state,
             result: ended.summary.clone(),
         };
-        let stored = tickets::transition(&self.api, ticket, &[event], self.by).await?;
-        failpoint::hit(&stored.namespace().unwrap_or_default(), "step.stored").await;
+        let stored = tickets::transition(&self.api, &ticket, &[event], self.by).await?;
+        failpoint::hit(&namespace, "step.stored").await;
         Ok((stored, ended))
     }
 
+    async fn run_write(
+        &self,
+        ticket: &Ticket,
+        step: &Step,
+        fresh: bool,
+    ) -> Result<(Ticket, Ended), Error> {
+        let over = |ended: Ended| Ok((ticket.clone(), ended));
+        let write = match write::parse(&step.tool, &arguments(step)) {
+            Ok(write) => write,
+            Err(why) => return over(Ended::failed(&why)),
+        };
+        let found = self.halo.find_ticket(ticket.spec.ticket_id).await?;
+        let ownership = still_ours(found.as_ref(), self.scope.halo_client_id);
+        let Some(halo_ticket) = found.filter(|_| !ownership.is_gone()) else {
+            let why = format!("{}; nothing was changed", ownership.sentence());
+            return over(Ended::failed(&why));
+        };
+        let target = self.target(&halo_ticket, step);
+        if fresh {
+            return over(self.send(&write, &target, ticket, step.number).await?);
+        }
+        match self.search_until_settled(&write, &target, step).await? {
+            send::Found::Yes(result) => over(Ended::done(&result)),
+            send::Found::CannotTell => over(Ended::unknown(
+                "it was interrupted; whether it was carried out cannot be found out. \
+                 Check, and do what is missing",
+            )),
+            // It never arrived. This is a new attempt, with a settle time of its own.
+            send::Found::No => {
+                let event = Event::StepSent {
+                    lease: self.lease.into(),
+                    number: step.number,
+                };
+                let ticket = tickets::transition(&self.api, ticket, &[event], self.by).await?;
+                let ended = self.send(&write, &target, &ticket, step.number).await?;
+                Ok((ticket, ended))
+            }
+        }
+    }
+
+    fn target<'t>(&'t self, ticket: &'t types::Ticket, step: &'t Step) -> send::Target<'t> {
+        let spec = &self.scope.connection.spec;
+        send::Target {
+            halo: self.halo,
+            ticket,
+            notes: &spec.notes,
+            api_agent: self.scope.api_agent(),
+            instance_url: &spec.instance_url,
+            marker: &step.marker,
+        }
+    }
+
+    async fn send(
+        &self,
+        write: &Write,
+        target: &send::Target<'_>,
+        ticket: &Ticket,
+        number: i32,
+    ) -> Result<Ended, Error> {
+        // Half of the settle time for sending leaves the other half for HaloPSA to show it.
+        let sent = tokio::time::timeout(self.gateway.settle / 2, send::send(write, target)).await;
+        let namespace = ticket.namespace().unwrap_or_default();
+        failpoint::hit(&namespace, "step.sent").await;
+        let unsettled = Error::Unsettled {
+            number,
+            wait: self.gateway.settle,
+        };
+        match sent {
+            Ok(Ok(result)) => Ok(Ended::done(&result)),
+            Ok(Err(send::Error::Halo(error))) if !error.definitely_not_applied() => {
+                tracing::warn!(
+                    %namespace, ticket = %ticket.name_any(), step = number, %error,
+                    "a step may or may not have arrived; searching for it"
+                );
+                Err(unsettled)
+            }
+            Ok(Err(error)) => Ok(Ended::failed(&error.to_string())),
+            Err(_) => Err(unsettled),
+        }
+    }
+
     /// Polls for a write until it is there or HaloPSA must have shown it.
-    async fn look(
+    async fn search_until_settled(
         &self,
         write: &Write,
         target: &send::Target<'_>,
         step: &Step,
     ) -> Result<send::Found, Error> {
-        let settles_at =
-            step.recorded_at.0 + SignedDuration::try_from(self.gateway.settle).unwrap_or_default();
+        let settle = SignedDuration::try_from(self.gateway.settle).unwrap_or_default();
+        let settles_at = step.recorded_at.0 + settle;
         let gives_up = tokio::time::Instant::now() + self.max_wait;
         loop {
             let found = send::find(write, target).await?;
-            let left =
-                Duration::try_from(settles_at.duration_since(Timestamp::now())).unwrap_or_default();
-            if matches!(found, send::Found::Yes(_)) || left.is_zero() {
+            let left = settles_at.duration_since(Timestamp::now());
+            let wait = Duration::try_from(left).unwrap_or_default();
+            if matches!(found, send::Found::Yes(_)) || wait.is_zero() {
                 return Ok(found);
             }
             if tokio::time::Instant::now() + SEARCH_EVERY > gives_up {
-                return Err(Error::Unsettled {
-                    number: step.number,
-                    wait: left,
-                });
+                let number = step.number;
+                return Err(Error::Unsettled { number, wait });
             }
-            tokio::time::sleep(SEARCH_EVERY.min(left + Duration::from_millis(100))).await;
+            tokio::time::sleep(SEARCH_EVERY.min(wait + Duration::from_millis(100))).await;
         }
     }
 
-    /// Calls another server's tool, if it is still the one that was pinned.
-    async fn call_server(
-        &self,
-        namespace: &str,
-        step: &Step,
-        arguments: Map<String, Value>,
-    ) -> Ended {
-        let failed = |text: &str| Ended::new(StepState::Failed, text);
-        let Some((server, tool)) = step.tool.split_once(SEPARATOR) else {
-            return failed("there is no tool of this name");
-        };
-        let Some(server) = crate::k8s::reflect::get(&self.gateway.servers, namespace, server)
-        else {
-            return failed("its ToolServer is gone; nothing was called");
-        };
-        let session = match server::connect(&self.gateway.kube, &server).await {
-            Ok(session) => session,
-            Err(error) => return failed(&format!("nothing was called: {error}")),
-        };
-        match session.tools(&server).await {
-            Err(error) => return failed(&format!("nothing was called: {error}")),
-            Ok(tools) => match tools.iter().find(|t| t.name == tool) {
-                None => {
-                    return failed(
-                        "the server does not offer the tool any more; nothing was called",
-                    );
-                }
-                Some(offered) if pin::hash(offered) != step.pin => {
-                    return failed(
-                        "the server has changed the tool since; nothing was called. Accept the change on the ToolServer first",
-                    );
-                }
-                Some(_) => {}
-            },
+    async fn run_on_server(&self, namespace: &str, step: &Step, fresh: bool) -> Ended {
+        if !fresh {
+            return Ended::unknown(
+                "it was interrupted; whether it was carried out cannot be found out from here. \
+                 Check, and do what is missing",
+            );
         }
-        match session.call(tool, arguments).await {
-            Ok(result) => {
-                let text = result_text(&result);
-                if result.is_error == Some(true) {
-                    Ended::new(StepState::Failed, &format!("the tool says: {text}"))
-                } else {
-                    Ended::new(StepState::Done, &text)
-                }
+        let Some((server, tool)) = step.tool.split_once(SEPARATOR) else {
+            return Ended::failed("there is no tool of this name");
+        };
+        let Some(server) = reflect::get(&self.gateway.stores.servers, namespace, server) else {
+            return Ended::failed("its ToolServer no longer exists; nothing was called");
+        };
+        let kube = &self.gateway.kube;
+        let session = match pinned_session(kube, &server, tool, &step.pin).await {
+            Ok(session) => session,
+            Err(why) => return Ended::failed(&why),
+        };
+        match session.call(tool, arguments(step)).await {
+            Ok(result) if result.is_error == Some(true) => {
+                Ended::failed(&format!("the tool reports: {}", result_text(&result)))
             }
-            Err(error) => Ended::new(
-                StepState::Unknown,
-                &format!(
-                    "{error}; whether it was carried out is not known. Look, and do what is missing"
-                ),
-            ),
+            Ok(result) => Ended::done(&result_text(&result)),
+            Err(error) => Ended::unknown(&format!(
+                "{error}; whether it was carried out is not known. Check, and do what is missing"
+            )),
         }
     }
 }
 
-/// What a tool gave back, as text: bounded, no markup.
+/// A session with a server whose tool is still the one that was pinned, or why nothing was called.
+pub async fn pinned_session(
+    kube: &Client,
+    server: &ToolServer,
+    tool: &str,
+    pin: &str,
+) -> Result<server::Session, String> {
+    let not_called = |error: server::Error| format!("nothing was called: {error}");
+    let session = server::connect(kube, server).await.map_err(not_called)?;
+    let tools = session.tools(server).await.map_err(not_called)?;
+    match tools.iter().find(|t| t.name == tool) {
+        None => Err("the server no longer offers the tool; nothing was called".into()),
+        Some(offered) if pin::hash(offered) != pin => Err(
+            "the server has changed the tool since; nothing was called. \
+             Accept the change on the ToolServer first"
+                .into(),
+        ),
+        Some(_) => Ok(session),
+    }
+}
+
+/// A tool's result as text: bounded, without markup.
 pub fn result_text(result: &rmcp::model::CallToolResult) -> String {
     if let Some(value) = &result.structured_content {
         return cut(&value.to_string(), MAX_RESULT).to_string();
@@ -311,48 +298,53 @@ pub fn result_text(result: &rmcp::model::CallToolResult) -> String {
 }
 
 pub fn step_of(ticket: &Ticket, number: i32) -> Option<Step> {
-    ticket
-        .status
-        .as_ref()?
-        .steps
-        .iter()
-        .find(|s| s.number == number)
-        .cloned()
+    let steps = &ticket.status.as_ref()?.steps;
+    steps.iter().find(|s| s.number == number).cloned()
 }
 
-/// A step as it is stored, from a call that was checked.
+fn arguments(step: &Step) -> Map<String, Value> {
+    serde_json::from_str(&step.arguments).unwrap_or_default()
+}
+
+/// A call that was checked.
+pub struct CheckedCall<'a> {
+    pub tool: &'a str,
+    pub arguments: &'a Map<String, Value>,
+    pub pin: &'a str,
+    pub why: Option<String>,
+}
+
+/// The step a call is stored as.
 pub fn new_step(
     ticket: &Ticket,
     connection_uid: &str,
-    tool: &str,
-    arguments: &Map<String, Value>,
-    pin: String,
-    why: Option<String>,
-    decision: &crate::policy::Decision,
+    call: CheckedCall<'_>,
+    decision: &Decision,
 ) -> Step {
+    let now = Timestamp::now();
     let status = ticket
         .status
         .clone()
-        .unwrap_or_else(|| state::received(Timestamp::now()));
+        .unwrap_or_else(|| state::received(now));
     let number = status.next_step();
-    let arguments = pin::canonical(&Value::Object(arguments.clone()));
+    let arguments = canonical(&Value::Object(call.arguments.clone()));
     Step {
         number,
         run: status.run,
-        tool: tool.to_string(),
-        hash: crate::ticket::approval::step_hash(tool, &arguments, &pin),
-        pin,
+        tool: call.tool.to_string(),
+        hash: approval::step_hash(call.tool, &arguments, call.pin),
+        pin: call.pin.to_string(),
         arguments,
-        why,
+        why: call.why,
         rule: decision.rule.clone(),
         state: StepState::Proposed,
-        marker: crate::ticket::note::marker(
+        marker: marker(
             connection_uid,
             ticket.spec.ticket_id,
             status.run,
-            &crate::ticket::note::step_tag(number),
+            &Tag::Step(number),
         ),
-        recorded_at: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::now()),
+        recorded_at: Time(now),
         result: None,
         approvers: decision.approvers.clone(),
     }

@@ -7,17 +7,18 @@ use super::types::{
     Action, Agent, Article, Asset, HaloClient, Named, Notification, PriorityRow, Ticket, User,
     Webhook, WebhookEvent,
 };
+use crate::ids::ActionId;
 use futures::{Stream, TryStreamExt};
 use k8s_openapi::jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
-/// Rows asked for on one page; HaloPSA gives at most 100 tickets.
+/// Rows requested per page; HaloPSA returns at most 100 tickets.
 const PAGE_SIZE: usize = 100;
-/// Pages read of one list; one that is longer is cut there, not read without end.
+/// Maximum pages read per list; a longer one is cut there, not read without end.
 const MAX_PAGES: usize = 1000;
-/// Times a list is read anew because it changed underneath.
+/// How often a list is read before giving up because it keeps changing.
 const READINGS: usize = 3;
 
 /// An event a webhook can subscribe to: HaloPSA's number and name.
@@ -51,7 +52,7 @@ pub const EVENTS: [EventType; 5] = [
     },
 ];
 
-/// What a webhook has to be.
+/// The desired state of a webhook.
 #[derive(Clone, Debug)]
 pub struct WebhookSpec<'a> {
     pub name: &'a str,
@@ -69,7 +70,7 @@ impl Client {
     }
 
     /// Every client the API agent may see, inactive ones too. A list that grew or shrank
-    /// while it was read is read anew: a client that slipped from one page to another must
+    /// while it was read is read again: a client that slipped from one page to another must
     /// not look like one that is gone.
     pub async fn clients(&self) -> Result<Vec<HaloClient>, Error> {
         let query = [("includeinactive", "true".into()), ("order", "id".into())];
@@ -86,14 +87,23 @@ impl Client {
         })
     }
 
+    /// Like [`Client::ticket`], but `None` if HaloPSA does not have the ticket.
+    pub async fn find_ticket(&self, id: i64) -> Result<Option<Ticket>, Error> {
+        match self.ticket(id).await {
+            Ok(ticket) => Ok(Some(ticket)),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     pub async fn ticket(&self, id: i64) -> Result<Ticket, Error> {
         let call = "GET /Tickets/{id}";
         let query = [("includedetails", "true".to_string())];
         let reply = self
             .get(&format!("/Tickets/{id}"), &query, Priority::Ticket)
             .await?;
-        // A ticket that can't be found is answered with a bare object, too. A reply that
-        // reports an error says nothing of the ticket.
+        // HaloPSA may answer for a missing ticket with a bare object, too. A reply that
+        // reports an error says nothing about the ticket.
         let bare = first(&reply)
             .as_object()
             .is_some_and(|o| o.get("id").is_none_or(Value::is_null))
@@ -144,12 +154,12 @@ impl Client {
     }
 
     /// Open tickets changed since then, newest first, page by page. One that changes while
-    /// pages are read may be left to the next reading; none comes twice.
+    /// pages are read may be left to the next sweep; none is returned twice.
     pub fn tickets_changed_since(
         &self,
         since: Timestamp,
     ) -> impl Stream<Item = Result<Vec<Ticket>, Error>> + '_ {
-        // HaloPSA lists by id, not by change, so the filter has to do it.
+        // HaloPSA sorts by id, not by change, so the filter has to do it.
         let query = vec![
             (
                 "lastupdatefromdate",
@@ -157,7 +167,7 @@ impl Client {
             ),
             ("open_only", "true".into()),
         ];
-        // An unknown filter is ignored without a word: check what came back.
+        // HaloPSA silently ignores unknown filters: check what came back.
         let changed = move |t: &Ticket| {
             t.last_update
                 .or(t.dateoccurred)
@@ -211,7 +221,7 @@ impl Client {
         )
     }
 
-    /// A ticket's actions as people wrote them, newest first, with their HTML.
+    /// A ticket's actions with their HTML, newest first.
     pub async fn replies(&self, ticket: i64, count: usize) -> Result<Vec<Action>, Error> {
         let query = [
             ("ticket_id", ticket.to_string()),
@@ -274,15 +284,15 @@ impl Client {
         )
     }
 
-    /// Posts an internal note; HaloPSA's id of the action. Sent once: after an
-    /// uncertain error look for the note's marker before sending again.
+    /// Posts an internal note; returns the id of its action. Sent once: after an
+    /// uncertain error, look for the note's marker before sending it again.
     pub async fn post_internal_note(
         &self,
         ticket: i64,
         outcome: &str,
         fallback: i64,
         html: &str,
-    ) -> Result<i64, Error> {
+    ) -> Result<ActionId, Error> {
         let note = json!({"note_html": html, "hiddenfromuser": true, "sendemail": false});
         self.post_action(ticket, outcome, Some(fallback), note)
             .await
@@ -295,7 +305,7 @@ impl Client {
         outcome: &str,
         fallback: Option<i64>,
         fields: Value,
-    ) -> Result<i64, Error> {
+    ) -> Result<ActionId, Error> {
         let with = |outcome: (&str, Value)| {
             let mut action = fields.clone();
             action["ticket_id"] = ticket.into();
@@ -311,7 +321,7 @@ impl Client {
             .await,
             fallback,
         ) {
-            // The tenant has no action of this name, or renamed it.
+            // The tenant has no action with this name, or renamed it.
             (Err(Error::Rejected { detail, .. }), Some(fallback))
                 if detail.to_ascii_lowercase().contains("outcome") =>
             {
@@ -324,19 +334,19 @@ impl Client {
             }
             (other, _) => other?,
         };
-        // Without an id it is not known whether there is an action now.
+        // Without an id it is unknown whether the action was created.
         let action = first(&reply);
         let id = action
             .get("id")
             .and_then(lenient::integer)
             .filter(|id| *id > 0);
-        id.ok_or_else(|| Error::Answer {
+        id.map(ActionId).ok_or_else(|| Error::Answer {
             call: "POST /Actions".into(),
-            detail: format!("it holds no id: {}", error::explained(action)),
+            detail: format!("it has no id: {}", error::explained(action)),
         })
     }
 
-    /// Creates a ticket, or with an id changes just the fields given. Sent once, as above.
+    /// Creates a ticket or, with an id, updates only the given fields. Sent once, as above.
     pub async fn post_ticket(&self, ticket: Value) -> Result<Ticket, Error> {
         one(
             self.post("/Tickets", vec![ticket], Priority::Ticket)
@@ -355,15 +365,16 @@ impl Client {
         )
     }
 
-    /// Creates a webhook, or with an id sets it right.
+    /// Creates a webhook or, with an id, updates it.
     pub async fn put_webhook(
         &self,
         id: Option<&str>,
         spec: &WebhookSpec<'_>,
     ) -> Result<Webhook, Error> {
         let mut webhook = json!({
-            "name": spec.name, "url": spec.url, "type": 0, "method": 0, "content_type": "application/json",
-            "authentication_type": 1, "basic_username": spec.username, "basic_password": spec.password,
+            "name": spec.name, "url": spec.url, "type": 0, "method": 0,
+            "content_type": "application/json", "authentication_type": 1,
+            "basic_username": spec.username, "basic_password": spec.password,
             "active": true, "disabled": false,
         });
         if let Some(id) = id {
@@ -401,8 +412,8 @@ impl Client {
 
     pub async fn subscribe(&self, webhook: &str, events: &[EventType]) -> Result<(), Error> {
         let row = |event: &EventType| {
-            json!({"webhook_id": webhook, "eventno": event.number, "name": event.name, "type": -2, "delivery_method": 6,
-                   "agent_id": 0, "conditions": []})
+            json!({"webhook_id": webhook, "eventno": event.number, "name": event.name, "type": -2,
+                   "delivery_method": 6, "agent_id": 0, "conditions": []})
         };
         self.post(
             "/Notification",
@@ -439,8 +450,8 @@ impl Client {
         )
     }
 
-    /// The pages of a list, as they come; one at a time is in memory. A row that moves to
-    /// another page while pages are read is given once, by its id, or not at all.
+    /// The pages of a list, as they come; only one is in memory. A row that moves to
+    /// another page while pages are read is returned once, by its id, or not at all.
     fn pages<T: DeserializeOwned>(
         &self,
         path: &'static str,
@@ -473,7 +484,7 @@ impl Client {
                     .filter(fresh)
                     .filter_map(|row| serde_json::from_value(row.clone()).ok())
                     .collect();
-                // By what came, not by what was asked: HaloPSA caps page sizes as it likes.
+                // Judged by what came, not by what was requested: HaloPSA may cap page sizes.
                 let last = seen.len() == before
                     || number >= MAX_PAGES
                     || total.map_or(raw.len() < PAGE_SIZE, |total| seen.len() as i64 >= total);
@@ -484,13 +495,13 @@ impl Client {
     }
 }
 
-/// A page of a list, and how long HaloPSA said the whole is.
+/// A page of a list, and the total HaloPSA reported.
 struct Page<T> {
     rows: Vec<T>,
     total: Option<i64>,
 }
 
-/// The rows of a list: a bare array, or an array in an envelope. Anything else is no
+/// The rows of a list: a bare array, or an array in an envelope. Anything else is not a
 /// list, least of all an empty one: HaloPSA also reports errors with HTTP 200.
 fn raw_rows<'a>(reply: &'a Value, envelope: &str, path: &str) -> Result<&'a [Value], Error> {
     let in_envelope = || {
@@ -512,7 +523,7 @@ fn raw_rows<'a>(reply: &'a Value, envelope: &str, path: &str) -> Result<&'a [Val
     })
 }
 
-/// The rows of a list that can be read; others are left out.
+/// The readable rows of a list; others are skipped.
 pub fn rows<T: DeserializeOwned>(
     reply: &Value,
     envelope: &str,
@@ -524,18 +535,18 @@ pub fn rows<T: DeserializeOwned>(
         .collect())
 }
 
-/// The object, also when it comes as an array of one.
+/// The object, even if it comes as an array of one.
 fn first(reply: &Value) -> &Value {
     reply.as_array().and_then(|a| a.first()).unwrap_or(reply)
 }
 
-/// The object of a reply, which has to have an id.
+/// The object of a reply, which must have an id.
 pub fn one<T: DeserializeOwned>(reply: Value, call: &str) -> Result<T, Error> {
     let object = first(&reply);
     if object.get("id").is_none_or(Value::is_null) {
         return Err(Error::Answer {
             call: call.into(),
-            detail: format!("it holds no id: {}", error::explained(object)),
+            detail: format!("it has no id: {}", error::explained(object)),
         });
     }
     serde_json::from_value(object.clone()).map_err(|_| Error::Answer {
@@ -561,7 +572,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_is_not_taken_for_an_empty_one() {
+    fn anything_but_a_list_is_an_error_not_an_empty_list() {
         for (reply, why) in [
             (json!({"error": "x"}), "x"),
             (
@@ -593,7 +604,7 @@ mod tests {
     #[test]
     fn objects_come_bare_or_in_an_array() {
         for reply in [json!({"id": 1}), json!([{"id": 1}])] {
-            assert_eq!(one::<Agent>(reply, "x").unwrap().id, 1);
+            assert_eq!(one::<Agent>(reply, "x").unwrap().id.0, 1);
         }
         assert!(one::<Agent>(json!({}), "x").is_err());
     }

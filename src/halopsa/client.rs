@@ -3,7 +3,6 @@
 use super::error::{self, Error};
 use super::limit::Limiter;
 pub use super::limit::Priority;
-use crate::metrics::METRICS;
 use reqwest::{Method, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -13,43 +12,57 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use tracing::Instrument;
 
-/// Answers longer than this are refused, in bytes. A full ticket is about 100 kB.
+/// Longest response accepted, in bytes. A full ticket is about 100 kB.
 const MAX_BODY: usize = 32 * 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// One attempt, by default. HaloPSA ends its own heavy queries after about 60 s.
+/// Default limit for one attempt. HaloPSA ends its own heavy queries after about 60 s.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 const ATTEMPTS: u32 = 3;
-/// A whole call, with its retries and the wait for room.
+/// Limit for a whole call, including retries and the wait for room.
 const CALL_TIMEOUT: Duration = Duration::from_secs(300);
-/// A token is renewed this long before it ends.
+/// A token is renewed this long before it expires.
 const RENEW_BEFORE: Duration = Duration::from_secs(300);
-/// The longest a call waits for room in the request window, by default.
+/// Default for the longest wait for room in the request window.
 pub const LIMIT_WAIT: Duration = Duration::from_secs(120);
-/// After a refused sign-in nobody tries again for this long; those who ask are told the same.
+/// After a rejected sign-in nobody retries for this long; callers get the same error.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
-/// A 403 makes a token be renewed that is at least this old: permissions are baked into it.
+/// On a 403, a token at least this old is renewed: permissions are baked into it.
 const STALE_AFTER: Duration = Duration::from_secs(30);
 
 /// Where a tenant is and how to sign in.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// What metrics call it, like `namespace/name`.
+    /// Its label in metrics, like `msp/acme`.
     pub name: String,
     pub instance_url: String,
     pub tenant: Option<String>,
     pub client_id: String,
     pub client_secret: SecretString,
-    /// A CA of one's own, PEM.
+    /// CA bundle in PEM, if the server's certificate is not signed by a public CA.
     pub ca: Option<String>,
     pub requests: u32,
     pub window: Duration,
-    /// This process's part of the request limit.
+    /// This process's share of the request limit.
     pub share: f64,
-    /// The longest one attempt may take, and a call wait for room in the window.
+    /// Limit for one attempt.
     pub timeout: Duration,
+    /// Longest wait for room in the request window.
     pub max_wait: Duration,
-    /// Reaches this host at this address: a port-forward into the cluster.
+    /// Connects to this host at this address, as through a tunnel.
     pub resolve: Option<(String, std::net::SocketAddr)>,
+    pub observer: Option<Arc<dyn Observer>>,
+}
+
+/// Sees every request; how a process counts them is up to it.
+pub trait Observer: Send + Sync {
+    /// `call` is like `GET /Tickets/{id}`; `status` is 0 without a response.
+    fn request(&self, call: &str, status: u16, took: Duration);
+}
+
+impl std::fmt::Debug for dyn Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observer")
+    }
 }
 
 /// A signed-in client of one tenant. Cheap to clone; clones share token and limit.
@@ -67,15 +80,15 @@ struct Inner {
     session: Mutex<Session>,
 }
 
-/// The sign-in of a process. Whoever holds it signs in for all.
+/// The sign-in of a process. Whoever holds the lock signs in for all.
 #[derive(Debug, Default)]
 struct Session {
     token: Option<Token>,
-    /// Counts the sign-ins, so that nobody takes an old refusal for the new token's.
+    /// Counts sign-ins, so that an old refusal is not taken for the new token's.
     generation: u64,
-    /// HaloPSA has taken these credentials before.
+    /// HaloPSA has accepted these credentials before.
     accepted: bool,
-    /// A refused sign-in, and until when it stands.
+    /// A rejected sign-in, and until when it is remembered.
     refused: Option<(Error, Instant)>,
 }
 
@@ -95,7 +108,7 @@ struct TokenReply {
     scope: Option<String>,
 }
 
-/// What is asked of HaloPSA.
+/// A request to HaloPSA.
 struct Call<'a> {
     /// Like `GET /Tickets/{id}`.
     name: String,
@@ -112,8 +125,8 @@ impl Client {
         Self::with_limiter(config, limiter)
     }
 
-    /// A client with other credentials or another CA, for the same tenant: what was sent
-    /// in its window still counts.
+    /// A client with other credentials or another CA. For the same tenant, requests already
+    /// sent in the window still count.
     pub fn with_credentials(&self, config: Config) -> Result<Self, Error> {
         let before = &self.inner.config;
         let same = (before.requests, before.window, &before.instance_url)
@@ -127,10 +140,10 @@ impl Client {
 
     fn with_limiter(config: Config, limiter: Arc<Limiter>) -> Result<Self, Error> {
         let url = reqwest::Url::parse(&config.instance_url)
-            .map_err(|e| Error::Setup(format!("spec.instanceURL is not a URL: {e}")))?;
+            .map_err(|e| Error::Setup(format!("the instance URL is not a valid URL: {e}")))?;
         if url.scheme() != "https" {
             return Err(Error::Setup(
-                "spec.instanceURL has to start with https://".into(),
+                "the instance URL must start with https://".into(),
             ));
         }
         let host = url.host_str().unwrap_or_default().to_string();
@@ -139,19 +152,17 @@ impl Client {
             .https_only(true)
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(Duration::from_secs(60))
-            // A redirect would carry the token to whoever HaloPSA names.
+            // A redirect would send the token to whatever host HaloPSA names.
             .redirect(reqwest::redirect::Policy::none());
         if let Some((host, address)) = &config.resolve {
             builder = builder.resolve(host, *address).no_proxy();
         }
         if let Some(pem) = &config.ca {
-            let certificates =
-                reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(|_| {
-                    Error::Setup("the CA in spec.caConfigMapRef is not a PEM certificate".into())
-                })?;
+            let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes())
+                .map_err(|_| Error::Setup("the CA bundle is not valid PEM; replace it".into()))?;
             if certificates.is_empty() {
                 return Err(Error::Setup(
-                    "the CA in spec.caConfigMapRef holds no certificate".into(),
+                    "the CA bundle contains no certificate; add one in PEM".into(),
                 ));
             }
             builder = builder.tls_certs_only(certificates);
@@ -159,7 +170,6 @@ impl Client {
         let http = builder
             .build()
             .map_err(|e| Error::Setup(format!("cannot set up TLS: {e}")))?;
-        METRICS.watch_window(&config.name, &limiter);
         Ok(Self {
             inner: Arc::new(Inner {
                 http,
@@ -171,13 +181,18 @@ impl Client {
         })
     }
 
-    /// Signs in unless it is signed in; the scopes HaloPSA granted.
+    /// The request window, which clones share.
+    pub fn limiter(&self) -> &Arc<Limiter> {
+        &self.inner.limiter
+    }
+
+    /// Signs in if necessary; returns the scopes HaloPSA granted.
     pub async fn sign_in(&self) -> Result<Vec<String>, Error> {
         Ok(self.token(None).await?.scopes)
     }
 
     /// Which scopes beyond those needed the application would grant. The token
-    /// that says so is not kept. HaloPSA that refuses the question grants none.
+    /// that shows it is not kept. If HaloPSA rejects the request, it grants none.
     pub async fn excess_scopes(&self) -> Result<Vec<String>, Error> {
         match self
             .request_token(&super::EXCESSIVE_SCOPES.join(" "), 0)
@@ -193,7 +208,7 @@ impl Client {
         }
     }
 
-    /// Drops the token: permissions are baked into it, so a change shows with the next one only.
+    /// Drops the token. Permissions are baked into it, so a change only shows with the next one.
     pub async fn sign_out(&self) {
         let mut session = self.inner.session.lock().await;
         session.token = None;
@@ -209,7 +224,7 @@ impl Client {
         self.call(Method::GET, path, query, None, priority).await
     }
 
-    /// POSTs an array, as HaloPSA wants it. Not repeated once it may have arrived.
+    /// POSTs an array, as HaloPSA expects. Not repeated once it may have arrived.
     pub async fn post(
         &self,
         path: &str,
@@ -272,7 +287,7 @@ impl Client {
         };
         let (call, ms) = (call.name, started.elapsed().as_millis() as u64);
         match &outcome {
-            Ok(_) => tracing::debug!(parent: &span, %call, ms, "HaloPSA answered"),
+            Ok(_) => tracing::debug!(parent: &span, %call, ms, "HaloPSA responded"),
             Err(error) => {
                 span.record("error.type", error.kind());
                 tracing::debug!(parent: &span, %call, ms, %error, "HaloPSA call failed");
@@ -301,7 +316,7 @@ impl Client {
                 }
                 Error::RateLimited { .. } => {}
                 error if !error.is_transient() => return Err(error.clone()),
-                // A write whose answer was lost may have been carried out: the caller looks it up.
+                // A write whose response was lost may have been applied: the caller looks it up.
                 error if call.method != Method::GET && !error.definitely_not_applied() => {
                     return Err(error.clone());
                 }
@@ -318,7 +333,7 @@ impl Client {
         }
     }
 
-    /// Waits for room in the window, unless it is further away than the connection's max_wait.
+    /// Waits for room in the window, unless that takes longer than `max_wait`.
     async fn admit(&self, priority: Priority) -> Result<(), Error> {
         let (limiter, max_wait) = (&self.inner.limiter, self.inner.config.max_wait);
         let wait = limiter.wait(priority);
@@ -365,11 +380,11 @@ impl Client {
             wait: self
                 .inner
                 .limiter
-                .rejected(&String::from_utf8_lossy(body), retry_after),
+                .on_429(&String::from_utf8_lossy(body), retry_after),
         }
     }
 
-    /// Sends and reads the whole answer, bounded in time and size.
+    /// Sends a request and reads the whole response, bounded in time and size.
     async fn send(
         &self,
         request: reqwest::RequestBuilder,
@@ -395,7 +410,9 @@ impl Client {
         } else {
             0
         };
-        METRICS.halopsa_request(call, status, started.elapsed());
+        if let Some(observer) = &self.inner.config.observer {
+            observer.request(call, status, started.elapsed());
+        }
         match reply {
             Err(_) => Err(Error::Timeout {
                 host: host(),
@@ -412,7 +429,7 @@ impl Client {
     }
 
     fn transport_error(&self, e: &reqwest::Error, call: &str) -> Error {
-        // reqwest's own text names the URL; the innermost cause says what happened.
+        // reqwest's own text names the URL; the root cause says what happened.
         let (host, detail) = (self.inner.host.clone(), crate::error::root_cause(e));
         if e.is_connect() {
             Error::Unreachable { host, detail }
@@ -432,7 +449,7 @@ impl Client {
     }
 
     /// The current token, or a new one. One caller signs in; the others wait
-    /// for it. `refused` is the generation HaloPSA did not take any more.
+    /// for it. `refused` is the generation HaloPSA no longer accepts.
     async fn token(&self, refused: Option<u64>) -> Result<Token, Error> {
         let mut session = self.inner.session.lock().await;
         if let Some(token) = &session.token
@@ -508,7 +525,7 @@ impl Client {
     }
 }
 
-/// What HaloPSA's answer to a call means: JSON, or why it is none.
+/// What a response means: its JSON, or an error.
 pub fn read_answer(status: u16, bytes: &[u8], call: &str) -> Result<Value, Error> {
     let (call, detail) = (call.to_string(), || error::detail(bytes));
     match status {
@@ -544,12 +561,12 @@ fn redirects(call: String, status: u16) -> Error {
     Error::Answer {
         call,
         detail: format!(
-            "it redirects (HTTP {status}); put the address it redirects to into spec.instanceURL"
+            "it redirects (HTTP {status}); use the address it redirects to as the instance URL"
         ),
     }
 }
 
-/// Longer each time, and never all callers at once.
+/// Longer each time, with jitter so that callers do not retry all at once.
 async fn backoff(failures: u32) {
     let base = Duration::from_millis(250) * 4u32.pow(failures - 1);
     tokio::time::sleep(base.mul_f64(rand::random_range(0.5..1.5))).await;
@@ -564,7 +581,7 @@ fn token_from(bytes: &[u8], generation: u64) -> Result<Token, Error> {
         serde_json::from_slice(bytes).map_err(|_| answer(error::detail(bytes)))?;
     let Some(secret) = reply.access_token.filter(|t| !t.is_empty()) else {
         return Err(answer(format!(
-            "it holds no access_token: {}",
+            "it has no access_token: {}",
             error::detail(bytes)
         )));
     };
@@ -579,7 +596,7 @@ fn token_from(bytes: &[u8], generation: u64) -> Result<Token, Error> {
         secret: secret.into(),
         since: Instant::now(),
         renew_at: Instant::now() + life.saturating_sub(RENEW_BEFORE.min(life / 5)),
-        // A reply that does not say is taken at its word: the calls will tell.
+        // If the reply names no scopes, the requested ones are assumed: the calls will show.
         scopes: reply
             .scope
             .as_deref()
@@ -644,17 +661,20 @@ mod tests {
     }
 
     #[test]
-    fn sign_in_refusals_are_told_apart() {
+    fn sign_in_refusals_are_distinguished() {
         let refusal = |status: u16, body: &str| {
             refusal(StatusCode::from_u16(status).unwrap(), body.as_bytes()).kind()
         };
         assert_eq!(
             refusal(401, r#"{"error":"invalid_client"}"#),
-            "InvalidCredentials"
+            "invalid_client"
         );
-        assert_eq!(refusal(400, r#"{"error":"invalid_scope"}"#), "InvalidScope");
-        assert_eq!(refusal(401, ""), "InvalidCredentials");
-        assert_eq!(refusal(503, "<html>"), "HaloPSAFailing");
-        assert_eq!(refusal(302, ""), "AnswerNotUnderstood");
+        assert_eq!(
+            refusal(400, r#"{"error":"invalid_scope"}"#),
+            "invalid_scope"
+        );
+        assert_eq!(refusal(401, ""), "invalid_client");
+        assert_eq!(refusal(503, "<html>"), "unavailable");
+        assert_eq!(refusal(302, ""), "unexpected_response");
     }
 }

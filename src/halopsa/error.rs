@@ -1,74 +1,81 @@
-//! One typed error for whatever HaloPSA answered, or did not.
+//! One typed error for every way a call to HaloPSA can fail.
 
 use serde_json::Value;
 use std::time::Duration;
 
-/// Why a call to HaloPSA failed. The text is for people; it holds no secret and
+/// Why a call to HaloPSA failed. The text is human-readable and contains no secret and
 /// no ticket text.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     #[error(
-        "cannot reach HaloPSA at {host}: {detail}; check spec.instanceURL, DNS, and that the cluster may connect there"
+        "cannot reach HaloPSA at {host}: {detail}; check the instance URL, DNS, and that outgoing \
+         connections to it are allowed"
     )]
     Unreachable { host: String, detail: String },
     #[error(
-        "HaloPSA at {host} did not answer {call} within {seconds} s; it may be overloaded, the call is tried again later"
+        "HaloPSA at {host} did not respond to {call} within {seconds} s; it may be overloaded; \
+         will retry"
     )]
     Timeout {
         host: String,
         call: String,
         seconds: u64,
     },
-    #[error(
-        "the connection to HaloPSA at {host} broke during {call}: {detail}; the call is tried again later"
-    )]
+    #[error("the connection to HaloPSA at {host} broke during {call}: {detail}; will retry")]
     Broken {
         host: String,
         call: String,
         detail: String,
     },
     #[error(
-        "HaloPSA refused to sign in: {detail}; check the Client ID and Client Secret under Configuration > Integrations > HaloPSA API, and whether the secret was regenerated"
+        "HaloPSA rejected the sign-in: {detail}; check the Client ID and Client Secret under \
+         Configuration > Integrations > HaloPSA API, and whether the secret was regenerated"
     )]
     InvalidClient { detail: String },
     #[error(
-        "HaloPSA took this Client Secret before and refuses it now: {detail}; it was regenerated or the application disabled, put the new secret into the Secret of spec.credentialsSecretRef"
+        "HaloPSA accepted this Client Secret before and rejects it now: {detail}; it was \
+         regenerated or the application was disabled: store the new secret or enable the \
+         application"
     )]
     Revoked { detail: String },
     #[error(
-        "HaloPSA refused the scopes: {detail}; tick all:standard, all:teams and admin:webhooks in the application's permissions"
+        "HaloPSA rejected the scopes: {detail}; tick all:standard, all:teams and admin:webhooks in \
+         the application's permissions"
     )]
     InvalidScope { detail: String },
-    #[error(
-        "HaloPSA cannot sign anyone in at the moment (HTTP {status}): {detail}; this is tried again"
-    )]
+    #[error("HaloPSA's sign-in is unavailable (HTTP {status}): {detail}; will retry")]
     SignIn { status: u16, detail: String },
     #[error(
-        "HaloPSA does not allow {call} (HTTP {status}): {detail}; check the application's permissions and the API agent's role"
+        "HaloPSA does not allow {call} (HTTP {status}): {detail}; check the application's \
+         permissions and the API agent's role"
     )]
     Forbidden {
         call: String,
         status: u16,
         detail: String,
     },
-    #[error("HaloPSA does not know {call} (HTTP 404)")]
+    #[error("HaloPSA found nothing for {call} (HTTP 404)")]
     NotFound { call: String },
-    #[error("HaloPSA's request limit is reached; requests wait until its window has room ({} s)", wait.as_secs())]
+    #[error(
+        "HaloPSA's request limit is reached; requests wait until its window has room ({} s)",
+        wait.as_secs()
+    )]
     RateLimited { wait: Duration },
-    #[error("HaloPSA did not accept {call} (HTTP {status}): {detail}")]
+    #[error("HaloPSA rejected {call} (HTTP {status}): {detail}")]
     Rejected {
         call: String,
         status: u16,
         detail: String,
     },
-    #[error("HaloPSA failed at {call} (HTTP {status}): {detail}; the call is tried again later")]
+    #[error("HaloPSA failed on {call} (HTTP {status}): {detail}; will retry")]
     Server {
         call: String,
         status: u16,
         detail: String,
     },
     #[error(
-        "HaloPSA's answer to {call} is not understood: {detail}; is spec.instanceURL really a HaloPSA?"
+        "unexpected response from HaloPSA to {call}: {detail}; check that the instance URL points \
+         to a HaloPSA instance"
     )]
     Answer { call: String, detail: String },
     #[error("{0}")]
@@ -76,7 +83,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// HaloPSA certainly did not carry the call out: it said no, or was never reached.
+    /// HaloPSA definitely did not apply the call: it rejected it, or was never reached.
     pub fn definitely_not_applied(&self) -> bool {
         matches!(
             self,
@@ -93,7 +100,7 @@ impl Error {
         )
     }
 
-    /// Asking again may help, with nothing mended.
+    /// A retry may succeed with nothing changed.
     pub fn is_transient(&self) -> bool {
         matches!(
             self,
@@ -124,8 +131,8 @@ impl Error {
     }
 }
 
-/// The one line in an error body that a person can use. HaloPSA sends JSON of
-/// several shapes, .NET exceptions, plain text, HTML pages and nothing.
+/// The one line of an error body that helps a human. HaloPSA sends JSON in
+/// several shapes, .NET exceptions, plain text, HTML pages, and nothing.
 pub fn detail(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(8192)]).into_owned();
     let text = text.trim();
@@ -148,12 +155,12 @@ pub fn detail(body: &[u8]) -> String {
     line(text)
 }
 
-/// Whether an answer says in words what went wrong.
+/// Whether a response says in words what went wrong.
 pub fn explains(value: &Value) -> bool {
     from_json(value).is_some()
 }
 
-/// What an answer that is not the wanted one says for itself.
+/// The explanation in a response other than the expected one.
 pub fn explained(value: &Value) -> String {
     match value {
         Value::Null => "it is empty".into(),
@@ -162,7 +169,7 @@ pub fn explained(value: &Value) -> String {
 }
 
 fn in_words(value: &Value) -> String {
-    from_json(value).map_or_else(|| "an answer without an explanation".into(), |s| line(&s))
+    from_json(value).map_or_else(|| "a response without an explanation".into(), |s| line(&s))
 }
 
 fn from_json(value: &Value) -> Option<String> {
@@ -222,7 +229,7 @@ mod tests {
                 "Authorization has been denied",
             ),
             (r#"[{"Message":"in a list"}]"#, "in a list"),
-            (r#"{"a":1}"#, "an answer without an explanation"),
+            (r#"{"a":1}"#, "a response without an explanation"),
             (
                 "<html><head><title>502 Bad\nGateway</title></head></html>",
                 "an HTML page \"502 Bad Gateway\"",

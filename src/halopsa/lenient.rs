@@ -1,5 +1,5 @@
 //! HaloPSA writes the same id as `3`, `3.0`, `"3"` and `"3.0"`, and "never" as
-//! a date in 1899 or 1900. These readers take them all.
+//! a date in 1899 or 1900. These readers accept them all.
 
 use k8s_openapi::jiff::{Timestamp, civil, tz::TimeZone};
 use serde::{Deserialize, Deserializer};
@@ -26,7 +26,7 @@ pub fn integer(value: &Value) -> Option<i64> {
     }
 }
 
-/// A truth value: JSON's, a number, or a word.
+/// A boolean: JSON's, a number, or a word.
 pub fn boolean(value: &Value) -> Option<bool> {
     match value {
         Value::Bool(b) => Some(*b),
@@ -40,7 +40,7 @@ pub fn boolean(value: &Value) -> Option<bool> {
     }
 }
 
-/// A time; without a zone it is UTC; before 1901 it means never.
+/// A time. Without a zone it is UTC; before 1901 it means never.
 pub fn time(text: &str) -> Option<Timestamp> {
     let text = text.trim();
     let parsed = text.parse::<Timestamp>().ok().or_else(|| {
@@ -52,6 +52,18 @@ pub fn time(text: &str) -> Option<Timestamp> {
 
 pub fn opt_i64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     Ok(integer(&Value::deserialize(deserializer)?))
+}
+
+/// Like [`i64`], for an id type.
+pub fn id<'de, D: Deserializer<'de>, T: From<i64>>(deserializer: D) -> Result<T, D::Error> {
+    i64(deserializer).map(T::from)
+}
+
+/// Like [`opt_i64`], for an id type.
+pub fn opt_id<'de, D: Deserializer<'de>, T: From<i64>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    Ok(opt_i64(deserializer)?.map(T::from))
 }
 
 pub fn i64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {

@@ -1,16 +1,16 @@
-//! HaloPSA's request limit: so many requests in a rolling window.
+//! HaloPSA's request limit: a number of requests per rolling window.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// How long a 429 holds that does not say.
+/// How long to wait after a 429 that does not say.
 pub const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// Who asks. Background work leaves a part of the window to tickets.
+/// Who asks. Background work leaves part of the window to tickets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
-    /// Somebody waits: a ticket is being worked on.
+    /// Someone is waiting: a ticket is being worked on.
     Ticket,
     /// Sweeps, imports, webhook checks.
     Background,
@@ -35,7 +35,7 @@ impl Window {
         }
     }
 
-    /// Takes a place in the window, or says how long until there is one.
+    /// Takes a slot in the window, or returns how long until there is one.
     pub fn admit(&mut self, now: Instant, priority: Priority) -> Result<(), Duration> {
         match self.wait(now, priority) {
             Duration::ZERO => {
@@ -46,7 +46,7 @@ impl Window {
         }
     }
 
-    /// Places taken, and how many there are.
+    /// Slots taken, and how many there are.
     pub fn usage(&mut self, now: Instant) -> (usize, usize) {
         self.leave(now);
         (self.sent.len(), self.limit)
@@ -62,7 +62,7 @@ impl Window {
         }
     }
 
-    /// How long until there is a place, without taking it.
+    /// How long until there is a slot, without taking it.
     pub fn wait(&mut self, now: Instant, priority: Priority) -> Duration {
         if let Some(until) = self.closed_until.filter(|until| now < *until) {
             return until - now;
@@ -72,7 +72,7 @@ impl Window {
         if self.sent.len() < limit {
             return Duration::ZERO;
         }
-        // The place of this request is free once the oldest that is in its way has left.
+        // A slot is free once the oldest request in the way has left the window.
         let blocker = self.sent[self.sent.len() - limit];
         self.length
             .saturating_sub(now.duration_since(blocker))
@@ -87,13 +87,13 @@ impl Window {
         }
     }
 
-    /// HaloPSA said that the limit is reached: nothing goes until then.
+    /// HaloPSA reported that the limit is reached: nothing is sent until then.
     pub fn close(&mut self, until: Instant) {
         self.closed_until = Some(self.closed_until.map_or(until, |at| at.max(until)));
     }
 
-    /// HaloPSA said what the limit is.
-    pub fn learn(&mut self, limit: usize) {
+    /// HaloPSA reported its limit.
+    pub fn set_limit(&mut self, limit: usize) {
         self.limit = limit.max(1);
     }
 }
@@ -102,7 +102,7 @@ impl Window {
 #[derive(Debug)]
 pub struct Limiter {
     window: Mutex<Window>,
-    /// This process's part of the tenant's limit.
+    /// This process's share of the tenant's limit.
     share: f64,
 }
 
@@ -123,19 +123,20 @@ impl Limiter {
                 Ok(()) => return,
                 Err(wait) => wait,
             };
-            // Spread out, so that those who wait do not all come back at once.
+            // Jitter, so that waiting callers do not all retry at once.
             tokio::time::sleep(wait + Duration::from_millis(rand::random_range(0..50))).await;
         }
     }
 
-    /// A 429: waits for what the server says, or a minute, and learns the limit from its text.
-    pub fn rejected(&self, body: &str, retry_after: Option<Duration>) -> Duration {
+    /// Handles a 429: closes the window for as long as the server says, or a minute, and takes
+    /// the limit from its text. Returns the wait.
+    pub fn on_429(&self, body: &str, retry_after: Option<Duration>) -> Duration {
         let wait = retry_after
             .unwrap_or(DEFAULT_RETRY_AFTER)
             .min(Duration::from_secs(600));
         let mut window = self.lock();
         if let Some(limit) = limit_in(body) {
-            window.learn(part(limit, self.share));
+            window.set_limit(part(limit, self.share));
         }
         window.close(Instant::now() + wait);
         wait
@@ -146,7 +147,7 @@ impl Limiter {
         self.lock().wait(Instant::now(), priority)
     }
 
-    /// Requests in the window, and how many it takes.
+    /// Requests in the window, and how many it allows.
     pub fn usage(&self) -> (usize, usize) {
         self.lock().usage(Instant::now())
     }
@@ -182,7 +183,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn learns_the_limit_from_the_text() {
+    fn the_limit_is_read_from_the_text() {
         assert_eq!(
             limit_in("Rate Limit Reached - 300 Requests per rolling 5 minute window"),
             Some(300)
@@ -204,7 +205,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_window_ever_holds_more_than_the_limit(steps in prop::collection::vec(0u64..2000, 1..300), limit in 1usize..20) {
+        fn no_window_ever_holds_more_than_the_limit(
+            steps in prop::collection::vec(0u64..2000, 1..300),
+            limit in 1usize..20,
+        ) {
             let length = Duration::from_secs(5);
             let mut window = Window::new(limit, length);
             let mut now = Instant::now();
@@ -221,7 +225,7 @@ mod tests {
         }
 
         #[test]
-        fn waiting_as_told_gets_a_place(limit in 1usize..20) {
+        fn waiting_as_told_gets_a_slot(limit in 1usize..20) {
             let mut window = Window::new(limit, Duration::from_secs(5));
             let mut now = Instant::now();
             for _ in 0..limit * 3 {

@@ -1,19 +1,19 @@
-//! The webhook in HaloPSA: what it has to be, how it differs, how it is set right.
+//! The webhook in HaloPSA: its desired state, how it drifts, how it is repaired.
 
 use crate::halopsa::api::{EVENTS, EventType, WebhookSpec};
 use crate::halopsa::types::{Notification, Webhook};
 use crate::halopsa::{Client, Error, lenient};
 
-/// A difference between the webhook and what it has to be.
+/// A difference between the webhook and its desired state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Drift {
     Missing,
-    /// Name, URL, method, content type, authentication or activity; for people.
+    /// What differs, human-readable, like `URL` or `password`.
     Changed(Vec<&'static str>),
 }
 
 /// How the webhook differs from the specification. The password cannot be read
-/// back; `password_known` tells whether HaloPSA was given the present one.
+/// back; `password_known` says whether HaloPSA was given the current one.
 pub fn drift(
     found: Option<&Webhook>,
     spec: &WebhookSpec<'_>,
@@ -40,7 +40,7 @@ pub fn drift(
         (found.authentication_type != Some(1), "authentication"),
         (found.basic_username != spec.username, "user name"),
         (!password_known, "password"),
-        (!active, "activity"),
+        (!active, "active state"),
     ]
     .into_iter()
     .filter_map(|(differs, name)| differs.then_some(name))
@@ -48,7 +48,7 @@ pub fn drift(
     (!differs.is_empty()).then_some(Drift::Changed(differs))
 }
 
-/// The events to subscribe to, and the subscriptions to end.
+/// The events to subscribe to, and the subscriptions to remove.
 pub fn subscriptions(found: &[Notification]) -> (Vec<EventType>, Vec<i64>) {
     let missing = EVENTS
         .into_iter()
@@ -69,8 +69,8 @@ pub fn subscriptions(found: &[Notification]) -> (Vec<EventType>, Vec<i64>) {
     (missing, surplus)
 }
 
-/// Our webhook among all: by the id we know, else by URL, else by name, so that
-/// one whose creation we did not see the end of is found and not made twice.
+/// Our webhook among all: by the known id, else by URL, else by name, so that one
+/// whose creation was interrupted is found and not created twice.
 pub fn ours<'a>(
     all: &'a [Webhook],
     id: Option<&str>,
@@ -86,11 +86,11 @@ pub fn ours<'a>(
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registered {
     pub id: String,
-    /// What was repaired, for people; empty when nothing was.
+    /// What was repaired, human-readable; empty if nothing was.
     pub repaired: Vec<String>,
 }
 
-/// Makes the webhook what it has to be, and reads it back.
+/// Creates or repairs the webhook, and reads it back.
 pub async fn ensure(
     halo: &Client,
     known_id: Option<&str>,
@@ -106,7 +106,7 @@ pub async fn ensure(
             let written = halo.put_webhook(found.map(|w| w.id.as_str()), spec).await?;
             repaired.push(match drift {
                 Drift::Missing => "created".into(),
-                Drift::Changed(what) => format!("set right: {}", what.join(", ")),
+                Drift::Changed(what) => format!("repaired {}", what.join(", ")),
             });
             written.id
         }
@@ -119,10 +119,10 @@ pub async fn ensure(
     }
     for id in surplus {
         halo.unsubscribe(id).await?;
-        repaired.push("ended a subscription that is not ours".into());
+        repaired.push("removed a subscription that is not ours".into());
     }
     if !repaired.is_empty() {
-        // Some fields are accepted and not kept: say so now, not when no webhook comes.
+        // HaloPSA accepts some fields without storing them: say so now, not when no webhook comes.
         let all = halo.webhooks().await?;
         let again = drift(
             all.iter().find(|w| w.id.eq_ignore_ascii_case(&id)),
@@ -140,7 +140,8 @@ pub async fn ensure(
                 call: "POST /Webhook".into(),
                 status: 200,
                 detail: format!(
-                    "it did not keep {what}; set the webhook up by hand under Configuration > Integrations > Webhooks"
+                    "it did not store {what}; set up the webhook by hand under Configuration > \
+                     Integrations > Webhooks"
                 ),
             });
         }
@@ -148,7 +149,7 @@ pub async fn ensure(
     Ok(Registered { id, repaired })
 }
 
-/// Removes our webhook; that there is none is fine.
+/// Removes our webhook; it is fine if there is none.
 pub async fn remove(
     halo: &Client,
     known_id: Option<&str>,
@@ -174,8 +175,9 @@ mod tests {
     };
 
     fn webhook(change: serde_json::Value) -> Webhook {
-        let mut all = json!({"id": "a", "name": SPEC.name, "url": SPEC.url, "type": 0, "method": "0", "content_type": "application/json",
-            "authentication_type": 1.0, "basic_username": "u", "active": true});
+        let mut all = json!({"id": "a", "name": SPEC.name, "url": SPEC.url, "type": 0,
+            "method": "0", "content_type": "application/json", "authentication_type": 1.0,
+            "basic_username": "u", "active": true});
         all.as_object_mut()
             .unwrap()
             .extend(change.as_object().unwrap().clone());
@@ -192,8 +194,8 @@ mod tests {
             (json!({"method": 1}), "method"),
             (json!({"authentication_type": 0}), "authentication"),
             (json!({"basic_username": "x"}), "user name"),
-            (json!({"active": false}), "activity"),
-            (json!({"disabled": true}), "activity"),
+            (json!({"active": false}), "active state"),
+            (json!({"disabled": true}), "active state"),
             (json!({"content_type": "text/xml"}), "content type"),
         ] {
             assert_eq!(

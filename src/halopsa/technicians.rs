@@ -1,17 +1,18 @@
-//! Technicians, by HaloPSA called agents: their names, and the one that is nobody.
+//! Technicians, whom HaloPSA calls agents: their names, and the one that means nobody.
 
 use super::{Client, types};
+use crate::ids::TechnicianId;
 use crate::text::one_line;
 
 /// HaloPSA's agent "Unassigned": nobody.
-pub const UNASSIGNED: i64 = 1;
+pub const UNASSIGNED: TechnicianId = TechnicianId(1);
 
-/// Technicians, for their names. Without the permission to see them there are numbers.
+/// Technicians, for their names. Empty without permission to see them; ids are shown then.
 pub async fn agents(halo: &Client) -> Vec<types::Agent> {
     halo.agents().await.unwrap_or_default()
 }
 
-/// The assigned agent's name; empty: nobody.
+/// Name of the assigned technician; empty if nobody is assigned.
 pub fn assigned_name(ticket: &types::Ticket, agents: &[types::Agent]) -> String {
     match ticket.agent_id.filter(|id| *id > UNASSIGNED) {
         None => String::new(),
@@ -19,7 +20,7 @@ pub fn assigned_name(ticket: &types::Ticket, agents: &[types::Agent]) -> String 
     }
 }
 
-pub fn agent_name(id: i64, agents: &[types::Agent]) -> String {
+pub fn agent_name(id: TechnicianId, agents: &[types::Agent]) -> String {
     agents
         .iter()
         .find(|a| a.id == id && !a.name.is_empty())

@@ -1,6 +1,7 @@
 //! What HaloPSA sends: the few fields that are read, out of hundreds.
 
 use super::lenient;
+use crate::ids::{ActionId, TechnicianId};
 use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 
@@ -28,8 +29,8 @@ pub struct Ticket {
     pub user_name: String,
     #[serde(deserialize_with = "lenient::string")]
     pub user_email: String,
-    #[serde(deserialize_with = "lenient::opt_i64")]
-    pub agent_id: Option<i64>,
+    #[serde(deserialize_with = "lenient::opt_id")]
+    pub agent_id: Option<TechnicianId>,
     #[serde(deserialize_with = "lenient::opt_i64")]
     pub status_id: Option<i64>,
     #[serde(deserialize_with = "lenient::string")]
@@ -64,17 +65,17 @@ pub struct Ticket {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Action {
-    #[serde(deserialize_with = "lenient::i64")]
-    pub id: i64,
+    #[serde(deserialize_with = "lenient::id")]
+    pub id: ActionId,
     #[serde(deserialize_with = "lenient::string")]
     pub outcome: String,
     #[serde(deserialize_with = "lenient::string")]
     pub who: String,
-    /// 1: an agent.
+    /// 1: a technician.
     #[serde(deserialize_with = "lenient::opt_i64")]
     pub who_type: Option<i64>,
-    #[serde(deserialize_with = "lenient::opt_i64")]
-    pub who_agentid: Option<i64>,
+    #[serde(deserialize_with = "lenient::opt_id")]
+    pub who_agentid: Option<TechnicianId>,
     /// Name of the API application that made it.
     #[serde(deserialize_with = "lenient::string")]
     pub actionby_application_id: String,
@@ -87,12 +88,12 @@ pub struct Action {
     pub note_html: String,
     #[serde(deserialize_with = "lenient::bool")]
     pub hiddenfromuser: bool,
-    /// `I` for an e-mail that came in.
+    /// `I` for an incoming e-mail.
     #[serde(deserialize_with = "lenient::string")]
     pub emaildirection: String,
     /// Whom the action assigned the ticket to.
-    #[serde(deserialize_with = "lenient::opt_i64")]
-    pub new_agent: Option<i64>,
+    #[serde(deserialize_with = "lenient::opt_id")]
+    pub new_agent: Option<TechnicianId>,
 }
 
 /// A row of a look-up list: a status, a team, a ticket type.
@@ -105,7 +106,7 @@ pub struct Named {
     pub name: String,
 }
 
-/// A priority. One row for each SLA; `id` is a UUID, tickets use `priorityid`.
+/// A priority. One row per SLA; `id` is a UUID, tickets use `priorityid`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct PriorityRow {
@@ -158,19 +159,19 @@ pub struct User {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Agent {
-    #[serde(deserialize_with = "lenient::i64")]
-    pub id: i64,
+    #[serde(deserialize_with = "lenient::id")]
+    pub id: TechnicianId,
     #[serde(deserialize_with = "lenient::string")]
     pub name: String,
     #[serde(deserialize_with = "lenient::string")]
     pub team: String,
     #[serde(deserialize_with = "lenient::bool")]
     pub isdisabled: bool,
-    /// Further teams the agent is in.
+    /// Other teams the technician is in.
     pub teams: Option<Vec<AgentTeam>>,
 }
 
-/// An agent's membership in a team.
+/// A technician's membership in a team.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct AgentTeam {
@@ -214,7 +215,7 @@ pub struct Article {
     pub inactive: bool,
 }
 
-/// A webhook of HaloPSA's. `GET /Webhook` shows no password.
+/// A webhook in HaloPSA. `GET /Webhook` does not return the password.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Webhook {

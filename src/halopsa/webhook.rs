@@ -1,14 +1,15 @@
 //! The body of a webhook, in all the shapes seen in the field.
 //!
 //! HaloPSA documents no schema: an administrator chooses full object, small
-//! object, event information only, or a template of their own; batched
-//! deliveries are arrays. So keys are matched without case, ids may be numbers
-//! or strings, and the ticket may sit under several names.
+//! object, event information only, or a custom template; batched deliveries are
+//! arrays. So keys are matched case-insensitively, ids may be numbers or strings,
+//! and the ticket may be under several names.
 
 use super::lenient;
+use crate::ids::TechnicianId;
 use serde_json::{Map, Value};
 
-/// Events read from one delivery.
+/// Maximum events read from one delivery.
 const MAX_EVENTS: usize = 500;
 
 /// What happened to which ticket.
@@ -19,34 +20,34 @@ pub struct Event {
     /// Absent in "event information only".
     pub client_id: Option<i64>,
     pub subject: Option<String>,
-    /// The agent who caused it, where the payload tells.
-    pub actor_agent: Option<i64>,
-    /// The API application that caused it, where the payload tells.
+    /// The technician who caused it, if the payload says.
+    pub actor_agent: Option<TechnicianId>,
+    /// The API application that caused it, if the payload says.
     pub actor_application: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
     New,
-    /// Anything that may be news for whoever works on the ticket.
+    /// Anything that may matter to whoever works on the ticket.
     #[default]
     Updated,
-    /// A change that is no reason to start work, such as a new status.
+    /// A change that does not start work, such as a new status.
     Changed,
     Closed,
     Deleted,
 }
 
-/// Why a body gives no event.
+/// Why a body contains no event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
-    #[error("not JSON")]
+    #[error("it is not JSON")]
     NotJson,
-    #[error("no ticket id in it; its keys are: {keys}")]
+    #[error("it has no ticket id; its keys are: {keys}")]
     NoTicket { keys: String },
 }
 
-/// Every event in a body. Events without a ticket are left out; a body with none is an error.
+/// Every event in a body. Events without a ticket are skipped; a body without any is an error.
 pub fn parse(body: &[u8]) -> Result<Vec<Event>, Unreadable> {
     let value: Value = serde_json::from_slice(body).map_err(|_| Unreadable::NotJson)?;
     let batch = match &value {
@@ -85,7 +86,7 @@ fn event(outer: &Map<String, Value>) -> Option<Event> {
         .and_then(|t| id(t, &["ticket_id", "ticketid", "id", "faultid"]))
         .or_else(|| id(outer, &["ticket_id", "ticketid", "object_id", "objectid"]))
         .or_else(|| action.and_then(|a| id(a, &["ticket_id"])))
-        // A bare id is the delivery's own UUID in HaloPSA's payloads, and the ticket's in templates.
+        // A bare id is the delivery's UUID in HaloPSA's payloads, and the ticket's in templates.
         .or_else(|| id(outer, &["id"]))?;
     let client_id = ticket
         .and_then(|t| id(t, &["client_id", "clientid"]))
@@ -108,7 +109,9 @@ fn event(outer: &Map<String, Value>) -> Option<Event> {
         kind: kind(name, number, closed),
         client_id,
         subject,
-        actor_agent: action.and_then(|a| id(a, &["who_agentid", "actionby_agent_id"])),
+        actor_agent: action
+            .and_then(|a| id(a, &["who_agentid", "actionby_agent_id"]))
+            .map(TechnicianId),
         actor_application: action
             .and_then(|a| get(a, &["actionby_application_id"]))
             .and_then(Value::as_str)
@@ -137,7 +140,7 @@ fn kind(name: &str, number: Option<i64>, closed: bool) -> Kind {
     }
 }
 
-/// The first of the names that the object has, without regard to case.
+/// The value of the first of these names that the object has, ignoring case.
 fn get<'a>(object: &'a Map<String, Value>, names: &[&str]) -> Option<&'a Value> {
     names.iter().find_map(|name| {
         object
@@ -152,7 +155,7 @@ fn get<'a>(object: &'a Map<String, Value>, names: &[&str]) -> Option<&'a Value> 
     })
 }
 
-/// Key names only: enough to see what an administrator's template sends, and no ticket text.
+/// Key names only: enough to see what a custom template sends, without ticket text.
 fn shape(value: &Value) -> String {
     let Some(object) = value
         .as_object()
@@ -191,12 +194,13 @@ mod tests {
 
     #[test]
     fn the_body_seen_live() {
-        let event = one(
-            json!({"id":"8e25bc7b-e07e-4102-9398-5d6647e1e79d","webhook_id":"53232637-7724-4a19-b126-3c7267a292aa","notification_id":41,
-            "event":"ticket status changed","message":"The status has been changed for Ticket ID: 0004242.","object_id":4242,"agent_id":3,
-            "timestamp":"2026-09-25T06:41:08.7895915Z",
-            "ticket":{"id":4242,"summary":"Printer","status_id":9,"client_id":12,"agent_id":3,"hasbeenclosed":true}}),
-        );
+        let event = one(json!({"id":"8e25bc7b-e07e-4102-9398-5d6647e1e79d",
+            "webhook_id":"53232637-7724-4a19-b126-3c7267a292aa","notification_id":41,
+            "event":"ticket status changed",
+            "message":"The status has been changed for Ticket ID: 0004242.",
+            "object_id":4242,"agent_id":3,"timestamp":"2026-09-25T06:41:08.7895915Z",
+            "ticket":{"id":4242,"summary":"Printer","status_id":9,"client_id":12,"agent_id":3,
+            "hasbeenclosed":true}}));
         assert_eq!(
             event,
             Event {
@@ -231,16 +235,17 @@ mod tests {
     #[test]
     fn who_did_it() {
         let event = one(
-            json!({"event": "action added", "object_id": 7, "action": {"ticket_id": 7, "id": 2, "who_agentid": 31, "actionby_application_id": "Rallied Agent"}}),
+            json!({"event": "action added", "object_id": 7, "action": {"ticket_id": 7, "id": 2,
+            "who_agentid": 31, "actionby_application_id": "Rallied Agent"}}),
         );
         assert_eq!(
             (event.actor_agent, event.actor_application.as_deref()),
-            (Some(31), Some("Rallied Agent"))
+            (Some(TechnicianId(31)), Some("Rallied Agent"))
         );
     }
 
     #[test]
-    fn what_is_not_understood_says_its_shape_and_no_text() {
+    fn an_unreadable_body_reports_its_keys_and_no_text() {
         assert_eq!(parse(b"hello"), Err(Unreadable::NotJson));
         assert_eq!(
             parse(br#"{"secret text":"secret"}"#),
@@ -250,7 +255,7 @@ mod tests {
         );
         assert!(parse(b"[]").is_err());
         assert!(parse(b"5").is_err());
-        // The delivery's UUID is no ticket.
+        // The delivery's UUID is not a ticket id.
         assert!(parse(br#"{"id":"8e25bc7b-e07e-4102-9398-5d6647e1e79d"}"#).is_err());
         assert!(parse(br#"{"object_id":-1}"#).is_err());
     }

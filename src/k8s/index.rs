@@ -1,4 +1,5 @@
-//! Look-ups over Tickets and ImportedClients, kept up to date by the watch: no scan, however many there are.
+//! Lookups over Tickets and ImportedClients, kept up to date by the watch, so that none has to
+//! scan.
 
 use crate::api::ImportedClient;
 use crate::api::ticket::{Phase, Ticket};
@@ -44,7 +45,7 @@ struct Inner {
     entries: HashMap<Key, Entry>,
     by_client: HashMap<Key, BTreeSet<String>>,
     by_ticket: HashMap<(String, String, i64), BTreeSet<String>>,
-    /// Those that wait for a technician or for their approved steps to be run.
+    /// Those that wait for a technician, or for their approved steps to be run.
     awaiting: BTreeSet<Key>,
     /// Names seen since a watch (re)started.
     fresh: Option<BTreeSet<Key>>,
@@ -55,7 +56,7 @@ struct Inner {
 pub struct TicketIndex(RwLock<Inner>);
 
 impl TicketIndex {
-    /// Takes an event of the watch in.
+    /// Applies an event of the watch.
     pub fn observe(&self, event: &Event<Ticket>) {
         let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
         match event {
@@ -155,7 +156,7 @@ impl TicketIndex {
             .count()
     }
 
-    /// Every Ticket that stands for this ticket of HaloPSA.
+    /// Every Ticket for this HaloPSA ticket.
     pub fn of_halo_ticket(&self, namespace: &str, connection: &str, ticket_id: i64) -> Vec<String> {
         let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let key = (namespace.to_string(), connection.to_string(), ticket_id);
@@ -228,10 +229,10 @@ impl Inner {
     }
 }
 
-/// What is needed of an ImportedClient to store a Ticket for it.
+/// What storing a Ticket for an ImportedClient needs to know about it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ClientEntry {
-    /// Of two for one HaloPSA client the older counts.
+    /// If there are two for one HaloPSA client, the older one counts.
     created: Option<Timestamp>,
     pub name: String,
     pub slug: String,
@@ -300,7 +301,7 @@ impl ClientIndex {
 impl ClientInner {
     fn insert(&mut self, key: Key, client: &ImportedClient) {
         self.remove(&key);
-        // One given by name is known once the controller has resolved it.
+        // A client given by name is indexed once the controller has resolved it.
         let Some(id) = client
             .spec
             .halo_client_id
@@ -375,7 +376,7 @@ mod tests {
         assert_eq!(index.in_phase("msp", "acme", Phase::Ready), ["acme-1"]);
         index.observe(&Event::Apply(ticket("acme-1", "acme", 1, Phase::Done)));
         assert_eq!(index.load("msp", "acme").waiting, 0);
-        // A watch that starts anew tells what is left.
+        // A restarted watch reports what is left.
         index.observe(&Event::Init);
         index.observe(&Event::InitApply(ticket("blue-1", "blue", 1, Phase::Done)));
         index.observe(&Event::InitDone);

@@ -1,14 +1,21 @@
-//! What controller, receiver and gateway share of Kubernetes.
+//! Kubernetes code shared by controller, receiver and gateway.
 //!
 //! - [`reflect`]: watches kept as stores that several readers share
-//! - [`index`]: look-ups over Tickets
+//! - [`watches`]: the watches controller and receiver both need
+//! - [`index`]: lookups over Tickets and ImportedClients
+//! - [`cache`]: what a process remembers between two passes
+//! - [`key`]: namespace and name of an object
 //! - [`tickets`]: a Ticket's transitions, written with resourceVersion checks
 //! - [`names`]: names and field managers
 
+pub mod cache;
 pub mod index;
+pub mod key;
 pub mod names;
 pub mod reflect;
+pub mod refs;
 pub mod tickets;
+pub mod watches;
 
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::{Api, Patch, PatchParams};
@@ -18,7 +25,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::fmt::Debug;
 
-/// Applies a status, unless it is what the object has already.
+/// Applies a status, unless the object already has it.
 pub async fn apply_status<K, S>(
     api: &Api<K>,
     object: &K,
@@ -39,7 +46,8 @@ where
     {
         return Ok(false);
     }
-    let patch = json!({"apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": {"name": object.name_any()}, "status": status});
+    let patch = json!({"apiVersion": K::api_version(&()), "kind": K::kind(&()),
+        "metadata": {"name": object.name_any()}, "status": status});
     api.patch_status(
         &object.name_any(),
         &PatchParams::apply(manager).force(),
@@ -60,17 +68,17 @@ where
     }
 }
 
-/// Whether the apiserver says that there is no such object.
+/// Whether the apiserver reports that the object does not exist.
 pub fn is_not_found(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
-/// Whether somebody else wrote the object in between.
+/// Whether someone else wrote the object in the meantime.
 pub fn is_conflict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 409)
 }
 
-/// An apiserver error in one line for people.
+/// An apiserver error in one human-readable line.
 pub fn explain(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => format!("the apiserver says: {}", status.message),

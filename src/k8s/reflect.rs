@@ -1,5 +1,5 @@
-//! Watches kept as stores that several readers share: one watch a kind, however
-//! many controllers look at it.
+//! Watches kept as stores that several readers share: one watch per kind, however
+//! many controllers read it.
 
 use futures::{Stream, StreamExt};
 use kube::runtime::reflector::{self, ReflectHandle, Store, store::Writer};
@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 use std::hash::Hash;
 
-/// Objects a slow reader may lag behind before the watch waits for it.
+/// How many objects a slow reader may lag behind before the watch waits for it.
 const BUFFER: usize = 4096;
 
 /// A store and its watch; subscribe, then [`Reflector::run`].
@@ -43,8 +43,8 @@ where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     K::DynamicType: Hash + Eq + Clone + Default + Send + Sync,
 {
-    /// Turns true when the store holds what there is. The store's own `wait_until_ready`
-    /// wakes one waiter only, and that is the controller.
+    /// Turns true once the store is filled. The store's own `wait_until_ready` wakes only
+    /// one waiter, and that is the controller.
     pub fn filled(&self) -> tokio::sync::watch::Receiver<bool> {
         self.filled.subscribe()
     }
@@ -55,8 +55,8 @@ where
     }
 
     /// Watches until dropped. `observe` sees every event before the store and the
-    /// subscribers do, `stored` is called when the store has it: an index belongs
-    /// into the first, a wake-up of those who read the store into the second.
+    /// subscribers do; `stored` is called once the store has it. Update an index in
+    /// the first, wake readers of the store in the second.
     pub async fn run(
         self,
         api: Api<K>,
@@ -91,7 +91,7 @@ async fn drive<K>(
         .modify(|object| object.managed_fields_mut().clear())
         .inspect(|event| match event {
             Ok(event) => observe(event),
-            Err(error) => tracing::warn!(%error, "a watch broke and is started again"),
+            Err(error) => tracing::warn!(%error, "a watch failed; restarting it"),
         })
         .reflect_shared(writer)
         .for_each(|event| {
@@ -104,7 +104,7 @@ async fn drive<K>(
     stream.await;
 }
 
-/// Polls an object up by namespace and name.
+/// Looks up an object by namespace and name.
 pub fn get<K>(store: &Store<K>, namespace: &str, name: &str) -> Option<std::sync::Arc<K>>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
@@ -119,7 +119,7 @@ mod tests {
     use std::sync::Mutex;
 
     #[tokio::test]
-    async fn who_is_woken_finds_the_news_in_the_store() {
+    async fn whoever_is_woken_finds_the_change_in_the_store() {
         let ticket = |name: &str| {
             let mut ticket = Ticket::new(name, TicketSpec::default());
             ticket.metadata.namespace = Some("msp".into());

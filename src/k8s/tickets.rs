@@ -9,7 +9,7 @@ use kube::api::{Api, PostParams};
 use kube::{Resource, ResourceExt};
 use std::time::Duration;
 
-/// Tries before a Ticket that others keep writing is given up for now.
+/// How often a write is tried on a Ticket that others keep writing.
 const TRIES: u32 = 8;
 
 #[derive(Debug, thiserror::Error)]
@@ -18,12 +18,12 @@ pub enum Error {
     Refused(#[from] Refused),
     #[error("{}", super::explain(.0))]
     Kube(#[from] kube::Error),
-    #[error("Ticket {0} is being written by many at once; try again")]
+    #[error("Ticket {0} was changed by others on every attempt; try again")]
     Contended(String),
 }
 
 /// Applies events to a Ticket and stores the result. Starts from `ticket` as it
-/// was read; when somebody wrote it in between, it is read anew and the events
+/// was read; if someone wrote it in between, it is read again and the events
 /// have to apply again.
 pub async fn transition(
     api: &Api<Ticket>,
@@ -39,7 +39,7 @@ pub async fn transition(
     .await
 }
 
-/// As [`transition`], with any pure function.
+/// Like [`transition`], with any pure function.
 pub async fn update(
     api: &Api<Ticket>,
     ticket: &Ticket,
@@ -81,7 +81,7 @@ pub async fn update(
     Err(Error::Contended(ticket.name_any()))
 }
 
-/// A Ticket as the receiver stores it: named after what it stands for, owned by its connection.
+/// A Ticket as the receiver stores it: named after its HaloPSA ticket, owned by its connection.
 pub fn object(name: &str, connection: &HaloPSAConnection, spec: TicketSpec) -> Ticket {
     let mut labels =
         std::collections::BTreeMap::from([(CONNECTION_LABEL.to_string(), connection.name_any())]);

@@ -4,18 +4,19 @@ use crate::api::policy::Approvers;
 use crate::api::ticket::Step;
 use crate::halopsa::technicians::UNASSIGNED;
 use crate::halopsa::types;
+use crate::ids::TechnicianId;
 
-/// The agents that may approve every one of the steps besides the assigned one.
+/// The technicians who may approve every one of the steps, besides the assigned one.
 pub fn further_approvers<'a>(
     steps: impl IntoIterator<Item = &'a Step>,
-    agents: &[types::Agent],
-) -> Vec<i64> {
-    let mut all: Option<Vec<i64>> = None;
+    technicians: &[types::Agent],
+) -> Vec<TechnicianId> {
+    let mut all: Option<Vec<TechnicianId>> = None;
     for step in steps {
         let of_step = step
             .approvers
             .as_ref()
-            .map(|a| members(a, agents))
+            .map(|a| members(a, technicians))
             .unwrap_or_default();
         all = Some(match all {
             None => of_step,
@@ -25,7 +26,7 @@ pub fn further_approvers<'a>(
     all.unwrap_or_default()
 }
 
-fn members(approvers: &Approvers, agents: &[types::Agent]) -> Vec<i64> {
+fn members(approvers: &Approvers, technicians: &[types::Agent]) -> Vec<TechnicianId> {
     let mut ids = approvers.agent_ids.clone().unwrap_or_default();
     if let Some(team) = &approvers.team {
         let is_in = |a: &&types::Agent| {
@@ -36,7 +37,7 @@ fn members(approvers: &Approvers, agents: &[types::Agent]) -> Vec<i64> {
                     .any(|t| t.name.eq_ignore_ascii_case(team))
         };
         ids.extend(
-            agents
+            technicians
                 .iter()
                 .filter(|a| !a.isdisabled)
                 .filter(is_in)
@@ -56,10 +57,10 @@ mod tests {
 
     #[test]
     fn an_approver_is_one_for_every_step() {
-        let agents: Vec<types::Agent> = [(3, "1st Line"), (4, "2nd Line"), (5, "2nd Line")]
+        let technicians: Vec<types::Agent> = [(3, "1st Line"), (4, "2nd Line"), (5, "2nd Line")]
             .map(|(id, team)| types::Agent {
-                id,
-                name: format!("Agent {id}"),
+                id: TechnicianId(id),
+                name: format!("Technician {id}"),
                 team: team.into(),
                 ..Default::default()
             })
@@ -85,13 +86,11 @@ mod tests {
         }));
         let named = step(Some(Approvers {
             team: None,
-            agent_ids: Some(vec![5, 9]),
+            agent_ids: Some([5, 9].map(TechnicianId).into()),
         }));
-        assert_eq!(further_approvers([&team], &agents), [4, 5]);
-        assert_eq!(further_approvers([&team, &named], &agents), [5]);
-        assert_eq!(
-            further_approvers([&team, &step(None)], &agents),
-            [] as [i64; 0]
-        );
+        let approvers = |steps: &[&Step]| further_approvers(steps.iter().copied(), &technicians);
+        assert_eq!(approvers(&[&team]), [4, 5].map(TechnicianId));
+        assert_eq!(approvers(&[&team, &named]), [5].map(TechnicianId));
+        assert!(approvers(&[&team, &step(None)]).is_empty());
     }
 }

@@ -1,8 +1,11 @@
 //! A rule's `when`: CEL over the call, bounded before it is run.
 //!
 //! Bounds: the expression's length (schema), macros nested at most twice, lists
-//! and maps in the arguments of at most 100 entries. Regular expressions are
-//! linear in time by the engine that runs them.
+//! and maps in the arguments of at most 100 entries. The regular expression
+//! engine runs in linear time.
+//!
+//! Compiled expressions are cached in a static. To callers the functions are still
+//! pure: the cache makes an answer faster, but the same input gives the same answer.
 
 use super::facts::TicketFacts;
 use cel::common::ast::{EntryExpr, Expr, IdedExpr};
@@ -17,14 +20,14 @@ pub const VARIABLES: [&str; 4] = ["args", "ticket", "tool", "client"];
 const MAX_LENGTH: usize = 1024;
 const MAX_NESTING: usize = 2;
 const MAX_ENTRIES: usize = 100;
-/// Compiled expressions kept.
+/// Compiled expressions that are kept.
 const MAX_CACHED: usize = 1000;
 
 type Compiled = Arc<Result<Program, String>>;
 
 static CACHE: LazyLock<Mutex<HashMap<String, Compiled>>> = LazyLock::new(Mutex::default);
 
-/// Whether an expression can be used, and if not why.
+/// Checks that an expression can be used; the error says why not.
 pub fn check(source: &str) -> Result<(), String> {
     match &*compiled(source) {
         Ok(_) => Ok(()),
@@ -49,7 +52,7 @@ fn compile(source: &str) -> Result<Program, String> {
     if source.len() > MAX_LENGTH {
         return Err(format!("it is longer than {MAX_LENGTH} characters"));
     }
-    // The parser is somebody else's; that it stumbles must not end the process.
+    // The parser is third-party code: a panic in it must not end the process.
     let program = catch_unwind(|| Program::compile(source))
         .map_err(|_| "it cannot be parsed".to_string())?
         .map_err(|e| {
@@ -75,14 +78,14 @@ fn compile(source: &str) -> Result<Program, String> {
         .find(|name| !VARIABLES.contains(name) && !scopes.iter().any(|s| s == name))
     {
         return Err(format!(
-            "there is no variable {unknown}; there are {}",
+            "there is no variable {unknown}; use one of {}",
             VARIABLES.join(", ")
         ));
     }
     Ok(program)
 }
 
-/// How deep macros are nested; collects the names they bring along.
+/// How deep macros are nested. Collects the names they define.
 fn nesting(expression: &IdedExpr, scopes: &mut Vec<String>) -> usize {
     let mut deepest = |all: &mut dyn Iterator<Item = &IdedExpr>| {
         all.map(|e| nesting(e, scopes)).max().unwrap_or(0)
@@ -122,7 +125,7 @@ fn nesting(expression: &IdedExpr, scopes: &mut Vec<String>) -> usize {
     }
 }
 
-/// Whether the expression holds for a call; an error when it cannot be told.
+/// Whether the expression holds for a call; an error if it cannot be evaluated.
 pub fn holds(
     source: &str,
     tool: &str,
@@ -137,7 +140,11 @@ pub fn holds(
     }
     let mut context = Context::default();
     let facts = json!({
-        "id": ticket.id, "clientId": ticket.client_id, "priority": ticket.priority, "status": ticket.status, "type": ticket.kind,
+        "id": ticket.id,
+        "clientId": ticket.client_id,
+        "priority": ticket.priority,
+        "status": ticket.status,
+        "type": ticket.kind,
         "category": ticket.category,
     });
     for (name, value) in [
@@ -151,7 +158,7 @@ pub fn holds(
     }
     match catch_unwind(AssertUnwindSafe(|| program.execute(&context))) {
         Ok(Ok(Value::Bool(holds))) => Ok(holds),
-        Ok(Ok(_)) => Err("it gives no true or false".into()),
+        Ok(Ok(_)) => Err("it does not evaluate to true or false".into()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("it cannot be evaluated".into()),
     }
@@ -213,14 +220,14 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_told_is_an_error() {
+    fn what_cannot_be_evaluated_is_an_error() {
         assert!(evaluate("args.missing == 1", json!({})).is_err());
         assert!(evaluate("args.text", json!({"text": "x"})).is_err());
         assert!(evaluate("args.list.exists(x, x == 1)", json!({"list": vec![0; 101]})).is_err());
     }
 
     #[test]
-    fn checked_before_it_is_used() {
+    fn expressions_are_checked_before_use() {
         assert_eq!(check("args.a == 1 && ticket.id > 2"), Ok(()));
         assert!(check("args.a ==").unwrap_err().contains("parsed"));
         assert!(

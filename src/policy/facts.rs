@@ -1,9 +1,9 @@
-//! What a policy may ask of a ticket.
+//! The facts about a ticket that a policy can use.
 
 use crate::halopsa::types;
 use crate::text::one_line;
 
-/// Of the ticket, what an expression may ask. HaloPSA's words, no ticket text.
+/// What an expression sees of a ticket. HaloPSA's words, no ticket text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TicketFacts {
     pub id: i64,

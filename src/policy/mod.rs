@@ -1,12 +1,12 @@
 //! May this call run? Pure: no clock, no network, no cluster.
 //!
-//! Closed by default. Precedence, from the top:
+//! Closed by default. In order of precedence:
 //!
 //! 1. Plan mode allows reads only, whatever the policies say.
-//! 2. `Disabled` by a policy of the connection cannot be undone below it.
-//! 3. The client's policies decide, where they speak about the tool.
-//! 4. Then the connection's.
-//! 5. Then what is built in: reads `Auto`, writes `ApprovalNeeded`, what cannot be undone `Disabled`.
+//! 2. `Disabled` by a policy of the connection: a client's policy cannot override it.
+//! 3. The client's policies, where they have a rule for the tool.
+//! 4. The connection's policies.
+//! 5. The built-in defaults: reads `Auto`, writes `ApprovalNeeded`, destructive tools `Disabled`.
 //!
 //! Within a policy the first rule that matches decides; of two policies of one
 //! level the stricter. A rule whose `when` cannot be evaluated counts against the
@@ -42,31 +42,42 @@ pub struct Call<'a> {
     pub ticket: &'a TicketFacts,
 }
 
-/// What is decided about a call, and by what.
+/// The decision about a call, and the rule that made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     pub effect: Effect,
-    /// The rule that decided, for people: a policy's name and rule number, or `built-in`.
+    /// The rule that decided, human-readable: a policy's name and rule number, or `built-in`.
     pub rule: String,
-    /// Who may approve besides the assigned agent.
+    /// Who may approve besides the assigned technician.
     pub approvers: Option<Approvers>,
-    /// The requester has to have proved who they are.
+    /// The requester must have proved who they are.
     pub require_verification: bool,
 }
 
-/// A policy and the name it goes by.
+impl Decision {
+    fn new(effect: Effect, rule: String) -> Self {
+        Self {
+            effect,
+            rule,
+            approvers: None,
+            require_verification: false,
+        }
+    }
+}
+
+/// A policy with its name.
 #[derive(Clone, Copy, Debug)]
 pub struct Named<'a> {
     pub name: &'a str,
     pub spec: &'a ToolPolicySpec,
 }
 
-/// How a policy speaks about a client.
+/// The level at which a policy applies to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Level {
     Client,
     Connection,
-    /// Its selector cannot be read: it binds every client, and permits nothing.
+    /// Its selector is invalid: it binds every client, and allows nothing.
     Broken,
     None,
 }
@@ -74,22 +85,21 @@ enum Level {
 /// Decides about one call. `policies` are those of the client's connection.
 pub fn decide(mode: Mode, client: Client<'_>, call: &Call<'_>, policies: &[Named<'_>]) -> Decision {
     let matching = |policy: &Named<'_>, broken: bool| {
-        let (number, rule) = policy.spec.rules.iter().enumerate().find(|(_, rule)| {
+        let (index, rule) = policy.spec.rules.iter().enumerate().find(|(_, rule)| {
             names(rule, call.tool)
                 && !(broken && rule.effect == Effect::Auto)
                 && counts(rule, client.name, call)
         })?;
         Some(Decision {
-            effect: rule.effect,
-            rule: format!("ToolPolicy {}, rule {}", policy.name, number + 1),
             approvers: rule.approvers.clone(),
             require_verification: rule.require_verification,
+            ..Decision::new(rule.effect, rule_name(policy, index))
         })
     };
-    settle(mode, client, call.access, policies, &matching)
+    by_precedence(mode, client, call.access, policies, &matching)
 }
 
-/// Whether agents are shown a tool: whether any call of it might be allowed.
+/// Whether agents see a tool: whether any call of it might be allowed.
 pub fn visible(
     mode: Mode,
     client: Client<'_>,
@@ -100,36 +110,28 @@ pub fn visible(
     // The most permissive of what a policy may say: rules with `when` may or may not match.
     let matching = |policy: &Named<'_>, broken: bool| {
         let mut best: Option<Decision> = None;
-        for (number, rule) in policy
-            .spec
-            .rules
-            .iter()
-            .enumerate()
-            .filter(|(_, rule)| names(rule, tool))
-        {
+        let rules = policy.spec.rules.iter().enumerate();
+        for (index, rule) in rules.filter(|(_, rule)| names(rule, tool)) {
             if !(broken && rule.effect == Effect::Auto)
                 && best
                     .as_ref()
                     .is_none_or(|b| strictness(rule.effect) < strictness(b.effect))
             {
-                best = Some(Decision {
-                    effect: rule.effect,
-                    rule: format!("ToolPolicy {}, rule {}", policy.name, number + 1),
-                    approvers: None,
-                    require_verification: false,
-                });
+                best = Some(Decision::new(rule.effect, rule_name(policy, index)));
             }
             if rule.when.is_none() {
                 return best;
             }
         }
-        // Every rule may pass the call on to what is below.
+        // Every rule may leave the call to the next level.
         best.filter(|b| b.effect != Effect::Disabled)
     };
-    settle(mode, client, access, policies, &matching).effect != Effect::Disabled
+    by_precedence(mode, client, access, policies, &matching).effect != Effect::Disabled
 }
 
-fn settle(
+/// Applies the order of precedence. `matching` is the decision of one policy, given whether its
+/// selector is broken.
+fn by_precedence(
     mode: Mode,
     client: Client<'_>,
     access: Access,
@@ -137,12 +139,7 @@ fn settle(
     matching: &dyn Fn(&Named<'_>, bool) -> Option<Decision>,
 ) -> Decision {
     if mode == Mode::Plan && access != Access::Read {
-        return Decision {
-            effect: Effect::Disabled,
-            rule: "Plan mode: read-only tools".into(),
-            approvers: None,
-            require_verification: false,
-        };
+        return Decision::new(Effect::Disabled, "Plan mode: read-only tools".into());
     }
     let mut policies: Vec<&Named<'_>> = policies.iter().collect();
     // A stable order, whatever order the cluster lists them in.
@@ -167,19 +164,17 @@ fn settle(
     }
     level(&[Level::Client, Level::Broken])
         .or(connection)
-        .unwrap_or(Decision {
-            effect: match access {
+        .unwrap_or_else(|| {
+            let effect = match access {
                 Access::Read => Effect::Auto,
                 Access::Write => Effect::ApprovalNeeded,
                 Access::Destructive => Effect::Disabled,
-            },
-            rule: "built-in".into(),
-            approvers: None,
-            require_verification: false,
+            };
+            Decision::new(effect, "built-in".into())
         })
 }
 
-/// What each policy says about a call, and what is decided: for people.
+/// The decision about a call, and human-readable lines on what each policy says about it.
 pub fn explain(
     mode: Mode,
     client: Client<'_>,
@@ -196,66 +191,71 @@ pub fn explain(
     let mut sorted: Vec<&Named<'_>> = policies.iter().collect();
     sorted.sort_by_key(|p| (applies(p.spec, client) != Level::Connection, p.name));
     for policy in sorted {
-        let level = match applies(policy.spec, client) {
-            Level::Connection => "every client of the connection",
-            Level::Client => "this client",
-            Level::Broken => {
-                "every client, because its clientSelector cannot be read, and permits nothing"
-            }
-            Level::None => {
-                lines.push(format!("ToolPolicy {} is for other clients", policy.name));
-                continue;
-            }
-        };
-        let mut said = false;
-        for (number, rule) in policy
-            .spec
-            .rules
-            .iter()
-            .enumerate()
-            .filter(|(_, rule)| names(rule, call.tool))
-        {
-            let number = number + 1;
-            let held = rule.when.as_ref().map(|when| {
-                (
-                    when,
-                    expression::holds(when, call.tool, client.name, call.arguments, call.ticket),
-                )
-            });
-            let (counts, why) = match held {
-                None => (true, String::new()),
-                Some((when, Ok(true))) => (true, format!(", since {when} holds")),
-                Some((when, Ok(false))) => (false, format!(", since {when} does not hold")),
-                Some((when, Err(error))) => (
-                    rule.effect != Effect::Auto,
-                    format!(", since {when} cannot be told ({error})"),
-                ),
-            };
-            let verb = if counts { "says" } else { "would say" };
-            let not = if counts { "" } else { ", but does not count" };
-            lines.push(format!(
-                "ToolPolicy {} (for {level}), rule {number} {verb} {:?}{not}{why}",
-                policy.name, rule.effect
-            ));
-            if counts {
-                said = true;
-                break;
-            }
-        }
-        if !said {
-            lines.push(format!(
-                "ToolPolicy {} (for {level}) decides nothing about this call",
-                policy.name
-            ));
-        }
+        explain_policy(policy, client, call, &mut lines);
     }
     let built_in = match call.access {
         Access::Read => "Auto, as for every tool that reads",
         Access::Write => "ApprovalNeeded, as for every tool that writes",
-        Access::Destructive => "Disabled, as for every tool whose doing cannot be undone",
+        Access::Destructive => "Disabled, as for every destructive tool",
     };
     lines.push(format!("built-in: {built_in}"));
     (decide(mode, client, call, policies), lines)
+}
+
+/// What one policy says about a call: its rules for the tool, up to the one that decides.
+fn explain_policy(
+    policy: &Named<'_>,
+    client: Client<'_>,
+    call: &Call<'_>,
+    lines: &mut Vec<String>,
+) {
+    let level = match applies(policy.spec, client) {
+        Level::Connection => "every client of the connection",
+        Level::Client => "this client",
+        Level::Broken => "every client, because its clientSelector is invalid, and allows nothing",
+        Level::None => {
+            lines.push(format!("ToolPolicy {} is for other clients", policy.name));
+            return;
+        }
+    };
+    let rules = policy.spec.rules.iter().enumerate();
+    for (index, rule) in rules.filter(|(_, rule)| names(rule, call.tool)) {
+        let (counts, why) = explain_condition(rule, client, call);
+        let verb = if counts { "says" } else { "would say" };
+        let not = if counts { "" } else { ", but does not count" };
+        lines.push(format!(
+            "ToolPolicy {} (for {level}), rule {} {verb} {:?}{not}{why}",
+            policy.name,
+            index + 1,
+            rule.effect
+        ));
+        if counts {
+            return;
+        }
+    }
+    lines.push(format!(
+        "ToolPolicy {} (for {level}) decides nothing about this call",
+        policy.name
+    ));
+}
+
+/// Whether a rule for the tool counts for this call, and why.
+fn explain_condition(rule: &ToolRule, client: Client<'_>, call: &Call<'_>) -> (bool, String) {
+    let Some(when) = &rule.when else {
+        return (true, String::new());
+    };
+    match expression::holds(when, call.tool, client.name, call.arguments, call.ticket) {
+        Ok(true) => (true, format!(", since {when} holds")),
+        Ok(false) => (false, format!(", since {when} does not hold")),
+        Err(error) => (
+            rule.effect != Effect::Auto,
+            format!(", since {when} cannot be evaluated ({error})"),
+        ),
+    }
+}
+
+fn rule_name(policy: &Named<'_>, index: usize) -> String {
+    format!("ToolPolicy {}, rule {}", policy.name, index + 1)
 }
 
 fn applies(spec: &ToolPolicySpec, client: Client<'_>) -> Level {
@@ -271,7 +271,7 @@ fn applies(spec: &ToolPolicySpec, client: Client<'_>) -> Level {
     }
 }
 
-/// Whether a policy or tool server with these clients is for this client.
+/// Whether a policy or tool server with these clients applies to this client.
 pub fn selects(
     clients: Option<&Vec<String>>,
     selector: Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector>,
@@ -286,13 +286,14 @@ pub fn selects(
     }
 }
 
-/// Whether a rule names a tool. Case does not matter, so that it cannot be got round by it.
+/// Whether a rule names a tool. Case is ignored, so that it is not a way around a rule.
 pub fn names(rule: &ToolRule, tool: &str) -> bool {
     rule.tools
         .iter()
         .any(|pattern| pattern::matches(pattern, tool))
 }
 
+/// Whether a rule for the tool counts for this call.
 fn counts(rule: &ToolRule, client: &str, call: &Call<'_>) -> bool {
     match &rule.when {
         None => true,
@@ -334,6 +335,10 @@ mod tests {
                 .collect(),
             ..ToolPolicySpec::default()
         }
+    }
+
+    fn with_name<'a>(name: &'a str, spec: &'a ToolPolicySpec) -> Named<'a> {
+        Named { name, spec }
     }
 
     fn ask(
@@ -386,18 +391,9 @@ mod tests {
         gold.client_selector =
             serde_json::from_value(json!({"matchLabels": {"tier": "gold"}})).unwrap();
         let all = [
-            Named {
-                name: "whole",
-                spec: &whole,
-            },
-            Named {
-                name: "acme",
-                spec: &acme,
-            },
-            Named {
-                name: "gold",
-                spec: &gold,
-            },
+            with_name("whole", &whole),
+            with_name("acme", &acme),
+            with_name("gold", &gold),
         ];
         for (client, tool, access, effect, rule) in [
             (
@@ -443,6 +439,10 @@ mod tests {
                 "{client} {tool}"
             );
         }
+    }
+
+    #[test]
+    fn without_policies_the_built_in_defaults_decide() {
         for (access, effect) in [
             (Access::Read, Auto),
             (Access::Write, ApprovalNeeded),
@@ -465,15 +465,12 @@ mod tests {
             ],
             ..ToolPolicySpec::default()
         };
-        let named = [Named {
-            name: "p",
-            spec: &spec,
-        }];
+        let named = [with_name("p", &spec)];
         for (arguments, effect) in [
             (json!({"status": "Closed", "minutes": 5}), Disabled),
             (json!({"status": "New", "minutes": 5}), Auto),
             (json!({"status": "New", "minutes": 50}), ApprovalNeeded),
-            // Cannot be told: counts against the call.
+            // Cannot be evaluated: counts against the call.
             (json!({"minutes": 5}), Disabled),
             (json!({"status": "New"}), ApprovalNeeded),
             (json!({"status": "New", "minutes": "5"}), ApprovalNeeded),
@@ -493,16 +490,7 @@ mod tests {
             );
         }
         let loose = policy(None, &[("t", Auto)]);
-        let both = [
-            Named {
-                name: "a",
-                spec: &loose,
-            },
-            Named {
-                name: "p",
-                spec: &spec,
-            },
-        ];
+        let both = [with_name("a", &loose), with_name("p", &spec)];
         assert_eq!(
             ask(
                 Mode::Execute,
@@ -527,16 +515,7 @@ mod tests {
             ..ToolPolicySpec::default()
         };
         let other = policy(Some(&["blue"]), &[("t", Disabled)]);
-        let named = [
-            Named {
-                name: "p",
-                spec: &spec,
-            },
-            Named {
-                name: "q",
-                spec: &other,
-            },
-        ];
+        let named = [with_name("p", &spec), with_name("q", &other)];
         let labels = BTreeMap::new();
         let arguments = json!({"x": 2}).as_object().cloned().unwrap();
         let call = Call {
@@ -570,7 +549,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_broken_permits_nothing() {
+    fn what_is_broken_allows_nothing() {
         let spec = ToolPolicySpec {
             rules: vec![
                 rule("t", Auto, Some("args.")),
@@ -578,10 +557,7 @@ mod tests {
             ],
             ..ToolPolicySpec::default()
         };
-        let named = [Named {
-            name: "p",
-            spec: &spec,
-        }];
+        let named = [with_name("p", &spec)];
         assert_eq!(
             ask(Mode::Execute, "acme", "t", Access::Write, json!({}), &named).effect,
             ApprovalNeeded
@@ -595,10 +571,7 @@ mod tests {
             json!({"matchExpressions": [{"key": "a", "operator": "Sometimes"}]}),
         )
         .unwrap();
-        let named = [Named {
-            name: "p",
-            spec: &selector,
-        }];
+        let named = [with_name("p", &selector)];
         assert_eq!(
             ask(Mode::Execute, "acme", "t", Access::Write, json!({}), &named).effect,
             ApprovalNeeded
@@ -610,19 +583,16 @@ mod tests {
     }
 
     #[test]
-    fn names_cannot_be_played_with() {
+    fn other_spellings_of_a_name_evade_no_rule() {
         let spec = policy(
             None,
             &[("halopsa_close_ticket", Disabled), ("halopsa_*", Auto)],
         );
-        let named = [Named {
-            name: "p",
-            spec: &spec,
-        }];
+        let named = [with_name("p", &spec)];
         for (tool, effect) in [
             ("halopsa_close_ticket", Disabled),
             ("HALOPSA_CLOSE_TICKET", Disabled),
-            // Not in the catalogue, so never run; and not let through by a pattern it does not match either.
+            // Not in the catalogue, so never run; and no pattern lets it through.
             ("xhalopsa_close_ticket", ApprovalNeeded),
             ("halopsа_close_ticket", ApprovalNeeded),
         ] {
@@ -658,10 +628,7 @@ mod tests {
             ],
             ..ToolPolicySpec::default()
         };
-        let named = [Named {
-            name: "p",
-            spec: &spec,
-        }];
+        let named = [with_name("p", &spec)];
         for (tool, access, seen) in [
             ("a", Access::Write, true),
             ("b", Access::Read, false),
@@ -691,9 +658,10 @@ mod tests {
         ) {
             let rules: Vec<(&str, Effect)> = rules.iter().map(|(t, e)| (t.as_str(), *e)).collect();
             let spec = policy(own.then_some(&["acme"][..]), &rules);
-            let named = [Named { name: "p", spec: &spec }];
+            let named = [with_name("p", &spec)];
             for access in [Access::Write, Access::Destructive] {
-                prop_assert_eq!(ask(Mode::Plan, "acme", &tool, access, json!({}), &named).effect, Disabled);
+                let decision = ask(Mode::Plan, "acme", &tool, access, json!({}), &named);
+                prop_assert_eq!(decision.effect, Disabled);
             }
         }
 
@@ -706,11 +674,14 @@ mod tests {
         ) {
             let rules: Vec<(&str, Effect)> = rules.iter().map(|(t, e)| (t.as_str(), *e)).collect();
             let spec = policy(None, &rules);
-            let named = [Named { name: "p", spec: &spec }];
-            let plain = ask(Mode::Execute, "acme", &tool, Access::Write, json!({}), &named);
-            prop_assert_eq!(&ask(Mode::Execute, "acme", &tool, Access::Write, json!({key: value}), &named), &plain);
+            let named = [with_name("p", &spec)];
+            let decide = |tool: &str, arguments: Value| {
+                ask(Mode::Execute, "acme", tool, Access::Write, arguments, &named)
+            };
+            let plain = decide(&tool, json!({}));
+            prop_assert_eq!(&decide(&tool, json!({key: value})), &plain);
             // Nor does the case of the name.
-            prop_assert_eq!(ask(Mode::Execute, "acme", &tool.to_uppercase(), Access::Write, json!({}), &named).effect, plain.effect);
+            prop_assert_eq!(decide(&tool.to_uppercase(), json!({})).effect, plain.effect);
         }
 
         #[test]
@@ -721,8 +692,9 @@ mod tests {
             let lock = policy(None, &[(&tool, Disabled)]);
             let rules: Vec<(&str, Effect)> = rules.iter().map(|(t, e)| (t.as_str(), *e)).collect();
             let own = policy(Some(&["acme"]), &rules);
-            let named = [Named { name: "lock", spec: &lock }, Named { name: "own", spec: &own }];
-            prop_assert_eq!(ask(Mode::Execute, "acme", &tool, Access::Read, json!({}), &named).effect, Disabled);
+            let named = [with_name("lock", &lock), with_name("own", &own)];
+            let decision = ask(Mode::Execute, "acme", &tool, Access::Read, json!({}), &named);
+            prop_assert_eq!(decision.effect, Disabled);
         }
     }
 }

@@ -1,148 +1,153 @@
 //! A verification provider posts an outcome: `POST /verifications/{namespace}/{provider}`.
 //!
-//! Signed with the provider's key, of now, and taken once: the first answer to a
-//! challenge counts, so a replay changes nothing.
+//! It has to be signed with the provider's key, and recent. The first answer to a challenge
+//! counts, so a replay changes nothing.
 
-use super::Receiver;
+use super::{Answer, NOT_STORED, Receiver, STARTING};
 use crate::api::VerificationProvider;
-use crate::api::ticket::{Phase, Ticket, VerificationState};
+use crate::api::ticket::{Phase, Ticket};
+use crate::k8s::key::Key;
+use crate::k8s::refs;
 use crate::k8s::tickets;
 use crate::ticket::actor::Actor;
 use crate::ticket::state::Event;
-use crate::verify::{self, State, sign};
+use crate::ticket::verification::{self, ProviderState};
+use crate::verify::sign;
 use axum::body::Bytes;
-use axum::extract::{Path, State as App};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::{Api, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
 
+const NOT_WAITING: Answer = (
+    StatusCode::CONFLICT,
+    "no ticket is waiting for this challenge\n",
+);
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Outcome {
+struct Callback {
     challenge_id: String,
-    state: State,
+    state: ProviderState,
 }
 
-type Answer = (StatusCode, &'static str);
-
 pub async fn take(
-    App(receiver): App<Arc<Receiver>>,
+    State(receiver): State<Arc<Receiver>>,
     Path((namespace, name)): Path<(String, String)>,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
     if !receiver.ready.is_ready() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "starting, send it again\n");
+        return STARTING;
     }
+    let now = Timestamp::now();
+    let provider = Key::new(namespace, name);
+    let signer = signer(&receiver.kube, &provider, now, &uri, &headers, &body).await;
+    // A provider that does not exist looks like a wrong signature from outside.
+    let Some(signer) = signer else {
+        return (StatusCode::UNAUTHORIZED, "");
+    };
+    let Ok(callback) = serde_json::from_slice::<Callback>(&body) else {
+        return (
+            StatusCode::BAD_REQUEST,
+            "challengeId and state are required\n",
+        );
+    };
+    let namespace = provider.namespace;
+    let Some(ticket) = receiver.waiting_for(&namespace, &callback.challenge_id) else {
+        return NOT_WAITING;
+    };
+    let valid_for = Duration::from(signer.spec.valid_for);
+    let valid_until = now + SignedDuration::try_from(valid_for).unwrap_or_default();
+    let outcome = verification::outcome(callback.state, &callback.challenge_id, valid_until);
+    let Some(event) = outcome else {
+        return (StatusCode::OK, "still pending\n");
+    };
+    // After the deadline no answer counts, whether the controller has noticed or not.
+    if is_overdue(&ticket, now) {
+        return (StatusCode::CONFLICT, "the challenge has expired\n");
+    }
+    receiver.store_outcome(&namespace, &ticket, event).await
+}
+
+/// The provider, if it exists and has signed this callback just now.
+async fn signer(
+    kube: &Client,
+    provider: &Key,
+    now: Timestamp,
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Option<VerificationProvider> {
+    let Key { namespace, name } = provider;
+    let api: Api<VerificationProvider> = Api::namespaced(kube.clone(), namespace);
+    let found = api.get_opt(name).await.ok()??;
+    let reference = &found.spec.http.as_ref()?.signing_secret_ref;
+    let key = refs::secret_key(kube, namespace, &reference.name, &reference.key)
+        .await
+        .ok()?;
     let header = |name: &str| {
         headers
             .get(name)
             .and_then(|v| v.to_str().ok())
             .unwrap_or_default()
     };
-    // A provider that is not there looks like a wrong signature from outside.
-    let refused = (StatusCode::UNAUTHORIZED, "");
-    let Ok(Some(provider)) =
-        Api::<VerificationProvider>::namespaced(receiver.kube.clone(), &namespace)
-            .get_opt(&name)
-            .await
-    else {
-        return refused;
-    };
-    let Some(http) = &provider.spec.http else {
-        return refused;
-    };
-    let reference = &http.signing_secret_ref;
-    let Ok(key) = verify::secret(&receiver.kube, &namespace, &reference.name, &reference.key).await
-    else {
-        return refused;
-    };
-    let now = Timestamp::now();
-    if !sign::is_valid(
+    let is_signed = sign::is_valid(
         &key,
         now.as_second(),
         header(sign::TIMESTAMP),
         header(sign::SIGNATURE),
         "POST",
         uri.path(),
-        &body,
-    ) {
-        tracing::warn!(%namespace, provider = %name, "a verification callback is not signed rightly, or is old; it is not taken");
-        return refused;
+        body,
+    );
+    if !is_signed {
+        tracing::warn!(
+            %namespace, provider = %name,
+            "rejected a verification callback: invalid signature or stale timestamp"
+        );
+        return None;
     }
-    let Ok(outcome) = serde_json::from_slice::<Outcome>(&body) else {
-        return (
-            StatusCode::BAD_REQUEST,
-            "challengeId and state are needed\n",
-        );
-    };
-    let waits = |t: &Ticket| {
-        t.namespace().as_deref() == Some(&namespace)
-            && t.status.as_ref().is_some_and(|s| {
-                s.phase == Phase::Verifying
-                    && s.verification
-                        .as_ref()
-                        .is_some_and(|v| v.challenge_id == outcome.challenge_id)
-            })
-    };
-    let Some(ticket) = receiver.tickets.state_filter(waits).into_iter().next() else {
-        return (
-            StatusCode::CONFLICT,
-            "no ticket waits for this challenge (any more)\n",
-        );
-    };
-    let failed = |state, message: &str| Event::VerificationFailed {
-        challenge_id: outcome.challenge_id.clone(),
-        state,
-        message: message.into(),
-    };
-    let event = match outcome.state {
-        State::Pending => return (StatusCode::OK, "still pending\n"),
-        State::Verified => Event::Verified {
-            challenge_id: outcome.challenge_id.clone(),
-            valid_until: now
-                + SignedDuration::try_from(Duration::from(provider.spec.valid_for))
-                    .unwrap_or_default(),
-        },
-        State::Denied => failed(
-            VerificationState::Denied,
-            "the requester denied that it was them; treat the ticket as an attack until you know better",
-        ),
-        State::Expired => failed(
-            VerificationState::Expired,
-            "the requester did not answer in time",
-        ),
-        State::Failed => failed(
-            VerificationState::Failed,
-            "the verification provider could not ask the requester; see its own log",
-        ),
-    };
-    // An answer after the deadline is none, whoever is faster.
-    if ticket
-        .status
-        .as_ref()
+    Some(found)
+}
+
+fn is_overdue(ticket: &Ticket, now: Timestamp) -> bool {
+    let status = ticket.status.as_ref();
+    status
         .and_then(|s| s.deadline.as_ref())
-        .is_some_and(|d| d.0 <= now)
-    {
-        return (StatusCode::CONFLICT, "the challenge has expired\n");
+        .is_some_and(|deadline| deadline.0 <= now)
+}
+
+impl Receiver {
+    fn waiting_for(&self, namespace: &str, challenge_id: &str) -> Option<Arc<Ticket>> {
+        let waits = |t: &Ticket| {
+            t.namespace().as_deref() == Some(namespace)
+                && t.status.as_ref().is_some_and(|s| {
+                    s.phase == Phase::Verifying
+                        && s.verification
+                            .as_ref()
+                            .is_some_and(|v| v.challenge_id == challenge_id)
+                })
+        };
+        self.stores.tickets.state_filter(waits).into_iter().next()
     }
-    let api: Api<Ticket> = Api::namespaced(receiver.kube.clone(), &namespace);
-    match tickets::transition(&api, &ticket, &[event], Actor::Receiver).await {
-        Ok(_) => (StatusCode::OK, "taken\n"),
-        Err(tickets::Error::Refused(_)) => (
-            StatusCode::CONFLICT,
-            "no ticket waits for this challenge (any more)\n",
-        ),
-        Err(error) => {
-            tracing::warn!(%namespace, %error, "a verification callback could not be stored; the provider was asked to send it again");
-            (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "not stored, send it again\n",
-            )
+
+    async fn store_outcome(&self, namespace: &str, ticket: &Ticket, event: Event) -> Answer {
+        let api: Api<Ticket> = Api::namespaced(self.kube.clone(), namespace);
+        match tickets::transition(&api, ticket, &[event], Actor::Receiver).await {
+            Ok(_) => (StatusCode::OK, "accepted\n"),
+            Err(tickets::Error::Refused(_)) => NOT_WAITING,
+            Err(error) => {
+                tracing::warn!(
+                    %namespace, %error,
+                    "cannot store a verification callback; asked the provider to send it again"
+                );
+                NOT_STORED
+            }
         }
     }
 }

@@ -1,37 +1,39 @@
-//! What an event asks to be done: pure.
+//! What an event asks for: pure.
 
+use crate::api::reason::Reason;
 use crate::api::ticket::{Phase, Ticket};
 use crate::halopsa::webhook::{Event, Kind};
+use crate::ids::TechnicianId;
 use crate::k8s::index::ClientEntry;
 use kube::ResourceExt;
 
-/// What the cluster knows that matters to an event.
+/// What the cluster knows about an event's ticket and client.
 #[derive(Debug, Default)]
 pub struct Known<'a> {
-    /// The HaloPSA agent we act as.
-    pub api_agent: Option<i64>,
+    /// The API agent we act as.
+    pub api_agent: Option<TechnicianId>,
     /// The ImportedClient of the event's client.
     pub client: Option<ClientEntry>,
-    /// Every Ticket that stands for the event's ticket.
+    /// Every Ticket of the event's HaloPSA ticket.
     pub tickets: Vec<&'a Ticket>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// A new Ticket; without a client the controller finds out whose it is.
+    /// A new Ticket. Without a client the controller finds out whose it is.
     Create {
         client: Option<ClientEntry>,
     },
-    /// News about a Ticket that is there. `reopen`: it was left because it was
-    /// closed or somebody else's, and now it is open and ours again.
+    /// News about an existing Ticket. `reopen`: work on it had ended because it was
+    /// closed or another client's, and now it is open and ours again.
     Update {
         ticket: String,
         halo_client_id: Option<i64>,
         closed: Option<bool>,
         reopen: bool,
     },
-    /// Something happened on a ticket that waits for a technician: its replies are to be read.
-    Look {
+    /// Something happened on a ticket that waits for a technician: read its replies.
+    Poll {
         ticket: String,
     },
     NotImported {
@@ -40,7 +42,7 @@ pub enum Step {
 }
 
 pub fn decide(event: &Event, known: &Known<'_>) -> Vec<Step> {
-    // What we did ourselves is no news, and never work.
+    // What we did ourselves is not news, and never work.
     if event.actor_agent.is_some() && event.actor_agent == known.api_agent {
         return Vec::new();
     }
@@ -48,52 +50,52 @@ pub fn decide(event: &Event, known: &Known<'_>) -> Vec<Step> {
     let mut steps: Vec<Step> = known
         .tickets
         .iter()
-        .filter_map(|ticket| {
-            let halo_client_id = event
-                .client_id
-                .filter(|id| ticket.spec.halo_client_id != Some(*id));
-            let closed = Some(gone).filter(|gone| ticket.spec.closed != *gone);
-            let reopen = !gone
-                && was_left(ticket)
-                && known.client.as_ref().is_some_and(|c| is_of(ticket, c));
-            (halo_client_id.is_some() || closed.is_some()).then(|| Step::Update {
-                ticket: ticket.name_any(),
-                halo_client_id,
-                closed,
-                reopen,
-            })
-        })
+        .filter_map(|ticket| update(ticket, event, gone, known))
         .collect();
-    let waits = |t: &&&Ticket| {
-        t.status
-            .as_ref()
-            .is_some_and(|s| s.phase == Phase::AwaitingApproval || s.phase == Phase::Refused)
-    };
-    if !gone {
-        steps.extend(known.tickets.iter().filter(waits).map(|t| Step::Look {
-            ticket: t.name_any(),
-        }));
-    }
-    if !matches!(event.kind, Kind::New | Kind::Updated) && !moved(event, known) {
-        return steps;
-    }
     if gone {
         return steps;
     }
-    match (event.client_id, &known.client) {
-        (Some(_), Some(client)) if client.suspended => {}
-        (Some(_), Some(client)) => {
-            if !known.tickets.iter().any(|t| is_of(t, client)) {
-                steps.push(Step::Create {
-                    client: Some(client.clone()),
-                });
-            }
-        }
-        (Some(client_id), None) => steps.push(Step::NotImported { client_id }),
-        (None, _) if known.tickets.is_empty() => steps.push(Step::Create { client: None }),
-        (None, _) => {}
+    let waiting = known.tickets.iter().filter(|t| waits(t));
+    steps.extend(waiting.map(|t| Step::Poll {
+        ticket: t.name_any(),
+    }));
+    if matches!(event.kind, Kind::New | Kind::Updated) || moved(event, known) {
+        steps.extend(create(event, known));
     }
     steps
+}
+
+fn update(ticket: &Ticket, event: &Event, gone: bool, known: &Known<'_>) -> Option<Step> {
+    let halo_client_id = event
+        .client_id
+        .filter(|id| ticket.spec.halo_client_id != Some(*id));
+    let closed = Some(gone).filter(|gone| ticket.spec.closed != *gone);
+    if halo_client_id.is_none() && closed.is_none() {
+        return None;
+    }
+    let is_ours = known.client.as_ref().is_some_and(|c| is_of(ticket, c));
+    Some(Step::Update {
+        ticket: ticket.name_any(),
+        halo_client_id,
+        closed,
+        reopen: !gone && is_ours && was_left(ticket),
+    })
+}
+
+fn create(event: &Event, known: &Known<'_>) -> Option<Step> {
+    match (event.client_id, &known.client) {
+        (Some(_), Some(client)) => {
+            let is_new = !known.tickets.iter().any(|t| is_of(t, client));
+            (is_new && !client.suspended).then(|| Step::Create {
+                client: Some(client.clone()),
+            })
+        }
+        (Some(client_id), None) => Some(Step::NotImported { client_id }),
+        (None, _) => known
+            .tickets
+            .is_empty()
+            .then_some(Step::Create { client: None }),
+    }
 }
 
 fn is_of(ticket: &Ticket, client: &ClientEntry) -> bool {
@@ -104,15 +106,20 @@ fn is_of(ticket: &Ticket, client: &ClientEntry) -> bool {
         .is_some_and(|c| c.name == client.name)
 }
 
-/// Left unfinished, for a reason that may go away.
-fn was_left(ticket: &Ticket) -> bool {
+fn waits(ticket: &Ticket) -> bool {
     let status = ticket.status.as_ref();
-    status.is_some_and(|s| {
-        s.phase == Phase::Ignored && matches!(s.reason.as_deref(), Some("Moved" | "Closed"))
-    })
+    status.is_some_and(|s| matches!(s.phase, Phase::AwaitingApproval | Phase::Refused))
 }
 
-/// A ticket that we know under another client: its new client's agent takes it over.
+/// Unfinished, for a reason that may go away.
+fn was_left(ticket: &Ticket) -> bool {
+    let status = ticket.status.as_ref();
+    let reason = status.and_then(|s| s.reason.as_ref());
+    status.is_some_and(|s| s.phase == Phase::Ignored)
+        && reason.is_some_and(|r| *r == Reason::Moved || *r == Reason::Closed)
+}
+
+/// A ticket that we know under another client. Its new client's agent takes it over.
 fn moved(event: &Event, known: &Known<'_>) -> bool {
     event.client_id.is_some()
         && known
@@ -168,190 +175,217 @@ mod tests {
         }
     }
 
+    fn left(client: &str, id: i64, phase: Phase, reason: Reason) -> Ticket {
+        let mut ticket = ticket(client, id);
+        ticket.spec.closed = reason == Reason::Closed;
+        ticket.status = Some(TicketStatus {
+            phase,
+            reason: Some(reason.as_str().into()),
+            ..TicketStatus::default()
+        });
+        ticket
+    }
+
+    fn new_for(client: &ClientEntry) -> Step {
+        Step::Create {
+            client: Some(client.clone()),
+        }
+    }
+
+    /// An event of HaloPSA's ticket 7.
+    struct Case {
+        about: &'static str,
+        kind: Kind,
+        client_id: Option<i64>,
+        client: Option<ClientEntry>,
+        /// The Ticket acme-7 exists.
+        stored: bool,
+        steps: Vec<Step>,
+    }
+
+    impl Case {
+        fn check(self) {
+            let stored = ticket("acme", 12);
+            let known = Known {
+                api_agent: Some(TechnicianId(31)),
+                client: self.client,
+                tickets: self.stored.then_some(&stored).into_iter().collect(),
+            };
+            let steps = decide(&event(self.kind, self.client_id), &known);
+            assert_eq!(steps, self.steps, "{}", self.about);
+        }
+    }
+
     #[test]
-    fn table() {
+    fn new_tickets() {
         let acme = entry("acme", 12, false);
-        let asleep = entry("acme", 12, true);
-        let stored = ticket("acme", 12);
-        let with = |client: Option<&ClientEntry>, tickets: Vec<&'static Ticket>| Known {
-            api_agent: Some(31),
-            client: client.cloned(),
-            tickets,
+        let case = |about| Case {
+            about,
+            kind: Kind::New,
+            client_id: Some(12),
+            client: Some(acme.clone()),
+            stored: false,
+            steps: Vec::new(),
         };
-        let stored: &'static Ticket = Box::leak(Box::new(stored));
-        let create = || {
-            vec![Step::Create {
+        for case in [
+            Case {
+                steps: vec![new_for(&acme)],
+                ..case("a new ticket")
+            },
+            Case {
+                kind: Kind::Updated,
+                steps: vec![new_for(&acme)],
+                ..case("an update of a ticket we do not have")
+            },
+            Case {
+                kind: Kind::Changed,
+                ..case("a new status starts no work")
+            },
+            Case {
+                stored: true,
+                ..case("a repeat")
+            },
+            Case {
+                client_id: Some(99),
+                client: None,
+                steps: vec![Step::NotImported { client_id: 99 }],
+                ..case("a client that is not imported")
+            },
+            Case {
+                client_id: None,
+                client: None,
+                steps: vec![Step::Create { client: None }],
+                ..case("the controller asks whose it is")
+            },
+            Case {
+                client_id: None,
+                client: None,
+                stored: true,
+                ..case("a repeat that does not name the client")
+            },
+            Case {
+                client: Some(entry("acme", 12, true)),
+                ..case("a suspended client gets nothing new")
+            },
+        ] {
+            case.check();
+        }
+    }
+
+    #[test]
+    fn closed_and_deleted_tickets() {
+        let acme = entry("acme", 12, false);
+        let closed = Step::Update {
+            ticket: "acme-7".into(),
+            halo_client_id: None,
+            closed: Some(true),
+            reopen: false,
+        };
+        for case in [
+            Case {
+                about: "closed",
+                kind: Kind::Closed,
+                client_id: Some(12),
                 client: Some(acme.clone()),
-            }]
-        };
-        assert_eq!(
-            decide(&event(Kind::New, Some(12)), &with(Some(&acme), vec![])),
-            create()
-        );
-        assert_eq!(
-            decide(&event(Kind::Updated, Some(12)), &with(Some(&acme), vec![])),
-            create()
-        );
-        assert_eq!(
-            decide(&event(Kind::Changed, Some(12)), &with(Some(&acme), vec![])),
-            [],
-            "a new status starts no work"
-        );
-        assert_eq!(
-            decide(
-                &event(Kind::New, Some(12)),
-                &with(Some(&acme), vec![stored])
-            ),
-            [],
-            "a repeat"
-        );
-        assert_eq!(
-            decide(&event(Kind::New, Some(99)), &with(None, vec![])),
-            [Step::NotImported { client_id: 99 }]
-        );
-        assert_eq!(
-            decide(&event(Kind::New, None), &with(None, vec![])),
-            [Step::Create { client: None }],
-            "the controller asks whose it is"
-        );
-        assert_eq!(
-            decide(&event(Kind::New, None), &with(None, vec![stored])),
-            []
-        );
-        assert_eq!(
-            decide(&event(Kind::New, Some(12)), &with(Some(&asleep), vec![])),
-            [],
-            "a suspended client takes nothing new"
-        );
-        assert_eq!(
-            decide(
-                &event(Kind::Closed, Some(12)),
-                &with(Some(&acme), vec![stored])
-            ),
-            [Step::Update {
-                ticket: "acme-7".into(),
-                halo_client_id: None,
-                closed: Some(true),
-                reopen: false
-            }]
-        );
-        assert_eq!(
-            decide(&event(Kind::Closed, Some(12)), &with(Some(&acme), vec![])),
-            []
-        );
-        assert_eq!(
-            decide(&event(Kind::Deleted, None), &with(None, vec![stored])).len(),
-            1
-        );
+                stored: true,
+                steps: vec![closed.clone()],
+            },
+            Case {
+                about: "closed, and not ours",
+                kind: Kind::Closed,
+                client_id: Some(12),
+                client: Some(acme),
+                stored: false,
+                steps: vec![],
+            },
+            Case {
+                about: "deleted",
+                kind: Kind::Deleted,
+                client_id: None,
+                client: None,
+                stored: true,
+                steps: vec![closed],
+            },
+        ] {
+            case.check();
+        }
+    }
+
+    #[test]
+    fn what_we_did_ourselves_is_not_news() {
         let own = Event {
-            actor_agent: Some(31),
+            actor_agent: Some(TechnicianId(31)),
             ..event(Kind::Updated, Some(12))
         };
-        assert_eq!(
-            decide(&own, &with(Some(&acme), vec![])),
-            [],
-            "what we did ourselves"
-        );
+        let known = Known {
+            api_agent: Some(TechnicianId(31)),
+            client: Some(entry("acme", 12, false)),
+            tickets: vec![],
+        };
+        assert_eq!(decide(&own, &known), []);
     }
 
     #[test]
     fn a_moved_ticket_leaves_one_client_and_comes_to_the_other() {
         let blue = entry("blue", 13, false);
         let stored = ticket("acme", 12);
-        let known = Known {
+        let known = |client: Option<&ClientEntry>| Known {
             api_agent: None,
-            client: Some(blue.clone()),
+            client: client.cloned(),
             tickets: vec![&stored],
+        };
+        let moved = |to| Step::Update {
+            ticket: "acme-7".into(),
+            halo_client_id: Some(to),
+            closed: None,
+            reopen: false,
         };
         for kind in [Kind::Updated, Kind::Changed] {
             assert_eq!(
-                decide(&event(kind, Some(13)), &known),
-                [
-                    Step::Update {
-                        ticket: "acme-7".into(),
-                        halo_client_id: Some(13),
-                        closed: None,
-                        reopen: false
-                    },
-                    Step::Create {
-                        client: Some(blue.clone())
-                    }
-                ]
+                decide(&event(kind, Some(13)), &known(Some(&blue))),
+                [moved(13), new_for(&blue)]
             );
         }
-        // And back again: it was left unfinished, so it is work again.
+        assert_eq!(
+            decide(&event(Kind::Updated, Some(99)), &known(None)),
+            [moved(99), Step::NotImported { client_id: 99 }],
+            "to a client that is not imported"
+        );
+    }
+
+    #[test]
+    fn a_ticket_that_comes_back_is_work_again() {
         let acme = entry("acme", 12, false);
-        let mut left = ticket("acme", 13);
-        left.status = Some(TicketStatus {
-            phase: Phase::Ignored,
-            reason: Some("Moved".into()),
-            ..TicketStatus::default()
-        });
-        let back = Known {
-            api_agent: None,
-            client: Some(acme.clone()),
-            tickets: vec![&left],
+        let step = |left: Ticket| {
+            let known = Known {
+                api_agent: None,
+                client: Some(acme.clone()),
+                tickets: vec![&left],
+            };
+            decide(&event(Kind::Changed, Some(12)), &known)
         };
-        let reopened = |ticket: &str, halo_client_id, closed| {
-            vec![Step::Update {
-                ticket: ticket.into(),
-                halo_client_id,
-                closed,
-                reopen: true,
-            }]
+        let update = |halo_client_id, closed, reopen| Step::Update {
+            ticket: "acme-7".into(),
+            halo_client_id,
+            closed,
+            reopen,
         };
         assert_eq!(
-            decide(&event(Kind::Changed, Some(12)), &back),
-            reopened("acme-7", Some(12), None)
+            step(left("acme", 13, Phase::Ignored, Reason::Moved)),
+            [update(Some(12), None, true)],
+            "moved away and back"
         );
-        // Closed before the agent came, and opened again.
-        let mut closed = ticket("acme", 12);
-        closed.spec.closed = true;
-        closed.status = Some(TicketStatus {
-            phase: Phase::Ignored,
-            reason: Some("Closed".into()),
-            ..TicketStatus::default()
-        });
-        let open = Known {
-            api_agent: None,
-            client: Some(acme.clone()),
-            tickets: vec![&closed],
-        };
         assert_eq!(
-            decide(&event(Kind::Changed, Some(12)), &open),
-            reopened("acme-7", None, Some(false))
+            step(left("acme", 12, Phase::Ignored, Reason::Closed)),
+            [update(None, Some(false), true)],
+            "closed before the agent came, and reopened"
         );
-        // What is done stays done.
-        closed.status = Some(TicketStatus {
-            phase: Phase::Done,
-            reason: Some("Completed".into()),
-            ..TicketStatus::default()
-        });
-        let done = Known {
-            api_agent: None,
-            client: Some(acme),
-            tickets: vec![&closed],
-        };
-        assert!(matches!(
-            decide(&event(Kind::Changed, Some(12)), &done)[..],
-            [Step::Update { reopen: false, .. }]
-        ));
-        let nobody = Known {
-            api_agent: None,
-            client: None,
-            tickets: vec![&stored],
-        };
+        let mut done = left("acme", 12, Phase::Done, Reason::Completed);
+        done.spec.closed = true;
         assert_eq!(
-            decide(&event(Kind::Updated, Some(99)), &nobody),
-            [
-                Step::Update {
-                    ticket: "acme-7".into(),
-                    halo_client_id: Some(99),
-                    closed: None,
-                    reopen: false
-                },
-                Step::NotImported { client_id: 99 }
-            ]
+            step(done),
+            [update(None, Some(false), false)],
+            "what is done stays done"
         );
     }
 }

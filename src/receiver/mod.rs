@@ -1,17 +1,25 @@
 //! The public listener: HaloPSA's webhooks.
 //!
-//! A webhook is checked, routed by what the watches know, stored as a Ticket,
+//! A webhook is authenticated, routed by what the watches know, stored as a Ticket,
 //! and only then answered. HaloPSA is never called from here.
+//!
+//! - [`decide`]: what an event asks for: pure
+//! - [`callback`]: outcomes posted by verification providers
 
 pub mod callback;
 pub mod decide;
 
+use crate::api::reason::Reason;
 use crate::api::ticket::{REOPEN_ANNOTATION, REQUESTED_AT_ANNOTATION, Source, Ticket, TicketSpec};
 use crate::api::{HaloPSAConnection, LocalRef};
 use crate::halopsa::webhook;
-use crate::k8s::index::{ClientIndex, TicketIndex};
+use crate::k8s::cache::Remembered;
+use crate::k8s::index::{ClientEntry, ClientIndex, TicketIndex};
+use crate::k8s::key::Key;
+use crate::k8s::watches::{Stores, Watches};
 use crate::k8s::{self, names, reflect, tickets};
-use crate::metrics::{METRICS, WebhookLabels, WebhookResult};
+use crate::metrics::{Metrics, WebhookLabels, WebhookResult};
+use crate::server::Ready;
 use crate::text;
 use crate::ticket::route;
 use axum::Router;
@@ -27,44 +35,52 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::runtime::reflector::Store;
-use kube::{Client, Resource, ResourceExt};
-use serde_json::json;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use kube::{Client, Resource};
+use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use subtle::ConstantTimeEq;
 
-/// The longest body taken.
+/// The longest webhook that is accepted.
 pub const MAX_BODY: usize = 2 * 1024 * 1024;
+const MAX_CALLBACK: usize = 16 * 1024;
 /// HaloPSA is answered within this time.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// One Event a client that is not imported in this time.
+/// At most one Event in this time per client that is not imported.
 const EVENT_EVERY: Duration = Duration::from_secs(600);
-const MAX_SAID: usize = 1000;
+const MAX_ANNOUNCED: usize = 1000;
 const MAX_SUBJECT: usize = 200;
 
-/// What the receiver knows of the cluster.
+const STARTING: Answer = (StatusCode::SERVICE_UNAVAILABLE, "starting, send it again\n");
+const NOT_STORED: Answer = (
+    StatusCode::SERVICE_UNAVAILABLE,
+    "not stored, send it again\n",
+);
+
+type Answer = (StatusCode, &'static str);
+
+/// What the receiver knows and uses.
 pub struct Receiver {
     pub kube: Client,
-    pub connections: Store<HaloPSAConnection>,
+    pub stores: Stores,
+    /// The webhooks' Secrets.
     pub secrets: Store<Secret>,
-    pub tickets: Store<Ticket>,
     pub index: Arc<TicketIndex>,
     pub clients: Arc<ClientIndex>,
-    pub ready: crate::server::Ready,
+    pub ready: Ready,
+    pub metrics: Arc<Metrics>,
     recorder: Recorder,
-    said: Mutex<HashMap<(String, String, i64), Instant>>,
+    /// When a client that is not imported last had its Event.
+    announced: Remembered<(Key, i64), Instant>,
 }
 
 impl Receiver {
     pub fn new(
         kube: Client,
-        connections: Store<HaloPSAConnection>,
+        watches: &Watches,
         secrets: Store<Secret>,
-        tickets: Store<Ticket>,
-        index: Arc<TicketIndex>,
-        clients: Arc<ClientIndex>,
-        ready: crate::server::Ready,
+        ready: Ready,
+        metrics: Arc<Metrics>,
     ) -> Self {
         let reporter = Reporter {
             controller: names::RECEIVER.into(),
@@ -73,28 +89,29 @@ impl Receiver {
         let recorder = Recorder::new(kube.clone(), reporter);
         Self {
             kube,
-            connections,
+            stores: watches.stores(),
             secrets,
-            tickets,
-            index,
-            clients,
+            index: watches.ticket_index.clone(),
+            clients: watches.client_index.clone(),
             ready,
+            metrics,
             recorder,
-            said: Mutex::default(),
+            announced: Remembered::default(),
         }
     }
 }
 
 pub fn router(receiver: Arc<Receiver>) -> Router {
+    let health = crate::server::health(receiver.ready.clone(), receiver.metrics.clone());
     Router::new()
         .route("/webhooks/{namespace}/{connection}", post(receive))
         .route(
             "/verifications/{namespace}/{provider}",
-            post(callback::take).layer(DefaultBodyLimit::max(16 * 1024)),
+            post(callback::take).layer(DefaultBodyLimit::max(MAX_CALLBACK)),
         )
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .with_state(receiver.clone())
-        .merge(crate::server::health(receiver.ready.clone()))
+        .with_state(receiver)
+        .merge(health)
 }
 
 async fn receive(
@@ -107,28 +124,27 @@ async fn receive(
     let answer = tokio::time::timeout(TIMEOUT, receiver.handle(&namespace, &name, &headers, body))
         .await
         .unwrap_or_else(|_| {
-            count(WebhookResult::Failed);
+            receiver.count(WebhookResult::Failed);
             (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "not stored in time, send it again\n",
             )
         });
-    METRICS
+    receiver
+        .metrics
         .webhook_duration_seconds
         .observe(started.elapsed().as_secs_f64());
     answer.into_response()
 }
 
-fn count(result: WebhookResult) {
-    METRICS
-        .webhooks
-        .get_or_create(&WebhookLabels { result })
-        .inc();
-}
-
-type Answer = (StatusCode, &'static str);
-
 impl Receiver {
+    fn count(&self, result: WebhookResult) {
+        self.metrics
+            .webhooks
+            .get_or_create(&WebhookLabels { result })
+            .inc();
+    }
+
     async fn handle(
         &self,
         namespace: &str,
@@ -137,73 +153,81 @@ impl Receiver {
         body: Result<Bytes, BytesRejection>,
     ) -> Answer {
         if !self.ready.is_ready() {
-            return (StatusCode::SERVICE_UNAVAILABLE, "starting, send it again\n");
+            return STARTING;
         }
-        let connection = reflect::get(&self.connections, namespace, name);
+        let connection = reflect::get(&self.stores.connections, namespace, name);
         let secret = reflect::get(&self.secrets, namespace, &names::webhook_secret(name));
         // An unknown connection looks like a wrong password from outside.
         let (Some(connection), true) = (connection, authorized(headers, secret.as_deref())) else {
-            count(WebhookResult::Unauthorized);
+            self.count(WebhookResult::Unauthorized);
             return (StatusCode::UNAUTHORIZED, "");
         };
-        let body = match body {
-            Ok(body) => body,
-            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                count(WebhookResult::Unreadable);
-                return (
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "a webhook's body is at most 2 MiB\n",
-                );
-            }
-            Err(_) => return (StatusCode::BAD_REQUEST, ""),
-        };
-        let events = match webhook::parse(&body) {
+        let events = match self.read(namespace, name, body) {
             Ok(events) => events,
-            Err(unreadable) => {
-                // HaloPSA switches a webhook off that fails too often, so this is no failure.
-                count(WebhookResult::Unreadable);
-                tracing::warn!(%namespace, connection = %name, reason = %unreadable, bytes = body.len(), "a webhook is not understood; choose the full object as its payload in HaloPSA");
-                return (StatusCode::OK, "not understood\n");
-            }
+            Err(answer) => return answer,
         };
         for event in events {
-            match self.take(&connection, &event).await {
-                Ok(result) => count(result),
+            match self.store(&connection, &event).await {
+                Ok(result) => self.count(result),
                 Err(error) => {
-                    count(WebhookResult::Failed);
-                    tracing::error!(%namespace, connection = %name, ticket = event.ticket_id, error = k8s::explain(&error), "a webhook could not be stored; HaloPSA was answered 503, the sweep will find the ticket");
-                    return (
-                        StatusCode::SERVICE_UNAVAILABLE,
-                        "not stored, send it again\n",
+                    self.count(WebhookResult::Failed);
+                    tracing::error!(
+                        %namespace, connection = %name, ticket = event.ticket_id,
+                        error = k8s::explain(&error),
+                        "cannot store a webhook; answered 503, the sweep will find the ticket"
                     );
+                    return NOT_STORED;
                 }
             }
         }
         (StatusCode::OK, "stored\n")
     }
 
-    /// Does what an event asks for. Doing it twice is doing it once.
-    async fn take(
+    /// The events in a body, or the answer when there are none.
+    fn read(
+        &self,
+        namespace: &str,
+        connection: &str,
+        body: Result<Bytes, BytesRejection>,
+    ) -> Result<Vec<webhook::Event>, Answer> {
+        let body = match body {
+            Ok(body) => body,
+            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                self.count(WebhookResult::Unreadable);
+                return Err((
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "a webhook's body is at most 2 MiB\n",
+                ));
+            }
+            Err(_) => return Err((StatusCode::BAD_REQUEST, "")),
+        };
+        webhook::parse(&body).map_err(|unreadable| {
+            self.count(WebhookResult::Unreadable);
+            tracing::warn!(
+                %namespace, %connection, reason = %unreadable, bytes = body.len(),
+                "cannot read a webhook; choose the full object as its payload in HaloPSA"
+            );
+            // HaloPSA disables a webhook that fails too often, so this is not an error.
+            (StatusCode::OK, "not understood\n")
+        })
+    }
+
+    /// Does what an event asks for. Idempotent.
+    async fn store(
         &self,
         connection: &HaloPSAConnection,
         event: &webhook::Event,
     ) -> Result<WebhookResult, kube::Error> {
-        let (namespace, name) = (
-            connection.namespace().unwrap_or_default(),
-            connection.name_any(),
-        );
+        let Key { namespace, name } = Key::of(connection);
         let existing: Vec<Arc<Ticket>> = self
             .index
             .of_halo_ticket(&namespace, &name, event.ticket_id)
             .iter()
-            .filter_map(|ticket| reflect::get(&self.tickets, &namespace, ticket))
+            .filter_map(|ticket| reflect::get(&self.stores.tickets, &namespace, ticket))
             .collect();
+        let status = connection.status.as_ref();
         let known = Known {
-            api_agent: connection
-                .status
-                .as_ref()
-                .and_then(|s| s.api_agent.as_ref())
-                .map(|a| a.id),
+            api_agent: status.and_then(|s| s.api_agent.as_ref()).map(|a| a.id),
             client: event
                 .client_id
                 .and_then(|id| self.clients.find(&namespace, &name, id)),
@@ -214,38 +238,7 @@ impl Receiver {
         for step in decide::decide(event, &known) {
             result = match step {
                 Step::Create { client } => {
-                    let (ticket_name, client_ref) = match client {
-                        Some(client) => (
-                            route::ticket_name(&client.slug, event.ticket_id),
-                            Some(LocalRef { name: client.name }),
-                        ),
-                        None => (route::unrouted_name(&name, event.ticket_id), None),
-                    };
-                    let subject = event
-                        .subject
-                        .as_deref()
-                        .filter(|_| !connection.spec.privacy.hide_subjects);
-                    let spec = TicketSpec {
-                        connection_ref: LocalRef { name: name.clone() },
-                        client_ref,
-                        ticket_id: event.ticket_id,
-                        halo_client_id: event.client_id,
-                        subject: subject.map(|s| text::one_line(s, MAX_SUBJECT)),
-                        closed: false,
-                        source: Source::Webhook,
-                    };
-                    let object = tickets::object(&ticket_name, connection, spec);
-                    let params = PostParams {
-                        field_manager: Some(names::RECEIVER.into()),
-                        ..PostParams::default()
-                    };
-                    match api.create(&params, &object).await {
-                        // Another delivery, or another replica, was faster.
-                        Err(error) if k8s::is_conflict(&error) => {}
-                        other => {
-                            other?;
-                        }
-                    }
+                    create(&api, connection, event, client).await?;
                     WebhookResult::Stored
                 }
                 Step::Update {
@@ -254,42 +247,17 @@ impl Receiver {
                     closed,
                     reopen,
                 } => {
-                    let mut spec = serde_json::Map::new();
-                    spec.extend(halo_client_id.map(|id| ("haloClientId".to_string(), json!(id))));
-                    spec.extend(closed.map(|closed| ("closed".to_string(), json!(closed))));
-                    let mut patch = json!({"spec": spec});
-                    if reopen {
-                        let request = format!("halopsa-{}", uuid::Uuid::new_v4());
-                        patch["metadata"] = json!({"annotations": {REOPEN_ANNOTATION: request}});
-                    }
-                    let params = PatchParams {
-                        field_manager: Some(names::RECEIVER.into()),
-                        ..PatchParams::default()
-                    };
-                    match api.patch(&ticket, &params, &Patch::Merge(patch)).await {
-                        Err(error) if k8s::is_not_found(&error) => {}
-                        other => {
-                            other?;
-                        }
-                    }
+                    let news = news(halo_client_id, closed, reopen);
+                    patch(&api, &ticket, news).await?;
                     WebhookResult::Stored
                 }
-                Step::Look { ticket } => {
-                    let patch = json!({"metadata": {"annotations": {REQUESTED_AT_ANNOTATION: uuid::Uuid::new_v4().to_string()}}});
-                    let params = PatchParams {
-                        field_manager: Some(names::RECEIVER.into()),
-                        ..PatchParams::default()
-                    };
-                    match api.patch(&ticket, &params, &Patch::Merge(patch)).await {
-                        Err(error) if k8s::is_not_found(&error) => {}
-                        other => {
-                            other?;
-                        }
-                    }
+                Step::Poll { ticket } => {
+                    let request = uuid::Uuid::new_v4().to_string();
+                    patch(&api, &ticket, annotation(REQUESTED_AT_ANNOTATION, request)).await?;
                     WebhookResult::Stored
                 }
                 Step::NotImported { client_id } => {
-                    self.say_not_imported(connection, client_id).await;
+                    self.announce(connection, client_id).await;
                     WebhookResult::NotImported
                 }
             };
@@ -297,41 +265,116 @@ impl Receiver {
         Ok(result)
     }
 
-    /// An Event, but not for each of a client's tickets.
-    async fn say_not_imported(&self, connection: &HaloPSAConnection, client_id: i64) {
-        let key = (
-            connection.namespace().unwrap_or_default(),
-            connection.name_any(),
-            client_id,
-        );
+    /// Says in an Event that a client is not imported, but not for each of its tickets.
+    async fn announce(&self, connection: &HaloPSAConnection, client_id: i64) {
+        let key = Key::of(connection);
+        let name = key.name.clone();
         {
-            let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-            if said.get(&key).is_some_and(|at| at.elapsed() < EVENT_EVERY) {
+            let mut announced = self.announced.lock();
+            let key = (key, client_id);
+            let last = announced.get(&key);
+            if last.is_some_and(|at| at.elapsed() < EVENT_EVERY) {
                 return;
             }
-            if said.len() >= MAX_SAID {
-                said.clear();
+            if announced.len() >= MAX_ANNOUNCED {
+                announced.clear();
             }
-            said.insert(key, Instant::now());
+            announced.insert(key, Instant::now());
         }
         let note = format!(
-            "a ticket of HaloPSA client {client_id} came and is not handled; import the client to handle it (kubectl halopsa clients {})",
-            connection.name_any()
+            "ignored a ticket of HaloPSA client {client_id}, which is not imported; import the \
+             client to handle its tickets (kubectl halopsa clients {name})"
         );
         let event = Event {
             type_: EventType::Normal,
-            reason: "ClientNotImported".into(),
+            reason: Reason::ClientNotImported.as_str().into(),
             note: Some(note),
             action: "Receive".into(),
             secondary: None,
         };
-        if let Err(error) = self
+        let published = self
             .recorder
             .publish(&event, &connection.object_ref(&()))
-            .await
-        {
-            tracing::debug!(%error, "an Event was not written");
+            .await;
+        if let Err(error) = published {
+            tracing::debug!(%error, "cannot write an Event");
         }
+    }
+}
+
+/// Stores a new Ticket. Another delivery, or another replica, may have been faster.
+async fn create(
+    api: &Api<Ticket>,
+    connection: &HaloPSAConnection,
+    event: &webhook::Event,
+    client: Option<ClientEntry>,
+) -> Result<(), kube::Error> {
+    let connection_name = Key::of(connection).name;
+    let (name, client_ref) = match client {
+        Some(client) => (
+            route::ticket_name(&client.slug, event.ticket_id),
+            Some(LocalRef { name: client.name }),
+        ),
+        None => (
+            route::unrouted_name(&connection_name, event.ticket_id),
+            None,
+        ),
+    };
+    let subject = event
+        .subject
+        .as_deref()
+        .filter(|_| !connection.spec.privacy.hide_subjects);
+    let spec = TicketSpec {
+        connection_ref: LocalRef {
+            name: connection_name,
+        },
+        client_ref,
+        ticket_id: event.ticket_id,
+        halo_client_id: event.client_id,
+        subject: subject.map(|s| text::one_line(s, MAX_SUBJECT)),
+        closed: false,
+        source: Source::Webhook,
+    };
+    let params = PostParams {
+        field_manager: Some(names::RECEIVER.into()),
+        ..PostParams::default()
+    };
+    let object = tickets::object(&name, connection, spec);
+    match api.create(&params, &object).await {
+        Err(error) if k8s::is_conflict(&error) => Ok(()),
+        other => other.map(|_| ()),
+    }
+}
+
+/// The patch that brings a Ticket up to date.
+fn news(halo_client_id: Option<i64>, closed: Option<bool>, reopen: bool) -> Value {
+    let mut patch = match reopen {
+        true => annotation(
+            REOPEN_ANNOTATION,
+            format!("halopsa-{}", uuid::Uuid::new_v4()),
+        ),
+        false => json!({}),
+    };
+    let mut spec = serde_json::Map::new();
+    spec.extend(halo_client_id.map(|id| ("haloClientId".to_string(), json!(id))));
+    spec.extend(closed.map(|closed| ("closed".to_string(), json!(closed))));
+    patch["spec"] = Value::Object(spec);
+    patch
+}
+
+fn annotation(name: &str, value: String) -> Value {
+    json!({"metadata": {"annotations": {name: value}}})
+}
+
+/// Patches a Ticket, unless it is gone meanwhile.
+async fn patch(api: &Api<Ticket>, ticket: &str, patch: Value) -> Result<(), kube::Error> {
+    let params = PatchParams {
+        field_manager: Some(names::RECEIVER.into()),
+        ..PatchParams::default()
+    };
+    match api.patch(ticket, &params, &Patch::Merge(patch)).await {
+        Err(error) if k8s::is_not_found(&error) => Ok(()),
+        other => other.map(|_| ()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! A call's arguments as journal and audit show them: no secrets, no text.
+//! A call's arguments as the journal and the audit stream show them: no secrets, no text.
 
 use super::one_line;
 use serde_json::Value;
@@ -17,7 +17,7 @@ const SECRET: [&str; 11] = [
     "recovery",
     "code",
 ];
-/// Keys whose value is text for people: it stays in HaloPSA.
+/// Keys whose value is prose: it stays in HaloPSA.
 const TEXT: [&str; 14] = [
     "text",
     "why",
@@ -34,21 +34,22 @@ const TEXT: [&str; 14] = [
     "html",
     "comment",
 ];
-/// A longer value is text, whatever its key says.
+/// A longer value is prose, whatever its key.
 const MAX_VALUE: usize = 64;
 const MAX_TOTAL: usize = 400;
-/// How deep values are looked into.
+/// How deep nested values are shown.
 const MAX_DEPTH: usize = 4;
 
 /// `key=value` pairs on one line.
 pub fn arguments(json: &str) -> String {
     match serde_json::from_str(json) {
         Ok(Value::Object(map)) => shown(&map),
-        // What was masked before stays as it is.
+        // Already masked: it stays as it is.
         _ => one_line(json, MAX_TOTAL),
     }
 }
 
+/// As [`arguments`], from parsed JSON.
 pub fn shown(map: &serde_json::Map<String, Value>) -> String {
     let parts: Vec<String> = map
         .iter()

@@ -2,29 +2,30 @@
 //!
 //! - here: HaloPSA's HTML to bounded plain text, and back
 //! - [`words`]: text as folded words; [`pattern`]: name patterns
-//! - [`mask`]: arguments without secrets; [`hex`]
+//! - [`mask`]: arguments without secrets; [`json`]: JSON with sorted keys; [`hex`]
 
 pub mod hex;
+pub mod json;
 pub mod mask;
 pub mod pattern;
 pub mod words;
 
-/// Details and notes handed to an agent are cut here, in bytes.
+/// Where details and notes for an agent are cut, in bytes.
 pub const MAX_TEXT: usize = 16 * 1024;
-/// HTML beyond this is not even parsed, in bytes.
+/// HTML beyond this is not parsed, in bytes.
 const MAX_HTML: usize = 512 * 1024;
 
-/// HTML to plain text: tags gone, scripts and styles gone, line breaks kept, cut at [`MAX_TEXT`].
+/// HTML to plain text: without tags, scripts and styles, with line breaks, cut at [`MAX_TEXT`].
 pub fn from_html(html: &str) -> String {
     let html = cut(html, MAX_HTML);
-    // Wide enough that paragraphs are not wrapped: the reader wraps.
+    // Wide enough that no paragraph is wrapped: the reader wraps.
     let text = html2text::config::plain_no_decorate()
         .string_from_read(html.as_bytes(), 10_000)
         .unwrap_or_default();
     plain(&text)
 }
 
-/// Plain text, bounded, without control characters and runs of blank lines.
+/// Bounded plain text without control characters or runs of blank lines.
 pub fn plain(text: &str) -> String {
     let text = cut(text, MAX_HTML).replace("\r\n", "\n");
     let mut out = String::with_capacity(text.len().min(MAX_TEXT));
@@ -73,7 +74,7 @@ pub fn one_line(text: &str, limit: usize) -> String {
     short
 }
 
-/// Text made safe to stand in HTML.
+/// Text escaped for HTML.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + text.len() / 8);
     for c in text.chars() {

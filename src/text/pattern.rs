@@ -1,6 +1,6 @@
 //! Name patterns with `*`.
 
-/// `*` stands for any text; case does not matter.
+/// Whether a name matches: `*` is any text, and case is ignored.
 pub fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name) = (pattern.trim().to_lowercase(), name.trim().to_lowercase());
     let mut parts = pattern.split('*');

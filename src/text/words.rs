@@ -7,7 +7,7 @@ pub struct Word {
     pub text: String,
     /// The first of a sentence.
     pub first: bool,
-    /// Stands between quotation marks.
+    /// Between quotation marks.
     pub quoted: bool,
 }
 
@@ -15,11 +15,11 @@ pub struct Word {
 pub struct Words {
     pub words: Vec<Word>,
     pub question: bool,
-    /// Something was left out: a quoted mail, a signature.
+    /// Something was left out: a quoted e-mail, a signature.
     pub cut: bool,
 }
 
-/// Splits into words.
+/// Splits text into words.
 pub fn split(text: &str) -> Words {
     let mut found = Words::default();
     let mut word = String::new();
@@ -48,7 +48,7 @@ pub fn split(text: &str) -> Words {
             '%' if word.chars().all(|c| c.is_ascii_digit()) && !word.is_empty() => word.push('%'),
             c if c.is_alphanumeric() => {
                 if word.chars().count() < 40 {
-                    // Spanish yes is not Spanish if.
+                    // Spanish `sí` is yes, `si` is if.
                     if c == 'í' || c == 'Í' {
                         word.push('í');
                     } else {
@@ -89,7 +89,7 @@ fn is_sign(c: char) -> bool {
     matches!(c, '\u{2190}'..='\u{2bff}' | '\u{1f000}'..='\u{1faff}')
 }
 
-/// Lower case without accents.
+/// A letter in lower case without accents.
 pub fn fold(c: char) -> Vec<char> {
     let plain = match c.to_lowercase().next().unwrap_or(c) {
         'à'..='å' => "a",

@@ -1,4 +1,4 @@
-//! Who moves a Ticket on.
+//! Who changes a Ticket.
 
 use serde::{Serialize, Serializer};
 use std::fmt;
@@ -9,7 +9,7 @@ pub enum Actor<'a> {
     Controller,
     Gateway,
     Receiver,
-    /// An agent, by the name of its Pod.
+    /// An agent, by its Pod's name.
     Agent(&'a str),
 }
 

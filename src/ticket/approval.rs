@@ -1,22 +1,28 @@
-//! Who said what about a request for approval: pure.
+//! Who said what about a request for approval. Pure.
 //!
-//! Replies are read in order, from the last one seen. Only those of the agent
-//! the ticket was assigned to when the reply was written decide, or of an agent a
-//! ToolPolicy names as approver for every step; never our own, never an
-//! integration's, never an e-mail, whose sender anybody can make up.
+//! Replies are read in order, from the last one seen. Only the technician the ticket was assigned
+//! to when the reply was written decides, or one whom a ToolPolicy names as approver for every
+//! step. Our own replies never count, nor those of an integration, nor e-mails, whose sender can
+//! be forged.
 
 use super::reply::{self, Intent};
 use crate::api::ticket::{Approval, Step};
 use crate::halopsa::technicians::UNASSIGNED;
+use crate::ids::{ActionId, TechnicianId};
 use crate::text::{hex, pattern};
+use k8s_openapi::jiff::Timestamp;
 use sha2::{Digest, Sha256};
+use std::fmt;
+use std::time::Duration;
 
 /// An action on the ticket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reply {
-    pub id: i64,
+    pub id: ActionId,
+    /// When it was written, where HaloPSA says so.
+    pub at: Option<Timestamp>,
     /// The technician who wrote it. None: an end user, or HaloPSA itself.
-    pub agent: Option<i64>,
+    pub agent: Option<TechnicianId>,
     /// The application it was written with.
     pub application: String,
     /// It came as an e-mail.
@@ -24,37 +30,82 @@ pub struct Reply {
     pub html: String,
     pub text: String,
     /// Whom the ticket is assigned to from this action on, where it says so.
-    pub new_agent: Option<i64>,
+    pub new_agent: Option<TechnicianId>,
 }
 
-/// What is known about the ticket when it is read.
+/// What is known about the ticket when its replies are read.
 #[derive(Clone, Debug, Default)]
 pub struct Window<'a> {
     /// The action that asks. Earlier ones do not count.
-    pub request: i64,
-    pub seen: i64,
-    /// Whom the ticket was assigned to at the last look, and is now.
-    pub assigned_before: Option<i64>,
-    pub assigned_now: Option<i64>,
-    /// The HaloPSA agent we act as.
-    pub ourselves: Option<i64>,
+    pub request: ActionId,
+    pub seen: ActionId,
+    /// Whom the ticket was assigned to when it was last read, and is now.
+    pub assigned_before: Option<TechnicianId>,
+    pub assigned_now: Option<TechnicianId>,
+    /// The API agent we act as.
+    pub ourselves: Option<TechnicianId>,
     /// Name patterns of the applications humans reply with.
     pub applications: &'a [String],
-    /// Agents that may approve besides the assigned one.
-    pub approvers: &'a [i64],
+    /// Technicians who may approve besides the assigned one.
+    pub approvers: &'a [TechnicianId],
 }
 
-/// What the replies come to.
+/// A technician's yes or no.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    pub approve: bool,
+    pub by: TechnicianId,
+    pub action: ActionId,
+    /// What it was recognised by.
+    pub evidence: String,
+}
+
+/// Why a reply that looks like a decision does not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhyNot {
+    /// HaloPSA's agent "Unassigned" wrote it.
+    Nobody,
+    Integration,
+    Email,
+    NotAssigned,
+    /// Whom the ticket was assigned to when it was written is not certain.
+    Reassigned,
+}
+
+impl fmt::Display for WhyNot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WhyNot::Nobody => "HaloPSA does not name its author",
+            WhyNot::Integration => "written by an integration, not by a person in HaloPSA",
+            WhyNot::Email => "sent by e-mail, where the sender can be forged",
+            WhyNot::NotAssigned => "not from the technician the ticket was assigned to",
+            WhyNot::Reassigned => "the ticket was reassigned around that time; reply again",
+        })
+    }
+}
+
+/// A reply that looks like a decision and does not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IgnoredReply {
+    pub action: ActionId,
+    pub why: WhyNot,
+}
+
+impl fmt::Display for IgnoredReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "action {}: {}", self.action, self.why)
+    }
+}
+
+/// The result of reading the replies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Approve or deny: (yes, agent, action, what it was seen by).
-    pub decision: Option<(bool, i64, i64, String)>,
+    pub decision: Option<Decision>,
     /// For the agent to read.
-    pub messages: Vec<i64>,
-    /// Looked like a decision and does not count: (action, why).
-    pub ignored: Vec<(i64, &'static str)>,
+    pub messages: Vec<ActionId>,
+    pub ignored: Vec<IgnoredReply>,
     /// The last action that was taken into account.
-    pub up_to: i64,
+    pub up_to: ActionId,
 }
 
 /// Reads the replies, oldest first, up to the one that decides.
@@ -64,76 +115,108 @@ pub fn judge(replies: &[Reply], window: &Window<'_>) -> Outcome {
         up_to: from,
         ..Outcome::default()
     };
-    let fresh = || replies.iter().filter(|r| r.id > from);
-    // An assignment that no action tells of may have been before a reply or after it.
-    let told = fresh().fold(window.assigned_before, |assigned, r| {
-        r.new_agent.or(assigned)
-    });
-    let nobody = window
-        .assigned_before
-        .is_none_or(|agent| agent == UNASSIGNED);
-    // One that was nobody's is taken by its first agent: no other's word could have counted.
-    let taken = nobody && told == window.assigned_before;
-    let certain = taken || told == window.assigned_now;
-    let mut assigned = if taken {
-        window.assigned_now
-    } else {
-        window.assigned_before
-    };
-    for reply in fresh() {
+    let fresh: Vec<&Reply> = replies.iter().filter(|r| r.id > from).collect();
+    let mut assignment = Assignment::before(&fresh, window);
+    for reply in fresh {
         outcome.up_to = outcome.up_to.max(reply.id);
-        let assigned_then = assigned;
-        assigned = reply.new_agent.or(assigned);
+        let assigned = assignment.assigned;
+        assignment.assigned = reply.new_agent.or(assigned);
         let ours = reply.agent.is_some() && reply.agent == window.ourselves;
         if ours || (reply.text.trim().is_empty() && reply.html.trim().is_empty()) {
             continue;
         }
-        let verdict = if reply.html.trim().is_empty() {
-            reply::classify_text(&reply.text)
-        } else {
-            reply::classify_html(&reply.html)
-        };
-        let decides = verdict.intent != Intent::Neutral;
         let Some(agent) = reply.agent else {
             // The requester writes: for the agent to know, never a decision.
             outcome.messages.push(reply.id);
             continue;
         };
-        let why_not = if agent == UNASSIGNED {
-            Some("nobody's")
-        } else if !window
-            .applications
-            .iter()
-            .any(|p| pattern::matches(p, &reply.application))
-        {
-            Some("written by an integration, not by a person in HaloPSA")
-        } else if reply.mail {
-            Some("an e-mail, whose sender can be made up")
-        } else if window.approvers.contains(&agent) {
-            None
-        } else if assigned_then != Some(agent) {
-            Some("not by the agent the ticket was assigned to")
-        } else if !certain {
-            Some("the ticket was assigned anew around it; reply again")
+        let found = if reply.html.trim().is_empty() {
+            reply::classify_text(&reply.text)
         } else {
-            None
+            reply::classify_html(&reply.html)
         };
-        match (decides, why_not) {
-            (true, None) => {
-                outcome.decision = Some((
-                    verdict.intent == Intent::Approve,
-                    agent,
-                    reply.id,
-                    verdict.reason,
-                ));
+        match (
+            found.intent,
+            why_not(reply, agent, assigned, assignment.certain, window),
+        ) {
+            (Intent::Neutral, Some(WhyNot::Integration)) => {}
+            (Intent::Neutral, _) => outcome.messages.push(reply.id),
+            (_, Some(why)) => outcome.ignored.push(IgnoredReply {
+                action: reply.id,
+                why,
+            }),
+            (intent, None) => {
+                outcome.decision = Some(Decision {
+                    approve: intent == Intent::Approve,
+                    by: agent,
+                    action: reply.id,
+                    evidence: found.reason,
+                });
                 return outcome;
             }
-            (true, Some(why)) => outcome.ignored.push((reply.id, why)),
-            (false, Some("written by an integration, not by a person in HaloPSA")) => {}
-            (false, _) => outcome.messages.push(reply.id),
         }
     }
     outcome
+}
+
+/// Whom the ticket is assigned to, as the replies are read.
+struct Assignment {
+    assigned: Option<TechnicianId>,
+    /// Each assignment since the ticket was last read is known with its time.
+    certain: bool,
+}
+
+impl Assignment {
+    fn before(fresh: &[&Reply], window: &Window<'_>) -> Self {
+        // An assignment that no action records may have been before a reply or after it.
+        let recorded = fresh
+            .iter()
+            .fold(window.assigned_before, |assigned, reply| {
+                reply.new_agent.or(assigned)
+            });
+        let nobody = window
+            .assigned_before
+            .is_none_or(|agent| agent == UNASSIGNED);
+        // An unassigned ticket is its first technician's: nobody else's word could have counted.
+        let taken = nobody && recorded == window.assigned_before;
+        Self {
+            assigned: if taken {
+                window.assigned_now
+            } else {
+                window.assigned_before
+            },
+            certain: taken || recorded == window.assigned_now,
+        }
+    }
+}
+
+/// Why this technician's reply cannot decide; none: it can.
+fn why_not(
+    reply: &Reply,
+    agent: TechnicianId,
+    assigned: Option<TechnicianId>,
+    certain: bool,
+    window: &Window<'_>,
+) -> Option<WhyNot> {
+    let by_hand = window
+        .applications
+        .iter()
+        .any(|p| pattern::matches(p, &reply.application));
+    if agent == UNASSIGNED {
+        Some(WhyNot::Nobody)
+    } else if !by_hand {
+        Some(WhyNot::Integration)
+    } else if reply.mail {
+        Some(WhyNot::Email)
+    } else if window.approvers.contains(&agent) {
+        None
+    } else if assigned != Some(agent) {
+        Some(WhyNot::NotAssigned)
+    } else if !certain {
+        Some(WhyNot::Reassigned)
+    } else {
+        None
+    }
 }
 
 /// What an approval is bound to: the ticket, and each step with its exact arguments.
@@ -174,12 +257,17 @@ pub fn steps_of<'a>(approval: &Approval, steps: &'a [Step]) -> Option<Vec<&'a St
         .collect()
 }
 
-/// Seconds between two looks at a ticket: not more often than asked for, and all
-/// waiting tickets together use at most a third of the request window.
-pub fn poll_interval(wanted: f64, waiting: usize, requests: u32, window: f64) -> f64 {
-    // A look is two requests.
-    let fair = 2.0 * waiting as f64 * window / (f64::from(requests.max(1)) / 3.0);
-    wanted.max(fair).clamp(1.0, 900.0)
+/// The time between two polls of a ticket: not shorter than wanted, and all waiting tickets
+/// together use at most a third of the request window.
+pub fn poll_interval(
+    wanted: Duration,
+    waiting: usize,
+    requests: u32,
+    window: Duration,
+) -> Duration {
+    // A poll is two requests.
+    let fair = 2.0 * waiting as f64 * window.as_secs_f64() / (f64::from(requests.max(1)) / 3.0);
+    Duration::from_secs_f64(wanted.as_secs_f64().max(fair).clamp(1.0, 900.0))
 }
 
 #[cfg(test)]
@@ -188,8 +276,8 @@ mod tests {
 
     fn by(id: i64, agent: i64, text: &str) -> Reply {
         Reply {
-            id,
-            agent: Some(agent),
+            id: ActionId(id),
+            agent: Some(TechnicianId(agent)),
             application: "nethelpdesk-agent-web-application".into(),
             text: text.into(),
             ..Reply::default()
@@ -198,28 +286,37 @@ mod tests {
 
     fn window(applications: &[String]) -> Window<'_> {
         Window {
-            request: 5,
-            seen: 5,
-            assigned_before: Some(3),
-            assigned_now: Some(3),
-            ourselves: Some(31),
+            request: ActionId(5),
+            seen: ActionId(5),
+            assigned_before: Some(TechnicianId(3)),
+            assigned_now: Some(TechnicianId(3)),
+            ourselves: Some(TechnicianId(31)),
             applications,
             ..Window::default()
         }
     }
 
+    /// Approved or not, and by which action.
     fn decided(outcome: &Outcome) -> Option<(bool, i64)> {
         outcome
             .decision
             .as_ref()
-            .map(|(yes, _, action, _)| (*yes, *action))
+            .map(|decision| (decision.approve, decision.action.0))
     }
 
     #[test]
     fn who_counts() {
+        #[derive(Default)]
+        struct Row {
+            what: &'static str,
+            replies: Vec<Reply>,
+            decision: Option<(bool, i64)>,
+            messages: usize,
+            ignored: usize,
+        }
         let applications = ["nethelpdesk-*".to_string()];
-        let user = |id| Reply {
-            id,
+        let user = Reply {
+            id: ActionId(6),
             text: "Approved, go ahead".into(),
             ..Reply::default()
         };
@@ -235,162 +332,198 @@ mod tests {
             html: "<p>see below</p><blockquote>approved</blockquote>".into(),
             ..by(6, 3, "see belowapproved")
         };
-        for (what, replies, decision, messages, ignored) in [
-            (
-                "the assigned agent",
-                vec![by(6, 3, "Approved")],
-                Some((true, 6)),
-                0,
-                0,
-            ),
-            ("and no", vec![by(6, 3, "No")], Some((false, 6)), 0, 0),
-            ("neutral", vec![by(6, 3, "what is this?")], None, 1, 0),
-            ("another agent", vec![by(6, 4, "Approved")], None, 0, 1),
-            (
-                "another agent, then the right one",
-                vec![by(6, 4, "no"), by(7, 3, "go ahead")],
-                Some((true, 7)),
-                0,
-                1,
-            ),
-            ("ourselves", vec![by(6, 31, "Approved")], None, 0, 0),
-            ("the requester", vec![user(6)], None, 1, 0),
-            ("an integration in his name", vec![robot], None, 0, 1),
-            ("an e-mail in his name", vec![mail], None, 0, 1),
-            (
-                "before the request",
-                vec![by(4, 3, "approved"), by(5, 3, "approved")],
-                None,
-                0,
-                0,
-            ),
-            ("inside a quoted mail", vec![quoted], None, 1, 0),
-            (
-                "the first decision counts",
-                vec![by(6, 3, "no"), by(7, 3, "yes")],
-                Some((false, 6)),
-                0,
-                0,
-            ),
-            (
-                "a question before it goes along",
-                vec![by(6, 3, "why?"), by(7, 3, "yes")],
-                Some((true, 7)),
-                1,
-                0,
-            ),
-        ] {
-            let outcome = judge(&replies, &window(&applications));
-            assert_eq!(
-                (
-                    decided(&outcome),
-                    outcome.messages.len(),
-                    outcome.ignored.len()
-                ),
-                (decision, messages, ignored),
-                "{what}"
-            );
+        let rows = [
+            Row {
+                what: "the assigned technician",
+                replies: vec![by(6, 3, "Approved")],
+                decision: Some((true, 6)),
+                ..Row::default()
+            },
+            Row {
+                what: "and no",
+                replies: vec![by(6, 3, "No")],
+                decision: Some((false, 6)),
+                ..Row::default()
+            },
+            Row {
+                what: "neutral",
+                replies: vec![by(6, 3, "what is this?")],
+                messages: 1,
+                ..Row::default()
+            },
+            Row {
+                what: "another technician",
+                replies: vec![by(6, 4, "Approved")],
+                ignored: 1,
+                ..Row::default()
+            },
+            Row {
+                what: "another technician, then the right one",
+                replies: vec![by(6, 4, "no"), by(7, 3, "go ahead")],
+                decision: Some((true, 7)),
+                ignored: 1,
+                ..Row::default()
+            },
+            Row {
+                what: "ourselves",
+                replies: vec![by(6, 31, "Approved")],
+                ..Row::default()
+            },
+            Row {
+                what: "the requester",
+                replies: vec![user],
+                messages: 1,
+                ..Row::default()
+            },
+            Row {
+                what: "an integration in his name",
+                replies: vec![robot],
+                ignored: 1,
+                ..Row::default()
+            },
+            Row {
+                what: "an e-mail in his name",
+                replies: vec![mail],
+                ignored: 1,
+                ..Row::default()
+            },
+            Row {
+                what: "before the request",
+                replies: vec![by(4, 3, "approved"), by(5, 3, "approved")],
+                ..Row::default()
+            },
+            Row {
+                what: "inside a quoted mail",
+                replies: vec![quoted],
+                messages: 1,
+                ..Row::default()
+            },
+            Row {
+                what: "the first decision counts",
+                replies: vec![by(6, 3, "no"), by(7, 3, "yes")],
+                decision: Some((false, 6)),
+                ..Row::default()
+            },
+            Row {
+                what: "a question before it goes along",
+                replies: vec![by(6, 3, "why?"), by(7, 3, "yes")],
+                decision: Some((true, 7)),
+                messages: 1,
+                ..Row::default()
+            },
+        ];
+        for row in rows {
+            let outcome = judge(&row.replies, &window(&applications));
+            assert_eq!(decided(&outcome), row.decision, "{}", row.what);
+            assert_eq!(outcome.messages.len(), row.messages, "{}", row.what);
+            assert_eq!(outcome.ignored.len(), row.ignored, "{}", row.what);
         }
     }
 
     #[test]
     fn whom_the_ticket_was_assigned_to_then() {
+        struct Row {
+            what: &'static str,
+            replies: Vec<Reply>,
+            before: Option<i64>,
+            now: Option<i64>,
+            decision: Option<(bool, i64)>,
+        }
         let applications = ["nethelpdesk-*".to_string()];
         let assign = |id, to| Reply {
-            id,
-            agent: Some(9),
-            new_agent: Some(to),
-            application: "nethelpdesk-x".into(),
-            ..Reply::default()
+            new_agent: Some(TechnicianId(to)),
+            ..by(id, 9, "")
         };
-        for (what, replies, before, now, decision) in [
-            (
-                "assigned to another, who approves",
-                vec![assign(6, 4), by(7, 4, "yes")],
-                Some(3),
-                Some(4),
-                Some((true, 7)),
-            ),
-            (
-                "approved, then assigned to another",
-                vec![by(6, 3, "yes"), assign(7, 4)],
-                Some(3),
-                Some(4),
-                Some((true, 6)),
-            ),
-            (
-                "the former one approves too late",
-                vec![assign(6, 4), by(7, 3, "yes")],
-                Some(3),
-                Some(4),
-                None,
-            ),
-            (
-                "the next one approves too early",
-                vec![by(6, 4, "yes"), assign(7, 4)],
-                Some(3),
-                Some(4),
-                None,
-            ),
-            (
-                "assigned anew without a trace",
-                vec![by(6, 3, "yes")],
-                Some(3),
-                Some(4),
-                None,
-            ),
-            (
-                "and the other way round",
-                vec![by(6, 4, "yes")],
-                Some(3),
-                Some(4),
-                None,
-            ),
-            (
-                "nobody is assigned",
-                vec![by(6, 3, "yes")],
-                Some(1),
-                Some(1),
-                None,
-            ),
-            (
-                "nobody's, taken by the one who approves",
-                vec![by(6, 3, "yes")],
-                Some(1),
-                Some(3),
-                Some((true, 6)),
-            ),
-            (
-                "nobody's, taken by another",
-                vec![by(6, 3, "yes")],
-                None,
-                Some(4),
-                None,
-            ),
-            (
-                "nobody's, approved, then assigned with a trace",
-                vec![by(6, 3, "yes"), assign(7, 3)],
-                Some(1),
-                Some(3),
-                None,
-            ),
-            (
-                "takes it and approves in one action",
-                vec![Reply {
-                    new_agent: Some(4),
+        let rows = [
+            Row {
+                what: "assigned to another, who approves",
+                replies: vec![assign(6, 4), by(7, 4, "yes")],
+                before: Some(3),
+                now: Some(4),
+                decision: Some((true, 7)),
+            },
+            Row {
+                what: "approved, then assigned to another",
+                replies: vec![by(6, 3, "yes"), assign(7, 4)],
+                before: Some(3),
+                now: Some(4),
+                decision: Some((true, 6)),
+            },
+            Row {
+                what: "the former one approves too late",
+                replies: vec![assign(6, 4), by(7, 3, "yes")],
+                before: Some(3),
+                now: Some(4),
+                decision: None,
+            },
+            Row {
+                what: "the next one approves too early",
+                replies: vec![by(6, 4, "yes"), assign(7, 4)],
+                before: Some(3),
+                now: Some(4),
+                decision: None,
+            },
+            Row {
+                what: "reassigned without a trace",
+                replies: vec![by(6, 3, "yes")],
+                before: Some(3),
+                now: Some(4),
+                decision: None,
+            },
+            Row {
+                what: "and the other way round",
+                replies: vec![by(6, 4, "yes")],
+                before: Some(3),
+                now: Some(4),
+                decision: None,
+            },
+            Row {
+                what: "nobody is assigned",
+                replies: vec![by(6, 3, "yes")],
+                before: Some(1),
+                now: Some(1),
+                decision: None,
+            },
+            Row {
+                what: "unassigned, taken by the one who approves",
+                replies: vec![by(6, 3, "yes")],
+                before: Some(1),
+                now: Some(3),
+                decision: Some((true, 6)),
+            },
+            Row {
+                what: "unassigned, taken by another",
+                replies: vec![by(6, 3, "yes")],
+                before: None,
+                now: Some(4),
+                decision: None,
+            },
+            Row {
+                what: "unassigned, approved, then assigned with a trace",
+                replies: vec![by(6, 3, "yes"), assign(7, 3)],
+                before: Some(1),
+                now: Some(3),
+                decision: None,
+            },
+            Row {
+                what: "takes it and approves in one action",
+                replies: vec![Reply {
+                    new_agent: Some(TechnicianId(4)),
                     ..by(6, 4, "yes")
                 }],
-                Some(3),
-                Some(4),
-                None,
-            ),
-        ] {
+                before: Some(3),
+                now: Some(4),
+                decision: None,
+            },
+        ];
+        for row in rows {
             let window = Window {
-                assigned_before: before,
-                assigned_now: now,
+                assigned_before: row.before.map(TechnicianId),
+                assigned_now: row.now.map(TechnicianId),
                 ..window(&applications)
             };
-            assert_eq!(decided(&judge(&replies, &window)), decision, "{what}");
+            let outcome = judge(&row.replies, &window);
+            assert_eq!(decided(&outcome), row.decision, "{}", row.what);
         }
     }
 
@@ -398,7 +531,7 @@ mod tests {
     fn further_approvers_are_those_the_policy_names() {
         let applications = ["nethelpdesk-*".to_string()];
         let window = Window {
-            approvers: &[4],
+            approvers: &[TechnicianId(4)],
             ..window(&applications)
         };
         assert_eq!(
@@ -409,10 +542,14 @@ mod tests {
     }
 
     #[test]
-    fn looks_stay_within_the_request_limit() {
-        assert_eq!(poll_interval(10.0, 1, 300, 300.0), 10.0);
-        assert_eq!(poll_interval(10.0, 50, 300, 300.0), 300.0);
-        assert_eq!(poll_interval(10.0, 50, 3000, 300.0), 30.0);
+    fn polls_stay_within_the_request_limit() {
+        let seconds = Duration::from_secs;
+        for (waiting, requests, interval) in [(1, 300, 10), (50, 300, 300), (50, 3000, 30)] {
+            assert_eq!(
+                poll_interval(seconds(10), waiting, requests, seconds(300)),
+                seconds(interval)
+            );
+        }
     }
 
     #[test]

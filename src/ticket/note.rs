@@ -1,41 +1,14 @@
-//! What the notes on a ticket look like, and the markers that find them again.
+//! The notes on a ticket, as HTML. Technicians read them in HaloPSA, where "agent" means
+//! technician: here our agent is the "AI agent".
 
 use super::plan::{MAX_LINE, MAX_LINES, Plan};
 use crate::api::Mode;
 use crate::api::ticket::VerificationState;
-use crate::text::{self, escape, hex, one_line};
-use sha2::{Digest, Sha256};
+use crate::text::{self, escape, one_line};
 
-/// A value in a request is shown whole: a technician approves what is there.
+/// A value in a request is shown in full: a technician approves what is shown.
 const MAX_VALUE: usize = 8192;
-pub const MAX_MESSAGE: usize = 8192;
-
-/// Stands in a note's text so that it is found again after a crash. HaloPSA
-/// rebuilds a note's text by stripping tags without adding white space, so it is
-/// looked for as a substring. It depends on the connection and HaloPSA's ticket,
-/// not on the Ticket resource, so that a Ticket stored anew finds the old note.
-pub fn marker(connection_uid: &str, ticket_id: i64, run: i32, tag: &str) -> String {
-    let hash = Sha256::digest(format!("{connection_uid}/{ticket_id}"));
-    let id = hex::encode(&hash[..8]);
-    format!("rallied-{id}-{run}-{tag}")
-}
-
-/// Ends of markers. Numbers have a fixed width: one marker is never the beginning of another.
-pub const PLAN: &str = "plan";
-pub const FAILURE: &str = "failure";
-
-pub fn step_tag(number: i32) -> String {
-    format!("step{number:03}")
-}
-
-pub fn turn_tag(turn: i32) -> String {
-    format!("turn{turn:03}")
-}
-
-/// The beginning of the request's hash: the request on the ticket and the steps in the cluster have to agree.
-pub fn request_tag(hash: &str) -> String {
-    format!("ask-{}", hash.chars().take(16).collect::<String>())
-}
+const MAX_MESSAGE: usize = 8192;
 
 /// The internal note with diagnosis and plan.
 pub fn plan_html(plan: &Plan, mode: Mode, marker: &str) -> String {
@@ -45,27 +18,32 @@ pub fn plan_html(plan: &Plan, mode: Mode, marker: &str) -> String {
         Mode::Execute => "Diagnosis and plan",
     };
     html.push_str(&format!("<p><b>Rallied: {title}</b></p>"));
-    paragraph(&mut html, "What is asked", &plan.asked);
-    list(&mut html, "What was found", "ul", &plan.findings);
+    paragraph(&mut html, "What is being asked", &plan.asked);
+    list(&mut html, "Findings", "ul", &plan.findings);
     paragraph(&mut html, "Likely cause", &plan.likely_cause);
     list(&mut html, "Proposed steps", "ol", &plan.steps);
-    list(&mut html, "Ask the requester", "ul", &plan.questions);
+    list(
+        &mut html,
+        "Questions for the requester",
+        "ul",
+        &plan.questions,
+    );
     paragraph(&mut html, "Confidence", plan.confidence.as_str());
-    list(&mut html, "Looked at", "ul", &plan.looked_at);
+    list(&mut html, "Checked", "ul", &plan.looked_at);
     reference(&mut html, marker);
     html
 }
 
-/// The internal note that says why nobody worked on the ticket, and what had been done by then.
+/// The internal note that says why no agent finished the ticket, and what had been done by then.
 pub fn failure_html(reason: &str, done: &[Listed], marker: &str) -> String {
     let mut html = String::from("<p><b>Rallied: this ticket needs a technician</b></p>");
     let changed = if done.is_empty() {
         "Nothing was changed."
     } else {
-        "Below is what was run; look at each before you go on."
+        "The steps below were run. Check each of them before you continue."
     };
     html.push_str(&format!(
-        "<p>The agent could not finish and has stopped. {changed} Reason: {}</p>",
+        "<p>The AI agent could not finish and has stopped. {changed} Reason: {}</p>",
         escape(&one_line(reason, MAX_LINE))
     ));
     if !done.is_empty() {
@@ -78,23 +56,22 @@ pub fn failure_html(reason: &str, done: &[Listed], marker: &str) -> String {
 /// A step as a request or an outcome lists it.
 #[derive(Clone, Debug, Default)]
 pub struct Listed {
-    /// What is done, like `Reply to the requester`.
+    /// The action, like `Reply to the requester`.
     pub what: String,
-    /// On which record, like `ticket 4242`.
+    /// The record it changes, like `ticket 4242`.
     pub record: String,
-    /// With which values: (name, value).
+    /// (name, value)
     pub values: Vec<(String, String)>,
     pub why: String,
-    /// What came of it.
     pub result: String,
 }
 
-/// Who decides, and how long.
+/// Who decides, and until when.
 #[derive(Clone, Debug, Default)]
 pub struct Ask<'a> {
     /// Like `Dana Novak`; empty: the ticket is assigned to nobody.
     pub assigned: &'a str,
-    /// Others who may approve, for people.
+    /// Names of others who may approve.
     pub also: &'a str,
     /// Like `2026-11-25 10:00 UTC`.
     pub until: &'a str,
@@ -102,50 +79,65 @@ pub struct Ask<'a> {
     pub replaces: bool,
 }
 
-/// The action that asks for approval: what would be done, exactly.
+impl Ask<'_> {
+    /// Who decides, in one or two sentences.
+    fn who(&self) -> String {
+        let mut who = if self.assigned.is_empty() {
+            "<b>Nobody is assigned to this ticket.</b> Assign a technician, who then decides."
+                .to_string()
+        } else {
+            format!(
+                "<b>{}</b>, the technician assigned to this ticket, decides.",
+                escape(self.assigned)
+            )
+        };
+        if !self.also.is_empty() {
+            who.push_str(&format!(" Also allowed to decide: {}.", escape(self.also)));
+        }
+        who
+    }
+}
+
+/// The action that asks for approval: exactly what would be done.
 pub fn request_html(steps: &[Listed], ask: &Ask<'_>, marker: &str) -> String {
     let mut html = String::from("<p><b>Rallied: approval needed</b></p>");
     if ask.replaces {
-        html.push_str("<p>This replaces the earlier request; a reply to that one does not count any more.</p>");
+        html.push_str(
+            "<p>This replaces the earlier request. Replies to that one no longer count.</p>",
+        );
     }
+    let order = if steps.len() == 1 {
+        ""
+    } else {
+        " in this order,"
+    };
     html.push_str(&format!(
-        "<p>{} would be carried out, in this order, and nothing else:</p>",
+        "<p>{} would run,{order} and nothing else:</p>",
         count(steps.len(), "step")
     ));
     steps_html(&mut html, steps);
-    let who = match (ask.assigned.is_empty(), ask.also.is_empty()) {
-        (false, true) => format!(
-            "<b>{}</b>, this ticket's assigned agent, decides.",
-            escape(ask.assigned)
-        ),
-        (false, false) => format!(
-            "<b>{}</b>, this ticket's assigned agent, decides, or {}.",
-            escape(ask.assigned),
-            escape(ask.also)
-        ),
-        (true, true) => {
-            "<b>Nobody is assigned to this ticket.</b> Assign it: its assigned agent decides."
-                .to_string()
-        }
-        (true, false) => format!(
-            "<b>Nobody is assigned to this ticket.</b> Its assigned agent decides, once it has one, or {}.",
-            escape(ask.also)
-        ),
-    };
-    html.push_str(&format!("<p>{who} Reply on this ticket in your own words: a clear yes (\u{201c}approved\u{201d}, \u{201c}go ahead\u{201d}) runs all steps, a clear no runs none. Anything else goes to the agent as a message. Valid until {}.</p>", escape(ask.until)));
+    html.push_str(&format!(
+        "<p>{} Reply on this ticket in your own words. A clear yes (\u{201c}approved\u{201d}, \
+         \u{201c}go ahead\u{201d}) runs everything above; a clear no (\u{201c}denied\u{201d}) \
+         runs nothing. Any other reply goes to the AI agent as a message. Valid until {}.</p>",
+        ask.who(),
+        escape(ask.until)
+    ));
     reference(&mut html, marker);
     html
 }
 
-/// The note that repeats a request nobody has answered.
+/// The note that reminds technicians of a request nobody has answered.
 pub fn reminder_html(steps: usize, ask: &Ask<'_>, marker: &str) -> String {
     let who = if ask.assigned.is_empty() {
-        "Nobody is assigned to this ticket; assign it, so that somebody can decide.".to_string()
+        "Nobody is assigned to this ticket. Assign a technician, who then decides.".to_string()
     } else {
-        format!("{}: please reply with a yes or a no.", escape(ask.assigned))
+        format!("{}, please reply yes or no.", escape(ask.assigned))
     };
+    let verb = if steps == 1 { "is" } else { "are" };
     let mut html = format!(
-        "<p><b>Rallied: still waiting for approval</b></p><p>{} wait for approval (see the request above). {who} Without an answer the request ends on {}.</p>",
+        "<p><b>Rallied: still waiting for approval</b></p><p>{} {verb} waiting for approval; see \
+         the request above. {who} Without an answer, the request expires at {}.</p>",
         count(steps, "step"),
         escape(ask.until)
     );
@@ -153,15 +145,15 @@ pub fn reminder_html(steps: usize, ask: &Ask<'_>, marker: &str) -> String {
     html
 }
 
-/// What became of a request.
+/// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decided {
     Denied,
     Expired,
-    Ran,
+    Executed,
 }
 
-/// The note about what became of a request, with what each step came to.
+/// The note about the end of a request; with the result of each step, if they were run.
 pub fn decision_html(decided: Decided, by: &str, steps: &[Listed], marker: &str) -> String {
     let (title, text) = match decided {
         Decided::Denied => (
@@ -169,32 +161,39 @@ pub fn decision_html(decided: Decided, by: &str, steps: &[Listed], marker: &str)
             format!("{} said no. Nothing was run.", escape(by)),
         ),
         Decided::Expired => (
-            "the request for approval has ended",
+            "the request for approval has expired",
             "Nobody answered in time. Nothing was run.".to_string(),
         ),
-        Decided::Ran => ("the approved steps", format!("Approved by {}.", escape(by))),
+        Decided::Executed => (
+            "results of the approved steps",
+            format!("Approved by {}.", escape(by)),
+        ),
     };
     let mut html = format!("<p><b>Rallied: {title}</b></p><p>{text}</p>");
-    if decided == Decided::Ran {
+    if decided == Decided::Executed {
         steps_html(&mut html, steps);
     }
     reference(&mut html, marker);
     html
 }
 
+const WHY_SENSITIVE: &str = "Why this ticket is sensitive";
+
 /// The note that a challenge was sent.
 pub fn challenge_html(method: &str, address: &str, reasons: &[String], marker: &str) -> String {
     let mut html = format!(
-        "<p><b>Rallied: the requester is asked to prove who they are</b></p><p>This ticket is sensitive. A challenge was sent by {} to {}. Until it is answered no agent sees the ticket.</p>",
+        "<p><b>Rallied: the requester was asked to prove who they are</b></p><p>This ticket is \
+         sensitive. A challenge was sent by {} to {}. Until it is answered, the AI agent does not \
+         see the ticket.</p>",
         escape(method),
         escape(address)
     );
-    list(&mut html, "Why", "ul", reasons);
+    list(&mut html, WHY_SENSITIVE, "ul", reasons);
     reference(&mut html, marker);
     html
 }
 
-/// The note about what became of a verification.
+/// The note about the result of a verification.
 pub fn verification_html(
     state: VerificationState,
     message: &str,
@@ -203,23 +202,53 @@ pub fn verification_html(
     marker: &str,
 ) -> String {
     let (title, text) = match state {
-        VerificationState::Verified => ("the requester is verified", "The requester has proved who they are; the agent starts.".to_string()),
-        VerificationState::Overridden => ("verification overridden", format!("{} vouches for the requester; the agent starts.", escape(by))),
-        VerificationState::Skipped => {
-            ("verification skipped", "The verification provider could not be reached, and its failurePolicy is Ignore; the agent starts.".to_string())
-        }
-        _ => ("the requester is not verified", format!("{}. The agent does not start.", escape(message.trim_end_matches('.')))),
+        VerificationState::Verified => (
+            "the requester is verified",
+            "The requester has proved who they are. The AI agent starts now.".to_string(),
+        ),
+        VerificationState::Overridden => (
+            "verification overridden",
+            format!(
+                "{} vouches for the requester. The AI agent starts now.",
+                escape(by)
+            ),
+        ),
+        VerificationState::Skipped => (
+            "verification skipped",
+            "The verification provider could not be reached, and its failurePolicy is Ignore. The \
+             AI agent starts now."
+                .to_string(),
+        ),
+        _ => (
+            "the requester is not verified",
+            format!(
+                "{}. The AI agent does not start.",
+                escape(&sentence(message))
+            ),
+        ),
     };
     let mut html = format!("<p><b>Rallied: {title}</b></p><p>{text}</p>");
     if !state.passes() {
-        list(&mut html, "Why this ticket is sensitive", "ul", reasons);
-        html.push_str("<p>Reply \u{201c}verify again\u{201d} to have the requester asked once more. The ticket's assigned agent may reply \u{201c}override verification\u{201d} and answers for it.</p>");
+        list(&mut html, WHY_SENSITIVE, "ul", reasons);
+        html.push_str(
+            "<p>To ask the requester again, reply \u{201c}verify again\u{201d}. The technician \
+             assigned to this ticket may reply \u{201c}override verification\u{201d} and takes \
+             responsibility for it.</p>",
+        );
     }
     reference(&mut html, marker);
     html
 }
 
-/// The agent's words at the end of a later round. Written by an untrusted agent.
+/// A status message as the beginning of a sentence: with a capital letter, without a full stop.
+fn sentence(message: &str) -> String {
+    let mut rest = message.trim_end_matches('.').chars();
+    rest.next()
+        .map(|first| first.to_uppercase().chain(rest).collect())
+        .unwrap_or_default()
+}
+
+/// The agent's words at the end of a later turn. Written by an untrusted agent.
 pub fn turn_html(text: &str, marker: &str) -> String {
     let mut html = String::from("<p><b>Rallied</b></p>");
     for line in text::cut(text, MAX_MESSAGE)
@@ -294,16 +323,12 @@ fn reference(html: &mut String, marker: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ticket::marker::{Tag, marker};
     use crate::ticket::plan::Confidence;
 
     #[test]
     fn the_note_is_escaped_and_holds_its_marker() {
-        let marker = marker("0f3c5f0a-1111-2222-3333-444455556666", 42, 0, PLAN);
-        assert!(
-            marker.starts_with("rallied-") && marker.ends_with("-0-plan"),
-            "{marker}"
-        );
-        assert_eq!(marker.len(), "rallied-".len() + 16 + "-0-plan".len());
+        let marker = marker("0f3c5f0a-1111-2222-3333-444455556666", 42, 0, &Tag::Plan);
         let plan = Plan {
             asked: "<script>alert(1)</script>".into(),
             steps: vec!["Restart & wait".into()],
@@ -314,7 +339,7 @@ mod tests {
         assert!(!html.contains("<script>"));
         assert!(html.contains("Restart &amp; wait"));
         assert!(html.contains(&marker));
-        // As HaloPSA gives it back: tags stripped, nothing put in their place.
+        // As HaloPSA returns it: without tags, and with nothing in their place.
         assert!(text::from_html(&html).contains(&marker));
         assert!(failure_html("a < b", &[], &marker).contains("a &lt; b"));
     }
@@ -345,7 +370,7 @@ mod tests {
             assert!(html.contains(part), "{part}: {html}");
         }
         assert!(request_html(&[step], &Ask::default(), "m").contains("Nobody is assigned"));
-        // Our own words are never read as a reply; were they, they would not be a yes.
+        // Our own notes are never read as replies. Even if they were, this is not a yes.
         assert_ne!(
             crate::ticket::reply::classify_html(&html).intent,
             crate::ticket::reply::Intent::Approve

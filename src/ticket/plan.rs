@@ -1,14 +1,14 @@
-//! The plan an agent hands in: bounded here, rendered in [`super::note`].
+//! The plan an agent hands in: limited here, shown by [`super::note`].
 
 use crate::text::{self, one_line};
 use serde::{Deserialize, Serialize};
 
-/// What an agent found out and would do. Written by an untrusted agent: every
-/// field is bounded by [`Plan::bounded`] and escaped where it is shown.
+/// What an agent found out and would do. An untrusted agent writes it: every
+/// field is cut by [`Plan::bounded`] and escaped where it is shown.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Plan {
-    /// What is asked, one or two sentences.
+    /// What is being asked, in one or two sentences.
     pub asked: String,
     /// Facts found.
     pub findings: Vec<String>,
@@ -18,7 +18,7 @@ pub struct Plan {
     /// What to ask the requester.
     pub questions: Vec<String>,
     pub confidence: Confidence,
-    /// What was looked at to come to this.
+    /// What was checked.
     pub looked_at: Vec<String>,
 }
 
@@ -40,12 +40,13 @@ impl Confidence {
     }
 }
 
+/// Lines per list.
 pub(super) const MAX_LINES: usize = 20;
-
+/// Characters per line.
 pub(super) const MAX_LINE: usize = 600;
 
 impl Plan {
-    /// The plan cut to what a technician reads and HaloPSA stores.
+    /// The plan, cut to what a technician reads and HaloPSA stores.
     pub fn bounded(self) -> Self {
         let line = |s: String| one_line(text::cut(&s, 4 * MAX_LINE), MAX_LINE);
         let lines = |v: Vec<String>| {
@@ -66,7 +67,7 @@ impl Plan {
         }
     }
 
-    /// A plan without these says nothing to anyone.
+    /// Whether it says nothing: a plan needs `asked`, and findings, steps or questions.
     pub fn is_empty(&self) -> bool {
         self.asked.trim().is_empty()
             || (self.steps.is_empty() && self.questions.is_empty() && self.findings.is_empty())

@@ -1,21 +1,22 @@
-//! Where a webhook's ticket goes: pure rules over what the receiver knows.
+//! Names: of the Ticket for a webhook's ticket, and of the ImportedClient it belongs to.
 
 use crate::text::words::fold;
 
-/// Name of the Ticket resource of a client's ticket. A repeated webhook gives
-/// the same name, so it can make no second Ticket.
+/// Name of the Ticket resource for a client's ticket. A repeated webhook gives
+/// the same name, so it cannot create a second Ticket.
 pub fn ticket_name(slug: &str, ticket_id: i64) -> String {
     format!("{slug}-{ticket_id}")
 }
 
-/// Name of a Ticket whose client the webhook did not tell. The dots keep it
-/// apart from every name a slug can make.
+/// Name of a Ticket whose client the webhook did not name. No slug contains a
+/// dot, so the name cannot collide with [`ticket_name`].
 pub fn unrouted_name(connection: &str, ticket_id: i64) -> String {
     format!("unrouted.{connection}.{ticket_id}")
 }
 
-/// A name for an ImportedClient made from HaloPSA's client name: lowercase
-/// letters, digits and hyphens; the id where nothing is left or `taken` says so.
+/// Name of an ImportedClient, made from HaloPSA's client name: lowercase letters,
+/// digits and hyphens. If none are left, the client's id is the name; if the name
+/// is `taken`, the id is added to it.
 pub fn slug(client_name: &str, client_id: i64, taken: impl Fn(&str) -> bool) -> String {
     let mut slug = String::new();
     let letters = client_name
@@ -49,7 +50,7 @@ mod tests {
 
     #[test]
     fn slugs() {
-        for (name, slug_) in [
+        for (client_name, expected) in [
             ("Acme Ltd.", "acme-ltd"),
             ("  Müller & Söhne GmbH ", "muller-sohne-gmbh"),
             ("O'Brien's", "obriens"),
@@ -61,7 +62,8 @@ mod tests {
                 "a-very-long-company-name-that-neve",
             ),
         ] {
-            assert_eq!(slug(name, 7, |s| s == "taken"), slug_, "{name}");
+            let slug = slug(client_name, 7, |s| s == "taken");
+            assert_eq!(slug, expected, "{client_name}");
         }
     }
 
@@ -70,7 +72,8 @@ mod tests {
         fn a_slug_is_always_a_name(name in "\\PC{0,80}", id in 1i64..i32::MAX as i64) {
             let slug = slug(&name, id, |_| true);
             prop_assert!(slug.len() <= 45);
-            prop_assert!(slug.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
+            let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            prop_assert!(slug.chars().all(allowed));
             prop_assert!(!slug.starts_with('-') && !slug.ends_with('-'));
         }
     }

@@ -1,17 +1,24 @@
-//! A requester's verification: how it starts, and what technicians say about it. Pure.
+//! A requester's verification: how it starts, how it ends, and what technicians say about it. Pure.
 
+use super::approval::{IgnoredReply, Reply, WhyNot};
 use super::reply::own;
 use super::state::Event;
 use crate::api::HaloPSAConnection;
-use crate::api::ticket::{Ticket, TicketStatus};
-use crate::text::{hex, words};
+use crate::api::ticket::{Phase, Ticket, TicketStatus, Verification, VerificationState};
+use crate::halopsa::technicians::UNASSIGNED;
+use crate::ids::{ActionId, TechnicianId};
+use crate::text::{hex, pattern, words};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 
-/// The event that pauses a ticket until its requester has proved who they are.
-/// The challenge's id follows from what it is for, so that it is the same
-/// whoever makes it, however often.
+/// HaloPSA's times are in seconds, and its clock is not ours.
+const SKEW: SignedDuration = SignedDuration::from_secs(2);
+
+/// The event that pauses a ticket until its requester has proved who they are. The reasons are
+/// stored as they are: the caller has removed the requester's words where `privacy.hideSubjects`
+/// asks for it.
 pub fn start(
     status: &TicketStatus,
     connection: &HaloPSAConnection,
@@ -19,7 +26,36 @@ pub fn start(
     reasons: &[String],
     timeout: Duration,
     lease: Option<String>,
+    now: Timestamp,
 ) -> Event {
+    Event::VerificationStarted {
+        challenge_id: challenge_id(status, connection, ticket),
+        reasons: reasons.to_vec(),
+        deadline: deadline(timeout, now),
+        lease,
+    }
+}
+
+/// The event for a technician's "verify again": a new challenge, for the same reasons.
+pub fn again(
+    status: &TicketStatus,
+    connection: &HaloPSAConnection,
+    ticket: &Ticket,
+    wished: &Wished,
+    timeout: Duration,
+    now: Timestamp,
+) -> Event {
+    Event::VerifyAgain {
+        by: wished.by,
+        action: wished.action,
+        challenge_id: challenge_id(status, connection, ticket),
+        deadline: deadline(timeout, now),
+    }
+}
+
+/// The next challenge's id. It follows from what the challenge is for, so it is the same whoever
+/// makes it, however often.
+fn challenge_id(status: &TicketStatus, connection: &HaloPSAConnection, ticket: &Ticket) -> String {
     let number = status.verification.as_ref().map_or(0, |v| v.number) + 1;
     let uid = connection.metadata.uid.as_deref().unwrap_or_default();
     let own = ticket.metadata.uid.as_deref().unwrap_or_default();
@@ -27,22 +63,54 @@ pub fn start(
         "{uid}/{own}/{}/{}/{number}",
         ticket.spec.ticket_id, status.run
     ));
-    let id = hex::encode(&hash[..16]);
-    // The words are the requester's: they stay in HaloPSA where subjects do.
-    let reasons = match connection.spec.privacy.hide_subjects {
-        true => reasons
-            .iter()
-            .map(|r| r.split(':').next().unwrap_or_default().to_string())
-            .collect(),
-        false => reasons.to_vec(),
+    format!("rv-{}", hex::encode(&hash[..16]))
+}
+
+fn deadline(timeout: Duration, now: Timestamp) -> Timestamp {
+    now + SignedDuration::try_from(timeout).unwrap_or(SignedDuration::from_secs(300))
+}
+
+/// What the provider says about a challenge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProviderState {
+    Pending,
+    Verified,
+    Denied,
+    Expired,
+    Failed,
+}
+
+/// The event for the provider's answer; none while it is pending. `valid_until` counts only for a
+/// requester who is verified.
+pub fn outcome(state: ProviderState, challenge_id: &str, valid_until: Timestamp) -> Option<Event> {
+    let challenge_id = challenge_id.to_string();
+    let (state, message) = match state {
+        ProviderState::Pending => return None,
+        ProviderState::Verified => {
+            return Some(Event::Verified {
+                challenge_id,
+                valid_until,
+            });
+        }
+        ProviderState::Denied => (
+            VerificationState::Denied,
+            "the requester says it was not them; treat this as an attack until proven otherwise",
+        ),
+        ProviderState::Expired => (
+            VerificationState::Expired,
+            "the requester did not answer in time",
+        ),
+        ProviderState::Failed => (
+            VerificationState::Failed,
+            "the verification provider could not ask the requester; see the provider's log",
+        ),
     };
-    Event::VerificationStarted {
-        challenge_id: format!("rv-{id}"),
-        reasons,
-        deadline: Timestamp::now()
-            + SignedDuration::try_from(timeout).unwrap_or(SignedDuration::from_secs(300)),
-        lease,
-    }
+    Some(Event::VerificationFailed {
+        challenge_id,
+        state,
+        message: message.into(),
+    })
 }
 
 /// What a technician wants.
@@ -50,6 +118,132 @@ pub fn start(
 pub enum Ask {
     Again,
     Override,
+}
+
+/// What a technician asked for on the ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wished {
+    pub ask: Ask,
+    pub by: TechnicianId,
+    pub action: ActionId,
+}
+
+/// What is known about the ticket when its replies are read.
+#[derive(Clone, Debug)]
+pub struct Window<'a> {
+    /// The last action that was read. Only later ones count.
+    pub seen: ActionId,
+    /// Only replies written since count; one without a time does.
+    pub since: Timestamp,
+    pub phase: Phase,
+    /// Whom the ticket is assigned to: only they may override.
+    pub assigned: Option<TechnicianId>,
+    /// The API agent we act as.
+    pub ourselves: Option<TechnicianId>,
+    /// Name patterns of the applications humans reply with.
+    pub applications: &'a [String],
+}
+
+impl<'a> Window<'a> {
+    /// From the challenge, or its outcome, on. Whom the ticket is assigned to is left open.
+    pub fn of(
+        status: &TicketStatus,
+        verification: &Verification,
+        ourselves: Option<TechnicianId>,
+        applications: &'a [String],
+    ) -> Self {
+        let since = status.phase_since.as_ref();
+        Self {
+            seen: status.seen_action.unwrap_or_default(),
+            since: since.map_or(verification.started_at.0, |t| t.0) - SKEW,
+            phase: status.phase,
+            assigned: None,
+            ourselves,
+            applications,
+        }
+    }
+
+    /// A technician's reply in HaloPSA that was not read before.
+    fn counts(&self, reply: &Reply) -> bool {
+        reply.id > self.seen
+            && reply.at.is_none_or(|at| at >= self.since)
+            && reply.agent.is_some_and(|agent| agent > UNASSIGNED)
+            && reply.agent != self.ourselves
+            && !reply.mail
+            && self
+                .applications
+                .iter()
+                .any(|p| pattern::matches(p, &reply.application))
+    }
+}
+
+/// The result of reading the replies.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// The first wish that counts.
+    pub wish: Option<Wished>,
+    /// Overrides that do not count.
+    pub ignored: Vec<IgnoredReply>,
+    /// The last technician's reply that was read; none: there is nothing new.
+    pub up_to: Option<ActionId>,
+}
+
+/// Reads what technicians say about a verification, oldest reply first. "Verify again" counts
+/// from any technician on a ticket in phase Refused, "override verification" only from the
+/// technician in `window.assigned`.
+///
+/// The caller looks that technician up only where it matters:
+///
+/// ```ignore
+/// let mut window = Window::of(&status, current, ourselves, &spec.approvals.applications);
+/// if verification::asks_override(&replies, &window) {
+///     window.assigned = halo.ticket(id).await?.agent_id;
+/// }
+/// let heard = verification::judge(&replies, &window);
+/// ```
+pub fn judge(replies: &[Reply], window: &Window<'_>) -> Heard {
+    let mut heard = Heard {
+        up_to: replies
+            .iter()
+            .filter(|r| window.counts(r))
+            .map(|r| r.id)
+            .max(),
+        ..Heard::default()
+    };
+    for wished in wishes(replies, window) {
+        if wished.ask == Ask::Again || window.assigned == Some(wished.by) {
+            heard.wish = Some(wished);
+            break;
+        }
+        heard.ignored.push(IgnoredReply {
+            action: wished.action,
+            why: WhyNot::NotAssigned,
+        });
+    }
+    heard
+}
+
+/// Whether the first wish is an override, so that [`judge`] needs to know whom the ticket is
+/// assigned to.
+pub fn asks_override(replies: &[Reply], window: &Window<'_>) -> bool {
+    wishes(replies, window)
+        .next()
+        .is_some_and(|w| w.ask == Ask::Override)
+}
+
+/// What technicians ask for, where the ticket is in a phase for it.
+fn wishes(replies: &[Reply], window: &Window<'_>) -> impl Iterator<Item = Wished> {
+    replies
+        .iter()
+        .filter(move |reply| window.counts(reply))
+        .filter_map(|reply| {
+            Some(Wished {
+                ask: wish(&reply.html, &reply.text)?,
+                by: reply.agent?,
+                action: reply.id,
+            })
+        })
+        .filter(move |wished| wished.ask == Ask::Override || window.phase == Phase::Refused)
 }
 
 const AGAIN: [&str; 12] = [
@@ -74,7 +268,7 @@ const OVERRIDE: [&str; 6] = [
     "omitir la verificacion",
     "verificatie overslaan",
 ];
-/// With one of these nothing is asked for.
+/// With one of these, the reply asks for nothing.
 const NOT: [&str; 12] = [
     "dont",
     "do not",
@@ -90,7 +284,7 @@ const NOT: [&str; 12] = [
     "if",
 ];
 
-/// What a reply asks for; quotes and signatures do not count, nor does a question.
+/// What a reply asks for. Quotes and signatures do not count, and a question asks for nothing.
 pub fn wish(html: &str, text: &str) -> Option<Ask> {
     let text = if html.trim().is_empty() {
         crate::text::plain(text)
@@ -121,6 +315,157 @@ pub fn wish(html: &str, text: &str) -> Option<Ask> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn says(id: i64, agent: i64, text: &str) -> Reply {
+        Reply {
+            id: ActionId(id),
+            agent: Some(TechnicianId(agent)),
+            application: "nethelpdesk-agent-web-application".into(),
+            text: text.into(),
+            ..Reply::default()
+        }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn window(applications: &[String]) -> Window<'_> {
+        Window {
+            seen: ActionId(5),
+            since: at(0),
+            phase: Phase::Refused,
+            assigned: Some(TechnicianId(3)),
+            ourselves: Some(TechnicianId(31)),
+            applications,
+        }
+    }
+
+    #[test]
+    fn whose_wish_counts() {
+        struct Row {
+            what: &'static str,
+            replies: Vec<Reply>,
+            wish: Option<(Ask, i64)>,
+            ignored: usize,
+            up_to: Option<i64>,
+        }
+        let applications = ["nethelpdesk-*".to_string()];
+        let again = Reply {
+            at: Some(at(1)),
+            ..says(6, 4, "verify again")
+        };
+        let early = Reply {
+            at: Some(at(-1)),
+            ..again.clone()
+        };
+        let mail = Reply {
+            mail: true,
+            ..again.clone()
+        };
+        let robot = Reply {
+            application: "Zapier".into(),
+            ..again.clone()
+        };
+        let user = Reply {
+            agent: None,
+            ..again.clone()
+        };
+        let unheard = |what, reply| Row {
+            what,
+            replies: vec![reply],
+            wish: None,
+            ignored: 0,
+            up_to: None,
+        };
+        let rows = [
+            Row {
+                what: "any technician may have the requester asked again",
+                replies: vec![again],
+                wish: Some((Ask::Again, 6)),
+                ignored: 0,
+                up_to: Some(6),
+            },
+            Row {
+                what: "the assigned technician overrides",
+                replies: vec![says(6, 3, "override verification")],
+                wish: Some((Ask::Override, 6)),
+                ignored: 0,
+                up_to: Some(6),
+            },
+            Row {
+                what: "another technician does not override",
+                replies: vec![
+                    says(6, 4, "override verification"),
+                    says(7, 4, "verify again"),
+                ],
+                wish: Some((Ask::Again, 7)),
+                ignored: 1,
+                up_to: Some(7),
+            },
+            Row {
+                what: "other words are read once",
+                replies: vec![says(6, 3, "I will call her")],
+                wish: None,
+                ignored: 0,
+                up_to: Some(6),
+            },
+            unheard("read before", says(5, 3, "verify again")),
+            unheard("before the challenge", early),
+            unheard("an e-mail", mail),
+            unheard("an integration", robot),
+            unheard("the requester", user),
+            unheard("nobody", says(6, 1, "verify again")),
+            unheard("ourselves", says(6, 31, "verify again")),
+        ];
+        for row in rows {
+            let heard = judge(&row.replies, &window(&applications));
+            let wish = heard.wish.map(|w| (w.ask, w.action.0));
+            assert_eq!(wish, row.wish, "{}", row.what);
+            assert_eq!(heard.ignored.len(), row.ignored, "{}", row.what);
+            assert_eq!(heard.up_to.map(|a| a.0), row.up_to, "{}", row.what);
+        }
+    }
+
+    #[test]
+    fn while_the_requester_is_being_asked_only_an_override_counts() {
+        let applications = ["nethelpdesk-*".to_string()];
+        let window = Window {
+            phase: Phase::Verifying,
+            ..window(&applications)
+        };
+        let replies = [
+            says(6, 3, "verify again"),
+            says(7, 3, "override verification"),
+        ];
+        assert!(asks_override(&replies, &window));
+        let wish = judge(&replies, &window).wish.unwrap();
+        assert_eq!((wish.ask, wish.action), (Ask::Override, ActionId(7)));
+        assert!(!asks_override(&replies[..1], &window));
+    }
+
+    #[test]
+    fn the_providers_answer() {
+        let event = |state| outcome(state, "c", at(900));
+        assert_eq!(event(ProviderState::Pending), None);
+        assert_eq!(
+            event(ProviderState::Verified),
+            Some(Event::Verified {
+                challenge_id: "c".into(),
+                valid_until: at(900)
+            })
+        );
+        for (answer, refused) in [
+            (ProviderState::Denied, VerificationState::Denied),
+            (ProviderState::Expired, VerificationState::Expired),
+            (ProviderState::Failed, VerificationState::Failed),
+        ] {
+            let Some(Event::VerificationFailed { state, .. }) = event(answer) else {
+                panic!("{answer:?}")
+            };
+            assert_eq!(state, refused);
+        }
+    }
 
     #[test]
     fn only_plain_wishes() {

@@ -1,18 +1,18 @@
-//! Which workflows are for a ticket: pure, and by the trigger only.
+//! Which workflows apply to a ticket. Only the trigger decides.
 //!
-//! A trigger is one sentence. It applies when most of its telling words occur in
-//! what the ticket says, whatever their form (`printing`, `printers`).
+//! A trigger is one sentence. It applies if most of its significant words occur
+//! in the ticket, in any form (`printing`, `printers`).
 
 use crate::api::workflow::{WorkflowSpec, WorkflowState};
-use serde_json::{Map, Value};
 
-/// Of the trigger's telling words this part has to occur.
+/// The share of the trigger's significant words that must occur.
 const ENOUGH: f64 = 0.6;
 /// Workflows used for one ticket, the best first.
 pub const MAX_MATCHES: usize = 5;
-/// Text of a ticket that is looked at, in characters.
+/// Text of a ticket that is read, in characters.
 const MAX_TEXT: usize = 4000;
 
+/// Words that are not significant.
 const COMMON: &[&str] = &[
     "the", "and", "for", "with", "that", "this", "from", "when", "user", "users", "ticket", "asks",
     "ask", "wants", "want", "needs", "need", "has", "have", "had", "are", "was", "were", "not",
@@ -23,7 +23,7 @@ const COMMON: &[&str] = &[
     "anything",
 ];
 
-/// The telling words of a text, cut to their stems.
+/// The significant words of a text, reduced to their stems.
 fn stems(text: &str) -> Vec<String> {
     let lower: String = text
         .chars()
@@ -47,7 +47,8 @@ fn stems(text: &str) -> Vec<String> {
     stems
 }
 
-/// How well a trigger describes a ticket: the part of its telling words that occur, 0 when too few do.
+/// How well a trigger describes a ticket: the share of its significant words that occur; 0 if
+/// there are too few.
 pub fn score(trigger: &str, subject: &str, details: &str) -> f64 {
     let wanted = stems(trigger);
     if wanted.is_empty() {
@@ -71,7 +72,7 @@ pub fn is_for(spec: &WorkflowSpec, client: &str) -> bool {
             .is_none_or(|clients| clients.iter().any(|c| c == client))
 }
 
-/// The matching ones of `(name, spec)`, the best first; of equal ones by name.
+/// The workflows `(name, spec)` that apply, the best first; equally good ones by name.
 pub fn matching<'a>(
     all: &[(&'a str, &'a WorkflowSpec)],
     client: &str,
@@ -92,79 +93,46 @@ pub fn matching<'a>(
         .collect()
 }
 
-/// Arguments with `{{name}}` in their texts replaced. What is put in is data: it is not looked into again.
-pub fn fill(arguments: &Map<String, Value>, values: &[(&str, &str)]) -> Map<String, Value> {
-    fn value(v: &Value, values: &[(&str, &str)]) -> Value {
-        match v {
-            Value::String(text) => {
-                let mut out = String::new();
-                let mut rest = text.as_str();
-                while let Some(at) = rest.find("{{") {
-                    let Some(end) = rest[at..].find("}}") else {
-                        break;
-                    };
-                    let name = rest[at + 2..at + end].trim();
-                    out.push_str(&rest[..at]);
-                    match values.iter().find(|(n, _)| *n == name) {
-                        Some((_, with)) => out.push_str(with),
-                        None => out.push_str(&rest[at..at + end + 2]),
-                    }
-                    rest = &rest[at + end + 2..];
-                }
-                out.push_str(rest);
-                Value::String(out)
-            }
-            Value::Array(items) => items.iter().map(|v| value(v, values)).collect(),
-            Value::Object(map) => Value::Object(
-                map.iter()
-                    .map(|(k, v)| (k.clone(), value(v, values)))
-                    .collect(),
-            ),
-            other => other.clone(),
-        }
-    }
-    arguments
-        .iter()
-        .map(|(k, v)| (k.clone(), value(v, values)))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn triggers_describe_tickets() {
-        for (trigger, subject, applies) in [
-            (
-                "A label printer is offline or prints nothing",
-                "Label printer at reception is offline",
-                true,
-            ),
-            (
-                "A label printer is offline or prints nothing",
-                "Outlook does not start",
-                false,
-            ),
-            (
-                "A user's mailbox is full",
-                "Mailbox full, cannot send",
-                true,
-            ),
-            (
-                "VPN connection drops",
-                "VPN drops the connection every hour",
-                true,
-            ),
-            ("VPN connection drops", "Printer", false),
-            ("the and for", "the and for", false),
+        struct Row {
+            trigger: &'static str,
+            applies: &'static [&'static str],
+            does_not_apply: &'static [&'static str],
+        }
+        for row in [
+            Row {
+                trigger: "A label printer is offline or prints nothing",
+                applies: &["Label printer at reception is offline"],
+                does_not_apply: &["Outlook does not start"],
+            },
+            Row {
+                trigger: "A user's mailbox is full",
+                applies: &["Mailbox full, cannot send"],
+                does_not_apply: &[],
+            },
+            Row {
+                trigger: "VPN connection drops",
+                applies: &["VPN drops the connection every hour"],
+                does_not_apply: &["Printer"],
+            },
+            Row {
+                trigger: "the and for",
+                applies: &[],
+                does_not_apply: &["the and for"],
+            },
         ] {
-            assert_eq!(
-                score(trigger, subject, "") > 0.0,
-                applies,
-                "{trigger} / {subject}"
-            );
+            let trigger = row.trigger;
+            for subject in row.applies {
+                assert!(score(trigger, subject, "") > 0.0, "{trigger} / {subject}");
+            }
+            for subject in row.does_not_apply {
+                assert_eq!(score(trigger, subject, ""), 0.0, "{trigger} / {subject}");
+            }
         }
     }
 
@@ -196,18 +164,5 @@ mod tests {
         };
         assert_eq!(names("acme"), ["b"]);
         assert_eq!(names("blue"), ["a", "b"]);
-    }
-
-    #[test]
-    fn values_are_put_in_once() {
-        let arguments = json!({"text": "Hello {{requester}}, {{ unknown }} {{", "list": ["{{subject}}"], "n": 1});
-        let filled = fill(
-            arguments.as_object().unwrap(),
-            &[("requester", "{{subject}}"), ("subject", "x")],
-        );
-        assert_eq!(
-            Value::Object(filled),
-            json!({"text": "Hello {{subject}}, {{ unknown }} {{", "list": ["x"], "n": 1})
-        );
     }
 }

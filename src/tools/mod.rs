@@ -1,8 +1,8 @@
 //! The tools agents call, wherever they run.
 //!
-//! - [`read`]: HaloPSA's tools that read; [`write`]: those that write, parsed and
-//!   bounded (pure); [`send`]: a write carried out
-//! - [`server`]: other MCP servers; [`pin`]: what keeps their tools as accepted (pure)
+//! - [`read`]: HaloPSA's read tools; [`write`]: its write tools, parsed and bounded
+//!   (pure); [`send`]: sends a write to HaloPSA
+//! - [`server`]: the client of other MCP servers; [`pin`]: keeps their tools as accepted (pure)
 
 pub mod pin;
 pub mod read;

@@ -1,17 +1,24 @@
-//! Pinning: a server's tool stays what it was when a person accepted it. Pure.
+//! Pinning: a server's tool stays as it was when it was accepted. Pure.
 
 use crate::api::tool_server::PinnedTool;
 use crate::text::hex;
+use crate::text::json::canonical;
 use rmcp::model::Tool;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// Tools of one server that are looked at.
+/// The most tools of one server that are used.
 pub const MAX_TOOLS: usize = 200;
 
 /// What a tool is pinned by.
 pub fn definition(tool: &Tool) -> Value {
-    json!({"name": tool.name, "title": tool.title, "description": tool.description, "inputSchema": *tool.input_schema, "annotations": tool.annotations})
+    json!({
+        "name": tool.name,
+        "title": tool.title,
+        "description": tool.description,
+        "inputSchema": *tool.input_schema,
+        "annotations": tool.annotations,
+    })
 }
 
 /// SHA-256 of a tool's definition.
@@ -19,124 +26,113 @@ pub fn hash(tool: &Tool) -> String {
     hex::encode(Sha256::digest(canonical(&definition(tool))))
 }
 
-/// JSON with sorted keys: the same value gives the same text.
-pub fn canonical(value: &Value) -> String {
-    match value {
-        Value::Object(map) => {
-            let mut keys: Vec<&String> = map.keys().collect();
-            keys.sort();
-            let parts: Vec<String> = keys
-                .into_iter()
-                .map(|k| format!("{}:{}", Value::from(k.as_str()), canonical(&map[k])))
-                .collect();
-            format!("{{{}}}", parts.join(","))
+/// A tool as its server offers it now.
+pub struct Offered {
+    pub name: String,
+    pub hash: String,
+}
+
+impl From<&Tool> for Offered {
+    fn from(tool: &Tool) -> Self {
+        Self {
+            name: tool.name.to_string(),
+            hash: hash(tool),
         }
-        Value::Array(items) => format!(
-            "[{}]",
-            items.iter().map(canonical).collect::<Vec<_>>().join(",")
-        ),
-        other => other.to_string(),
     }
+}
+
+impl Offered {
+    fn accepted(&self) -> PinnedTool {
+        PinnedTool {
+            name: self.name.clone(),
+            hash: self.hash.clone(),
+            offered: None,
+        }
+    }
+}
+
+/// What to keep pinned.
+pub struct Pinned {
+    pub tools: Vec<PinnedTool>,
+    /// Names the changed tools as offered now; none: no change waits to be accepted.
+    pub revision: Option<String>,
 }
 
 /// What to keep pinned, from what was pinned and what the server offers: pure.
 /// A new tool is pinned as it is; a changed one is stopped until `accepted` names
-/// the present offer; one the server does not offer any more stays pinned, so
-/// that it cannot come back changed.
-pub fn pin(
-    pinned: &[PinnedTool],
-    offered: &[(String, String)],
-    accepted: Option<&str>,
-) -> (Vec<PinnedTool>, Option<String>) {
-    let changed: Vec<&(String, String)> = offered
-        .iter()
-        .filter(|(name, hash)| pinned.iter().any(|p| p.name == *name && p.hash != *hash))
-        .collect();
-    let revision = (!changed.is_empty()).then(|| {
-        let digest = Sha256::digest(
-            changed
-                .iter()
-                .map(|(name, hash)| format!("{name}={hash}\n"))
-                .collect::<String>(),
-        );
-        hex::encode(&digest[..8])
-    });
+/// the present offer; one the server no longer offers stays pinned, so that it
+/// cannot come back changed.
+pub fn pin(pinned: &[PinnedTool], offered: &[Offered], accepted: Option<&str>) -> Pinned {
+    let revision = revision(pinned, offered);
     let accept = revision.is_some() && revision.as_deref() == accepted;
-    let mut next: Vec<PinnedTool> = pinned.to_vec();
-    for (name, hash) in offered {
-        match next.iter_mut().find(|p| p.name == *name) {
-            None => next.push(PinnedTool {
-                name: name.clone(),
-                hash: hash.clone(),
-                offered: None,
-            }),
-            Some(known) if known.hash == *hash => known.offered = None,
-            Some(known) if accept => {
-                *known = PinnedTool {
-                    name: name.clone(),
-                    hash: hash.clone(),
-                    offered: None,
-                }
-            }
-            Some(known) => known.offered = Some(hash.clone()),
+    let mut tools: Vec<PinnedTool> = pinned.to_vec();
+    for tool in offered {
+        match tools.iter_mut().find(|p| p.name == tool.name) {
+            None => tools.push(tool.accepted()),
+            Some(known) if known.hash == tool.hash => known.offered = None,
+            Some(known) if accept => *known = tool.accepted(),
+            Some(known) => known.offered = Some(tool.hash.clone()),
         }
     }
-    next.sort_by(|a, b| a.name.cmp(&b.name));
-    next.truncate(MAX_TOOLS);
-    (next, if accept { None } else { revision })
+    tools.sort_by(|a, b| a.name.cmp(&b.name));
+    tools.truncate(MAX_TOOLS);
+    Pinned {
+        tools,
+        revision: if accept { None } else { revision },
+    }
+}
+
+/// A short hash of the changed tools as they are offered; none: nothing has changed.
+fn revision(pinned: &[PinnedTool], offered: &[Offered]) -> Option<String> {
+    let is_changed = |tool: &&Offered| {
+        pinned
+            .iter()
+            .any(|p| p.name == tool.name && p.hash != tool.hash)
+    };
+    let changed: String = offered
+        .iter()
+        .filter(is_changed)
+        .map(|tool| format!("{}={}\n", tool.name, tool.hash))
+        .collect();
+    (!changed.is_empty()).then(|| hex::encode(&Sha256::digest(changed)[..8]))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn offer(all: &[(&str, &str)]) -> Vec<(String, String)> {
-        all.iter()
-            .map(|(n, h)| (n.to_string(), h.to_string()))
-            .collect()
+    fn offer(all: &[(&str, &str)]) -> Vec<Offered> {
+        let offered = |(name, hash): &(&str, &str)| Offered {
+            name: name.to_string(),
+            hash: hash.to_string(),
+        };
+        all.iter().map(offered).collect()
     }
 
     #[test]
     fn a_changed_tool_stops_until_it_is_accepted() {
-        let (first, revision) = pin(&[], &offer(&[("a", "1"), ("b", "1")]), None);
-        assert_eq!((first.len(), revision), (2, None));
-        let (stopped, revision) = pin(&first, &offer(&[("a", "2"), ("b", "1"), ("c", "1")]), None);
-        assert_eq!(
-            (
-                stopped[0].hash.as_str(),
-                stopped[0].offered.as_deref(),
-                stopped.len()
-            ),
-            ("1", Some("2"), 3)
-        );
-        let revision = revision.unwrap();
+        let first = pin(&[], &offer(&[("a", "1"), ("b", "1")]), None);
+        assert_eq!((first.tools.len(), first.revision), (2, None));
+        let first = first.tools;
+        let stopped = pin(&first, &offer(&[("a", "2"), ("b", "1"), ("c", "1")]), None);
+        let revision = stopped.revision.unwrap();
+        let stopped = stopped.tools;
+        assert_eq!(stopped.len(), 3);
+        assert_eq!(stopped[0].hash, "1");
+        assert_eq!(stopped[0].offered.as_deref(), Some("2"));
         // An old acceptance does not accept another change.
-        let (still, other) = pin(&stopped, &offer(&[("a", "3")]), Some(&revision));
-        assert!(still[0].offered.is_some() && other.unwrap() != revision);
-        let (accepted, none) = pin(&stopped, &offer(&[("a", "2"), ("b", "1")]), Some(&revision));
-        assert_eq!(
-            (accepted[0].hash.as_str(), &accepted[0].offered, none),
-            ("2", &None, None)
-        );
+        let still = pin(&stopped, &offer(&[("a", "3")]), Some(&revision));
+        assert!(still.tools[0].offered.is_some());
+        assert_ne!(still.revision.unwrap(), revision);
+        let accepted = pin(&stopped, &offer(&[("a", "2"), ("b", "1")]), Some(&revision));
+        assert_eq!(accepted.tools[0].hash, "2");
+        assert_eq!(accepted.tools[0].offered, None);
+        assert_eq!(accepted.revision, None);
         // Changed back, it runs again; gone and back changed, it does not.
-        assert_eq!(
-            pin(&stopped, &offer(&[("a", "1")]), None).0[0].offered,
-            None
-        );
-        let (gone, _) = pin(&first, &offer(&[]), None);
-        assert!(
-            pin(&gone, &offer(&[("a", "9")]), None).0[0]
-                .offered
-                .is_some()
-        );
-    }
-
-    #[test]
-    fn the_order_of_keys_does_not_matter() {
-        let (a, b): (Value, Value) = (
-            serde_json::from_str(r#"{"a":1,"b":[{"y":1,"x":2}]}"#).unwrap(),
-            serde_json::from_str(r#"{"b":[{"x":2,"y":1}],"a":1}"#).unwrap(),
-        );
-        assert_eq!(canonical(&a), canonical(&b));
+        let back = pin(&stopped, &offer(&[("a", "1")]), None);
+        assert_eq!(back.tools[0].offered, None);
+        let gone = pin(&first, &offer(&[]), None);
+        let changed = pin(&gone.tools, &offer(&[("a", "9")]), None);
+        assert!(changed.tools[0].offered.is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! HaloPSA's tools for agents: read-only, each bound to the agent's own client.
+//! HaloPSA's read tools, each bound to the agent's own client.
 
 use crate::halopsa::{self, types};
 use crate::policy::Access;
@@ -8,6 +8,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 const MAX_ROWS: usize = 20;
+const DEFAULT_ROWS: usize = 10;
+const MAX_NOTES: usize = 50;
 const MAX_SEARCH: usize = 200;
 const MAX_FIELD: usize = 2000;
 
@@ -25,53 +27,64 @@ pub struct Tool {
 pub enum Error {
     #[error("there is no tool of this name")]
     Unknown,
-    #[error("the arguments do not fit: {0}")]
+    #[error("invalid arguments: {0}")]
     Arguments(String),
-    /// Also for records that do not exist: other clients' records are not told apart from none.
+    /// Also for records that do not exist, so that other clients' records cannot be probed.
     #[error("your client has no such {0}")]
     NotYours(&'static str),
     #[error(transparent)]
     Halo(#[from] halopsa::Error),
 }
 
+const GET_TICKET: &str = "halopsa_get_ticket";
+const LIST_NOTES: &str = "halopsa_list_ticket_notes";
+const SEARCH_TICKETS: &str = "halopsa_search_tickets";
+const GET_USER: &str = "halopsa_get_user";
+const LIST_ASSETS: &str = "halopsa_list_assets";
+const SEARCH_ARTICLES: &str = "halopsa_search_knowledge_base";
+
 pub const TOOLS: [Tool; 6] = [
     Tool {
-        name: "halopsa_get_ticket",
+        name: GET_TICKET,
         title: "Read a ticket",
-        description: "Reads a ticket of your client: summary, details, requester, status, priority, closure note.",
+        description: "Reads a ticket of your client: summary, details, requester, status, \
+                      priority, closure note.",
         access: Access::Read,
-        schema: || id_schema("ticketId", "HaloPSA's id of the ticket"),
+        schema: || id_schema("ticketId", "The ticket's id in HaloPSA"),
     },
     Tool {
-        name: "halopsa_list_ticket_notes",
+        name: LIST_NOTES,
         title: "Read a ticket's notes",
-        description: "Lists the notes and replies on a ticket of your client, oldest first.",
+        description: "Lists the latest 50 notes and replies on a ticket of your client, oldest \
+                      first.",
         access: Access::Read,
-        schema: || id_schema("ticketId", "HaloPSA's id of the ticket"),
+        schema: || id_schema("ticketId", "The ticket's id in HaloPSA"),
     },
     Tool {
-        name: "halopsa_search_tickets",
+        name: SEARCH_TICKETS,
         title: "Search tickets",
-        description: "Searches your client's tickets, open and closed, by words in summary and details. Closed ones tell how they were solved.",
+        description: "Searches your client's tickets, open and closed, for words in their summary \
+                      and details. Closed tickets show how they were solved.",
         access: Access::Read,
         schema: search_schema,
     },
     Tool {
-        name: "halopsa_get_user",
+        name: GET_USER,
         title: "Read a user",
-        description: "Reads a user of your client: name, site, department, contact data.",
+        description: "Reads a user of your client: name, site, department, contact details.",
         access: Access::Read,
-        schema: || id_schema("userId", "HaloPSA's id of the user"),
+        schema: || id_schema("userId", "The user's id in HaloPSA"),
     },
     Tool {
-        name: "halopsa_list_assets",
+        name: LIST_ASSETS,
         title: "List assets",
-        description: "Lists your client's assets (workstations, printers, servers), all or those that match a search.",
+        description: "Lists your client's assets (workstations, printers, servers): all of them, \
+                      or those that match a search.",
         access: Access::Read,
         schema: search_schema,
     },
     Tool {
-        name: "halopsa_search_knowledge_base",
+        name: SEARCH_ARTICLES,
         title: "Search the knowledge base",
         description: "Searches the MSP's knowledge base articles.",
         access: Access::Read,
@@ -80,14 +93,38 @@ pub const TOOLS: [Tool; 6] = [
 ];
 
 fn id_schema(name: &str, description: &str) -> Value {
-    json!({"type": "object", "properties": {name: {"type": "integer", "minimum": 1, "maximum": i32::MAX, "description": description}}, "required": [name], "additionalProperties": false})
+    let id = json!({
+        "type": "integer",
+        "minimum": 1,
+        "maximum": i32::MAX,
+        "description": description,
+    });
+    json!({
+        "type": "object",
+        "properties": {name: id},
+        "required": [name],
+        "additionalProperties": false,
+    })
 }
 
 fn search_schema() -> Value {
-    json!({"type": "object", "properties": {
-        "query": {"type": "string", "maxLength": MAX_SEARCH, "description": "Words that have to occur"},
-        "limit": {"type": "integer", "minimum": 1, "maximum": MAX_ROWS, "description": "Most rows to return"},
-    }, "additionalProperties": false})
+    json!({
+        "type": "object",
+        "properties": {
+            "query": {
+                "type": "string",
+                "maxLength": MAX_SEARCH,
+                "description": "Words to search for",
+            },
+            "limit": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": MAX_ROWS,
+                "description": format!("Most results to return (default {DEFAULT_ROWS})"),
+            },
+        },
+        "additionalProperties": false,
+    })
 }
 
 impl Tool {
@@ -124,21 +161,34 @@ struct SearchArguments {
     limit: Option<usize>,
 }
 
+/// A search, checked.
+struct Search {
+    query: String,
+    limit: usize,
+}
+
 impl SearchArguments {
-    fn checked(self) -> Result<(String, usize), Error> {
-        let limit = self.limit.unwrap_or(10);
+    fn checked(self) -> Result<Search, Error> {
+        let limit = self.limit.unwrap_or(DEFAULT_ROWS);
         if self.query.chars().count() > MAX_SEARCH || !(1..=MAX_ROWS).contains(&limit) {
             return Err(Error::Arguments(format!(
-                "query has at most {MAX_SEARCH} characters, limit is 1 to {MAX_ROWS}"
+                "query must have at most {MAX_SEARCH} characters, and limit must be 1 to {MAX_ROWS}"
             )));
         }
-        Ok((text::one_line(&self.query, MAX_SEARCH), limit))
+        Ok(Search {
+            query: text::one_line(&self.query, MAX_SEARCH),
+            limit,
+        })
     }
 }
 
 fn arguments<T: DeserializeOwned>(given: Map<String, Value>) -> Result<T, Error> {
     serde_json::from_value(Value::Object(given))
         .map_err(|e| Error::Arguments(text::one_line(&e.to_string(), 200)))
+}
+
+fn search(given: Map<String, Value>) -> Result<Search, Error> {
+    arguments::<SearchArguments>(given)?.checked()
 }
 
 /// Runs a tool for the agent of this client.
@@ -149,72 +199,86 @@ pub async fn call(
     halo: &halopsa::Client,
 ) -> Result<Value, Error> {
     match tool.name {
-        "halopsa_get_ticket" => {
-            let TicketArguments { ticket_id } = arguments(given)?;
-            let ticket = own_ticket(halo, client, ticket_id).await?;
-            Ok(json!({"ticket": shown(&ticket)}))
-        }
-        "halopsa_list_ticket_notes" => {
-            let TicketArguments { ticket_id } = arguments(given)?;
-            own_ticket(halo, client, ticket_id).await?;
-            let mut actions = halo.actions(ticket_id, 50).await?;
-            actions.reverse();
-            let notes: Vec<Value> = actions
-                .iter()
-                .map(|a| json!({"who": text::one_line(&a.who, 100), "internal": a.hiddenfromuser, "at": a.datetime.map(|t| t.to_string()), "text": field(&a.note)}))
-                .collect();
-            Ok(json!({"notes": notes}))
-        }
-        "halopsa_search_tickets" => {
-            let (query, limit) = arguments::<SearchArguments>(given)?.checked()?;
-            let found = halo.search_tickets(client, &query, limit).await?;
-            // HaloPSA ignores a filter it does not know: what came back is checked.
-            let rows: Vec<Value> = found
-                .iter()
-                .filter(|t| t.client_id == Some(client))
-                .take(limit)
-                .map(shown)
-                .collect();
-            Ok(json!({"tickets": rows}))
-        }
-        "halopsa_get_user" => {
-            let UserArguments { user_id } = arguments(given)?;
-            let user = match halo.user(user_id).await {
-                Err(halopsa::Error::NotFound { .. }) => return Err(Error::NotYours("user")),
-                other => other?,
-            };
-            if user.client_id != Some(client) {
-                return Err(Error::NotYours("user"));
-            }
-            Ok(json!({"user": {
-                "id": user.id, "name": field(&user.name), "email": field(&user.emailaddress), "phone": field(&user.phonenumber),
-                "site": field(&user.site_name), "department": field(&user.department), "inactive": user.inactive, "important": user.isimportantcontact,
-            }}))
-        }
-        "halopsa_list_assets" => {
-            let (query, limit) = arguments::<SearchArguments>(given)?.checked()?;
-            let found = halo.assets(client, &query, limit).await?;
-            let rows: Vec<Value> = found
-                .iter()
-                .filter(|a| a.client_id == Some(client))
-                .take(limit)
-                .map(|a| json!({"id": a.id, "name": field(&a.inventory_number), "model": field(&a.key_field), "type": field(&a.assettype_name), "user": field(&a.username), "status": field(&a.status_name)}))
-                .collect();
-            Ok(json!({"assets": rows}))
-        }
-        "halopsa_search_knowledge_base" => {
-            let (query, limit) = arguments::<SearchArguments>(given)?.checked()?;
-            let found = halo.articles(&query, limit).await?;
-            let rows: Vec<Value> = found
-                .iter()
-                .filter(|a| !a.inactive)
-                .take(limit)
-                .map(|a| json!({"id": a.id, "name": field(&a.name), "description": field(&a.description), "resolution": field(&a.resolution)}))
-                .collect();
-            Ok(json!({"articles": rows}))
-        }
+        GET_TICKET => get_ticket(arguments(given)?, client, halo).await,
+        LIST_NOTES => list_notes(arguments(given)?, client, halo).await,
+        SEARCH_TICKETS => search_tickets(search(given)?, client, halo).await,
+        GET_USER => get_user(arguments(given)?, client, halo).await,
+        LIST_ASSETS => list_assets(search(given)?, client, halo).await,
+        SEARCH_ARTICLES => search_articles(search(given)?, halo).await,
         _ => Err(Error::Unknown),
     }
+}
+
+async fn get_ticket(
+    given: TicketArguments,
+    client: i64,
+    halo: &halopsa::Client,
+) -> Result<Value, Error> {
+    let ticket = own_ticket(halo, client, given.ticket_id).await?;
+    Ok(json!({"ticket": ticket_row(&ticket)}))
+}
+
+async fn list_notes(
+    given: TicketArguments,
+    client: i64,
+    halo: &halopsa::Client,
+) -> Result<Value, Error> {
+    own_ticket(halo, client, given.ticket_id).await?;
+    let newest_first = halo.actions(given.ticket_id, MAX_NOTES).await?;
+    let notes: Vec<Value> = newest_first.iter().rev().map(note_row).collect();
+    Ok(json!({"notes": notes}))
+}
+
+async fn search_tickets(
+    search: Search,
+    client: i64,
+    halo: &halopsa::Client,
+) -> Result<Value, Error> {
+    let found = halo
+        .search_tickets(client, &search.query, search.limit)
+        .await?;
+    // HaloPSA ignores a filter it does not know, so each row's client is checked.
+    let rows: Vec<Value> = found
+        .iter()
+        .filter(|t| t.client_id == Some(client))
+        .take(search.limit)
+        .map(ticket_row)
+        .collect();
+    Ok(json!({"tickets": rows}))
+}
+
+async fn get_user(
+    given: UserArguments,
+    client: i64,
+    halo: &halopsa::Client,
+) -> Result<Value, Error> {
+    match halo.user(given.user_id).await {
+        Ok(user) if user.client_id == Some(client) => Ok(json!({"user": user_row(&user)})),
+        Ok(_) | Err(halopsa::Error::NotFound { .. }) => Err(Error::NotYours("user")),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn list_assets(search: Search, client: i64, halo: &halopsa::Client) -> Result<Value, Error> {
+    let found = halo.assets(client, &search.query, search.limit).await?;
+    let rows: Vec<Value> = found
+        .iter()
+        .filter(|a| a.client_id == Some(client))
+        .take(search.limit)
+        .map(asset_row)
+        .collect();
+    Ok(json!({"assets": rows}))
+}
+
+async fn search_articles(search: Search, halo: &halopsa::Client) -> Result<Value, Error> {
+    let found = halo.articles(&search.query, search.limit).await?;
+    let rows: Vec<Value> = found
+        .iter()
+        .filter(|a| !a.inactive)
+        .take(search.limit)
+        .map(article_row)
+        .collect();
+    Ok(json!({"articles": rows}))
 }
 
 async fn own_ticket(
@@ -229,12 +293,62 @@ async fn own_ticket(
     }
 }
 
-/// The few of a ticket's hundreds of fields that help.
-fn shown(t: &types::Ticket) -> Value {
+/// The few useful fields of a ticket's hundreds.
+fn ticket_row(t: &types::Ticket) -> Value {
     json!({
-        "id": t.id, "summary": field(&t.summary), "details": field(&text::from_html(&t.details)), "requester": field(&t.user_name),
-        "userId": t.user_id, "status": field(&t.status_name), "priority": field(&t.priority_name), "site": field(&t.site_name),
-        "opened": t.dateoccurred.map(|at| at.to_string()), "closed": t.hasbeenclosed, "closureNote": field(&t.closure_note),
+        "id": t.id,
+        "summary": field(&t.summary),
+        "details": field(&text::from_html(&t.details)),
+        "requester": field(&t.user_name),
+        "userId": t.user_id,
+        "status": field(&t.status_name),
+        "priority": field(&t.priority_name),
+        "site": field(&t.site_name),
+        "opened": t.dateoccurred.map(|at| at.to_string()),
+        "closed": t.hasbeenclosed,
+        "closureNote": field(&t.closure_note),
+    })
+}
+
+fn note_row(a: &types::Action) -> Value {
+    json!({
+        "who": text::one_line(&a.who, 100),
+        "internal": a.hiddenfromuser,
+        "at": a.datetime.map(|t| t.to_string()),
+        "text": field(&a.note),
+    })
+}
+
+fn user_row(u: &types::User) -> Value {
+    json!({
+        "id": u.id,
+        "name": field(&u.name),
+        "email": field(&u.emailaddress),
+        "phone": field(&u.phonenumber),
+        "site": field(&u.site_name),
+        "department": field(&u.department),
+        "inactive": u.inactive,
+        "important": u.isimportantcontact,
+    })
+}
+
+fn asset_row(a: &types::Asset) -> Value {
+    json!({
+        "id": a.id,
+        "name": field(&a.inventory_number),
+        "model": field(&a.key_field),
+        "type": field(&a.assettype_name),
+        "user": field(&a.username),
+        "status": field(&a.status_name),
+    })
+}
+
+fn article_row(a: &types::Article) -> Value {
+    json!({
+        "id": a.id,
+        "name": field(&a.name),
+        "description": field(&a.description),
+        "resolution": field(&a.resolution),
     })
 }
 

@@ -1,13 +1,14 @@
-//! An MCP server somebody else runs: listed, pinned, called. Shared by the
-//! controller, which pins its tools, and the gateway, which calls them.
+//! The client of other MCP servers: connects, lists tools, calls them. Shared by
+//! the controller, which pins the tools, and the gateway, which calls them.
 
-use super::pin::{MAX_TOOLS, canonical, definition};
+use super::pin::{MAX_TOOLS, definition};
 use crate::api::ToolServer;
 use crate::api::tool_server::{Access, ServerTool};
 use crate::error::root_cause;
+use crate::k8s::refs;
+use crate::text::json::canonical;
 use crate::text::pattern;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::{Api, Client, ResourceExt};
+use kube::{Client, ResourceExt};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use rmcp::ServiceExt;
 use rmcp::model::{CallToolRequestParams, CallToolResult, ClientConfig, Tool};
@@ -19,23 +20,23 @@ use std::time::Duration;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const LIST_TIMEOUT: Duration = Duration::from_secs(20);
-/// A tool may take this long.
+/// The longest a tool may take.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(120);
 const MAX_HEADERS: usize = 20;
-/// A tool whose definition is longer is not offered, in bytes.
+/// A tool whose definition is longer is not offered. In bytes.
 const MAX_DEFINITION: usize = 32 * 1024;
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot read {what}: {why}")]
-    Reference { what: String, why: String },
+    #[error("{0}")]
+    Reference(String),
     #[error("cannot set up TLS for the server: {0}")]
     Setup(String),
     #[error("the server at spec.url does not speak MCP over streamable HTTP: {0}")]
     Connect(String),
-    #[error("the server does not answer in {} s", .0.as_secs())]
+    #[error("the server did not answer within {} s", .0.as_secs())]
     Timeout(Duration),
-    #[error("the server refused: {0}")]
+    #[error("the server refused the request: {0}")]
     Refused(String),
 }
 
@@ -44,56 +45,13 @@ pub struct Session(RunningService<RoleClient, ClientConfig>);
 
 /// Connects to a server with the headers and the CA its resource names.
 pub async fn connect(kube: &Client, server: &ToolServer) -> Result<Session, Error> {
-    let namespace = server.namespace().unwrap_or_default();
-    let mut headers = HeaderMap::new();
-    if let Some(reference) = &server.spec.headers_secret_ref {
-        let what = format!("Secret {}", reference.name);
-        let missing = |why: String| Error::Reference {
-            what: what.clone(),
-            why,
-        };
-        let secret = Api::<Secret>::namespaced(kube.clone(), &namespace)
-            .get_opt(&reference.name)
-            .await
-            .map_err(|e| missing(crate::k8s::explain(&e)))?;
-        let data = secret
-            .ok_or_else(|| missing("there is none; apply it".into()))?
-            .data
-            .unwrap_or_default();
-        for (key, value) in data.into_iter().take(MAX_HEADERS) {
-            let name = HeaderName::try_from(&key)
-                .map_err(|_| missing(format!("its key {key} is no header name")))?;
-            let text = String::from_utf8_lossy(&value.0).trim().to_string();
-            let mut value = HeaderValue::try_from(text).map_err(|_| {
-                missing(format!(
-                    "the value of its key {key} cannot be sent in a header"
-                ))
-            })?;
-            value.set_sensitive(true);
-            headers.insert(name, value);
-        }
-    }
+    let headers = headers(kube, server).await?;
     let mut builder = reqwest::Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .default_headers(headers)
         // A redirect would carry the headers to whoever the server names.
         .redirect(reqwest::redirect::Policy::none());
-    if let Some(reference) = &server.spec.ca_config_map_ref {
-        let what = format!("ConfigMap {}", reference.name);
-        let map = Api::<ConfigMap>::namespaced(kube.clone(), &namespace)
-            .get_opt(&reference.name)
-            .await;
-        let map = map.map_err(|e| Error::Reference {
-            what: what.clone(),
-            why: crate::k8s::explain(&e),
-        })?;
-        let pem = map.and_then(|m| m.data?.remove(&reference.key));
-        let pem = pem.ok_or_else(|| Error::Reference {
-            what,
-            why: format!("it has no key {}", reference.key),
-        })?;
-        let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes())
-            .map_err(|e| Error::Setup(root_cause(&e)))?;
+    if let Some(certificates) = ca(kube, server).await? {
         builder = builder.tls_certs_only(certificates);
     }
     let http = builder.build().map_err(|e| Error::Setup(root_cause(&e)))?;
@@ -108,8 +66,46 @@ pub async fn connect(kube: &Client, server: &ToolServer) -> Result<Session, Erro
     Ok(Session(service))
 }
 
+/// The headers from the Secret of `spec.headersSecretRef`.
+async fn headers(kube: &Client, server: &ToolServer) -> Result<HeaderMap, Error> {
+    let mut headers = HeaderMap::new();
+    let Some(reference) = &server.spec.headers_secret_ref else {
+        return Ok(headers);
+    };
+    let unusable = |why: String| Error::Reference(format!("Secret {}: {why}", reference.name));
+    let namespace = server.namespace().unwrap_or_default();
+    let data = refs::secret(kube, &namespace, &reference.name)
+        .await
+        .map_err(|e| Error::Reference(e.to_string()))?;
+    for (key, value) in data.into_iter().take(MAX_HEADERS) {
+        let name = HeaderName::try_from(&key)
+            .map_err(|_| unusable(format!("key {key} is not a valid header name")))?;
+        let text = String::from_utf8_lossy(&value.0).trim().to_string();
+        let mut value = HeaderValue::try_from(text)
+            .map_err(|_| unusable(format!("the value of key {key} cannot be sent in a header")))?;
+        value.set_sensitive(true);
+        headers.insert(name, value);
+    }
+    Ok(headers)
+}
+
+/// The certificates from the ConfigMap of `spec.caConfigMapRef`; none: public CAs are trusted.
+async fn ca(
+    kube: &Client,
+    server: &ToolServer,
+) -> Result<Option<Vec<reqwest::Certificate>>, Error> {
+    let Some(reference) = &server.spec.ca_config_map_ref else {
+        return Ok(None);
+    };
+    let namespace = server.namespace().unwrap_or_default();
+    refs::ca_certificates(kube, &namespace, reference)
+        .await
+        .map(Some)
+        .map_err(|e| Error::Reference(e.to_string()))
+}
+
 impl Session {
-    /// The server's tools that its resource allows, by name.
+    /// The server's tools that its resource lists, sorted by name.
     pub async fn tools(&self, server: &ToolServer) -> Result<Vec<Tool>, Error> {
         let all = tokio::time::timeout(LIST_TIMEOUT, self.0.list_all_tools())
             .await
@@ -143,7 +139,7 @@ impl Session {
     }
 }
 
-/// Names that fit into one of ours, and that every model's API takes.
+/// Whether a tool's name can be part of the name agents see, which every model's API accepts.
 fn fits(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 64
@@ -152,7 +148,8 @@ fn fits(name: &str) -> bool {
             .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
 }
 
-/// What the MSP says a tool does; None: it is not offered. The first entry that names it counts.
+/// The access the MSP declares for a tool; none: it is not offered. The first entry that names it
+/// counts.
 pub fn access(allowed: &[ServerTool], tool: &str) -> Option<Access> {
     allowed
         .iter()

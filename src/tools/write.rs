@@ -1,9 +1,9 @@
-//! HaloPSA's tools that write: what may be asked for, parsed and bounded, and
-//! what it comes to in words. Pure; [`send`] does it.
+//! HaloPSA's write tools: what can be asked for, parsed and bounded, and how it
+//! reads to a human. Pure; [`send`](super::send) sends it.
 //!
-//! Every one of them is about the ticket the agent holds: there is no argument
-//! that names another. Each is a single request to HaloPSA that carries a
-//! marker, so that after a crash it is looked for and not repeated.
+//! Each of them acts on the ticket the agent holds: there is no argument that names
+//! another. Each is a single request to HaloPSA that carries a marker, so that after
+//! a crash it is searched for and not repeated.
 
 use crate::api::ticket::Step;
 use crate::text;
@@ -58,44 +58,29 @@ pub const TOOLS: [WriteTool; 7] = [
     WriteTool {
         name: UPDATE,
         title: "Change the ticket",
-        description: "Changes the ticket's status, priority, type, category, team or assigned agent, by their names in HaloPSA. To close it there is halopsa_close_ticket.",
-        schema: || {
-            object(
-                json!({
-                    "status": short_schema("Name of the new status, like In Progress"), "priority": short_schema("Name of the new priority"),
-                    "type": short_schema("Name of the new ticket type"), "category": short_schema("The new category"),
-                    "team": short_schema("Name of the new team"), "agent": short_schema("Name of the agent to assign it to"),
-                }),
-                &[],
-            )
-        },
+        description: "Changes the ticket's status, priority, type, category, team or assigned \
+                      technician, by their names in HaloPSA. To close the ticket, call \
+                      halopsa_close_ticket instead.",
+        schema: update_schema,
     },
     WriteTool {
         name: LOG_TIME,
         title: "Log time",
-        description: "Logs working time on the ticket, with an internal note that says for what.",
-        schema: || {
-            object(
-                json!({"minutes": {"type": "integer", "minimum": 1, "maximum": MAX_MINUTES, "description": "Minutes worked"}, "note": text_schema("What for, plain text")}),
-                &["minutes", "note"],
-            )
-        },
+        description: "Logs working time on the ticket, with an internal note that says what it \
+                      was spent on.",
+        schema: log_time_schema,
     },
     WriteTool {
         name: CHILD,
         title: "Create a child ticket",
-        description: "Creates a ticket below this one, for the same client and requester.",
-        schema: || {
-            object(
-                json!({"summary": short_schema("One line"), "details": text_schema("What has to be done, plain text")}),
-                &["summary", "details"],
-            )
-        },
+        description: "Creates a child of the ticket, for the same client and requester.",
+        schema: child_schema,
     },
     WriteTool {
         name: CLOSE,
         title: "Close the ticket",
-        description: "Closes the ticket with a closure note. HaloPSA refuses it while nobody is assigned.",
+        description: "Closes the ticket with a closure note. Fails while no technician is \
+                      assigned to it.",
         schema: || {
             object(
                 json!({"closureNote": text_schema("How it was solved, plain text")}),
@@ -106,31 +91,89 @@ pub const TOOLS: [WriteTool; 7] = [
     WriteTool {
         name: LINK,
         title: "Link a knowledge base article",
-        description: "Refers to a knowledge base article in an internal note on the ticket.",
-        schema: || {
-            object(
-                json!({"articleId": {"type": "integer", "minimum": 1, "maximum": i32::MAX, "description": "HaloPSA's id of the article"}}),
-                &["articleId"],
-            )
-        },
+        description: "Adds an internal note to the ticket that links a knowledge base article.",
+        schema: link_schema,
     },
 ];
 
+fn update_schema() -> Value {
+    let properties = json!({
+        "status": short_schema("Name of the new status, like In Progress"),
+        "priority": short_schema("Name of the new priority"),
+        "type": short_schema("Name of the new ticket type"),
+        "category": short_schema("The new category"),
+        "team": short_schema("Name of the new team"),
+        "agent": short_schema("Name of the technician to assign the ticket to"),
+    });
+    object(properties, &[])
+}
+
+fn log_time_schema() -> Value {
+    let minutes = json!({
+        "type": "integer",
+        "minimum": 1,
+        "maximum": MAX_MINUTES,
+        "description": "Minutes worked",
+    });
+    let note = text_schema("What the time was spent on, plain text");
+    object(
+        json!({"minutes": minutes, "note": note}),
+        &["minutes", "note"],
+    )
+}
+
+fn child_schema() -> Value {
+    let properties = json!({
+        "summary": short_schema("The new ticket's summary, one line"),
+        "details": text_schema("What has to be done, plain text"),
+    });
+    object(properties, &["summary", "details"])
+}
+
+fn link_schema() -> Value {
+    let id = json!({
+        "type": "integer",
+        "minimum": 1,
+        "maximum": i32::MAX,
+        "description": "The article's id in HaloPSA",
+    });
+    object(json!({"articleId": id}), &["articleId"])
+}
+
 fn text_schema(description: &str) -> Value {
-    json!({"type": "string", "minLength": 1, "maxLength": MAX_TEXT, "description": description})
+    json!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_TEXT,
+        "description": description,
+    })
 }
 
 fn short_schema(description: &str) -> Value {
-    json!({"type": "string", "minLength": 1, "maxLength": MAX_SHORT, "description": description})
+    json!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_SHORT,
+        "description": description,
+    })
 }
 
-/// Every write may say why: a technician reads it before approving.
+/// Every write takes a reason: a technician reads it before approving.
 fn object(mut properties: Value, required: &[&str]) -> Value {
-    properties[WHY] = json!({"type": "string", "maxLength": 300, "description": "Why, for the technician who may have to approve it"});
-    json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
+    properties[WHY] = json!({
+        "type": "string",
+        "maxLength": 300,
+        "description": "Why, for the technician who may have to approve it",
+    });
+    json!({
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": false,
+    })
 }
 
-/// The argument that is for people and changes nothing about the call.
+/// The argument that gives a human the reason and does not change the call.
 pub const WHY: &str = "why";
 
 impl WriteTool {
@@ -228,13 +271,13 @@ fn typed<T: DeserializeOwned>(arguments: &Map<String, Value>) -> Result<T, Strin
 fn bounded(name: &str, value: String, limit: usize) -> Result<String, String> {
     let length = value.trim().chars().count();
     if length == 0 || length > limit {
-        Err(format!("{name} has 1 to {limit} characters"))
+        Err(format!("{name} must have 1 to {limit} characters"))
     } else {
         Ok(value.trim().to_string())
     }
 }
 
-/// A call's arguments as a write, or what does not fit. `why` is taken out before.
+/// A call's arguments as a write, or what is wrong with them. `why` is taken out before.
 pub fn parse(tool: &str, arguments: &Map<String, Value>) -> Result<Write, String> {
     match tool {
         PRIVATE_NOTE => Ok(Write::PrivateNote {
@@ -243,30 +286,11 @@ pub fn parse(tool: &str, arguments: &Map<String, Value>) -> Result<Write, String
         REPLY => Ok(Write::Reply {
             text: bounded("text", typed::<TextArguments>(arguments)?.text, MAX_TEXT)?,
         }),
-        UPDATE => {
-            let update: Update = typed(arguments)?;
-            if update.fields().is_empty() {
-                return Err(
-                    "give at least one of status, priority, type, category, team, agent".into(),
-                );
-            }
-            if let Some((name, _)) = update
-                .fields()
-                .iter()
-                .find(|(_, v)| v.trim().is_empty() || v.chars().count() > MAX_SHORT)
-            {
-                return Err(format!("{name} has 1 to {MAX_SHORT} characters"));
-            }
-            // Closing is a tool of its own, so that a policy about it cannot be got round.
-            if update.status.as_ref().is_some_and(|s| closes(s)) {
-                return Err(format!("to close the ticket call {CLOSE}"));
-            }
-            Ok(Write::Update(update))
-        }
+        UPDATE => parse_update(typed(arguments)?).map(Write::Update),
         LOG_TIME => {
             let given: TimeArguments = typed(arguments)?;
             if !(1..=MAX_MINUTES).contains(&given.minutes) {
-                return Err(format!("minutes is 1 to {MAX_MINUTES}"));
+                return Err(format!("minutes must be 1 to {MAX_MINUTES}"));
             }
             Ok(Write::LogTime {
                 minutes: given.minutes,
@@ -290,7 +314,7 @@ pub fn parse(tool: &str, arguments: &Map<String, Value>) -> Result<Write, String
         LINK => {
             let given: LinkArguments = typed(arguments)?;
             if !(1..=i64::from(i32::MAX)).contains(&given.article_id) {
-                return Err("articleId is a HaloPSA id".into());
+                return Err("articleId must be an article's id in HaloPSA".into());
             }
             Ok(Write::Link {
                 article_id: given.article_id,
@@ -300,35 +324,35 @@ pub fn parse(tool: &str, arguments: &Map<String, Value>) -> Result<Write, String
     }
 }
 
+fn parse_update(update: Update) -> Result<Update, String> {
+    let fields = update.fields();
+    if fields.is_empty() {
+        return Err("give at least one of status, priority, type, category, team, agent".into());
+    }
+    let unfit = |value: &str| value.trim().is_empty() || value.chars().count() > MAX_SHORT;
+    if let Some((name, _)) = fields.iter().find(|(_, value)| unfit(value)) {
+        return Err(format!("{name} must have 1 to {MAX_SHORT} characters"));
+    }
+    // Closing has a tool of its own, so that this one is not a way around a policy for it.
+    if update.status.as_deref().is_some_and(closes) {
+        return Err(format!("to close the ticket, call {CLOSE}"));
+    }
+    Ok(update)
+}
+
 /// Whether a status of this name ends a ticket.
 pub fn closes(status: &str) -> bool {
     let status = status.trim().to_lowercase();
     status.contains("close") || status.parse::<f64>().is_ok_and(|id| id == 9.0)
 }
 
-/// A step in words: what, on which record, with which values.
+/// A step, human-readable: what it does, on which record, with which values.
 pub fn listed(ticket_id: i64, step: &Step) -> Listed {
     let arguments: Option<Map<String, Value>> = serde_json::from_str(&step.arguments).ok();
     let (what, values) = match arguments.as_ref().map(|a| parse(&step.tool, a)) {
         Some(Ok(write)) => described(&write),
-        // Another server's tool, or one that is over and whose arguments were cut.
-        _ => {
-            let what = find(&step.tool)
-                .map_or_else(|| format!("Call {}", step.tool), |t| t.title.to_string());
-            let values = match arguments {
-                Some(arguments) => arguments
-                    .iter()
-                    .map(|(k, v)| {
-                        (
-                            k.clone(),
-                            v.as_str().map_or_else(|| v.to_string(), str::to_string),
-                        )
-                    })
-                    .collect(),
-                None => vec![("with".to_string(), step.arguments.clone())],
-            };
-            (what, values)
-        }
+        // Another server's tool, or a step that is over and whose arguments were cut.
+        _ => undescribed(step, arguments.as_ref()),
     };
     Listed {
         what,
@@ -343,6 +367,28 @@ pub fn listed(ticket_id: i64, step: &Step) -> Listed {
     }
 }
 
+/// The name of the tool, and the arguments as they are.
+fn undescribed(
+    step: &Step,
+    arguments: Option<&Map<String, Value>>,
+) -> (String, Vec<(String, String)>) {
+    let what =
+        find(&step.tool).map_or_else(|| format!("Call {}", step.tool), |t| t.title.to_string());
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let values = match arguments {
+        Some(arguments) => arguments
+            .iter()
+            .map(|(name, value)| (name.clone(), text(value)))
+            .collect(),
+        None => vec![("with".to_string(), step.arguments.clone())],
+    };
+    (what, values)
+}
+
+/// What a write does, and its values by name.
 fn described(write: &Write) -> (String, Vec<(String, String)>) {
     let title = |name: &str| find(name).map(|t| t.title.to_string()).unwrap_or_default();
     let one = |name: &str, value: &str| vec![(name.to_string(), value.to_string())];

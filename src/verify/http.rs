@@ -1,4 +1,4 @@
-//! The HTTP contract, from the operator's side. `docs/verification.md` is the whole of it.
+//! The operator's side of the HTTP contract, which `docs/verification.md` specifies.
 
 use super::sign::{MIN_KEY, SIGNATURE, TIMESTAMP, sign};
 use super::{Challenge, Error, State, answer};
@@ -15,17 +15,13 @@ pub struct Http {
 
 impl Http {
     pub fn new(client: reqwest::Client, url: &str, key: SecretString) -> Result<Self, Error> {
-        let what = || "http.signingSecretRef".to_string();
         if key.expose_secret().len() < MIN_KEY {
-            return Err(Error::Reference {
-                what: what(),
-                why: format!("the key is shorter than {MIN_KEY} characters and could be guessed"),
-            });
+            return Err(Error::Spec(format!(
+                "the key of http.signingSecretRef has fewer than {MIN_KEY} characters and can be \
+                 guessed; use a longer one"
+            )));
         }
-        let url = reqwest::Url::parse(url).map_err(|e| Error::Reference {
-            what: "http.url".into(),
-            why: e.to_string(),
-        })?;
+        let url = reqwest::Url::parse(url).map_err(|e| Error::Spec(format!("http.url: {e}")))?;
         Ok(Self { client, url, key })
     }
 
@@ -75,13 +71,13 @@ impl Http {
     }
 }
 
-/// The state in an answer, if it is about this challenge.
+/// The state in a response, if it is about this challenge.
 fn state_of(answer: &Value, challenge_id: &str) -> Result<State, Error> {
     if answer.get("challengeId").and_then(Value::as_str) != Some(challenge_id) {
         return Err(Error::Answer("it is about another challenge".into()));
     }
     let state = answer.get("state").cloned().unwrap_or_default();
     serde_json::from_value(state).map_err(|_| {
-        Error::Answer("its state is none of pending, verified, denied, expired, failed".into())
+        Error::Answer("its state is not one of pending, verified, denied, expired, failed".into())
     })
 }

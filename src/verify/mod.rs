@@ -1,4 +1,4 @@
-//! Asking a requester to prove who they are, by a provider.
+//! Asks a requester, through a provider, to prove who they are.
 //!
 //! - [`http`]: the documented HTTP contract (`docs/verification.md`)
 //! - [`traceless`]: Traceless, whose wire format is not public
@@ -12,21 +12,20 @@ use crate::api::VerificationProvider;
 use crate::api::connection::CaConfigMapRef;
 use crate::api::reason::Reason;
 use crate::error::root_cause;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::{Api, Client, ResourceExt};
-use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
+use crate::k8s::refs;
+use kube::{Client, ResourceExt};
+use serde::Serialize;
 use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// A provider's answer is a few hundred bytes; longer ones are refused.
+/// Longest response accepted; a provider's is a few hundred bytes.
 const MAX_ANSWER: usize = 64 * 1024;
 
 /// What a challenge asks, and whom.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Challenge {
-    /// The idempotency key: for one id one challenge is sent.
+    /// The idempotency key: one challenge is sent per id.
     pub challenge_id: String,
     pub email: String,
     pub name: String,
@@ -38,33 +37,26 @@ pub struct Challenge {
     pub callback_url: String,
 }
 
-/// What became of a challenge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    Pending,
-    Verified,
-    Denied,
-    Expired,
-    Failed,
-}
+pub use crate::ticket::verification::ProviderState as State;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot read {what}: {why}")]
-    Reference { what: String, why: String },
-    #[error("cannot reach the verification provider: {0}")]
+    #[error(transparent)]
+    Reference(#[from] refs::Error),
+    #[error("spec is unusable: {0}")]
+    Spec(String),
+    #[error("cannot reach the verification provider: {0}; check its URL and the network")]
     Unreachable(String),
-    #[error("the verification provider answered HTTP {0}; see its own log")]
+    #[error("the verification provider returned HTTP {0}; check its log")]
     Refused(u16),
-    #[error("the verification provider's answer is not understood: {0}")]
+    #[error("unexpected response from the verification provider: {0}; check its URL and its log")]
     Answer(String),
 }
 
 impl Error {
     pub fn reason(&self) -> Reason {
         match self {
-            Error::Reference { .. } => Reason::ReferenceInvalid,
+            Error::Reference(_) | Error::Spec(_) => Reason::ReferenceInvalid,
             Error::Unreachable(_) => Reason::Unreachable,
             Error::Refused(401 | 403) => Reason::Unauthorized,
             Error::Refused(_) => Reason::ProviderUnavailable,
@@ -73,7 +65,7 @@ impl Error {
     }
 }
 
-/// A provider, ready to be asked.
+/// A provider that is ready to use.
 pub enum Provider {
     Http(http::Http),
     Traceless(traceless::Traceless),
@@ -85,7 +77,7 @@ impl Provider {
         let spec = &provider.spec;
         if let Some(http) = &spec.http {
             let reference = &http.signing_secret_ref;
-            let key = secret(kube, &namespace, &reference.name, &reference.key).await?;
+            let key = refs::secret_key(kube, &namespace, &reference.name, &reference.key).await?;
             return Ok(Provider::Http(http::Http::new(
                 client(kube, &namespace, http.ca_config_map_ref.as_ref()).await?,
                 &http.url,
@@ -93,14 +85,14 @@ impl Provider {
             )?));
         }
         if let Some(traceless) = &spec.traceless {
-            let key = secret(
+            let key = refs::secret_key(
                 kube,
                 &namespace,
                 &traceless.secret_ref.name,
                 "signingSecret",
             )
             .await?;
-            let organization = secret(
+            let organization = refs::secret_key(
                 kube,
                 &namespace,
                 &traceless.secret_ref.name,
@@ -116,10 +108,7 @@ impl Provider {
                 organization,
             )));
         }
-        Err(Error::Reference {
-            what: "spec".into(),
-            why: "it names neither http nor traceless".into(),
-        })
+        Err(Error::Spec("it sets neither http nor traceless".into()))
     }
 
     /// Sends the challenge, unless it was sent before.
@@ -137,37 +126,13 @@ impl Provider {
         }
     }
 
-    /// Whether it is there and takes our signature.
+    /// Whether it is reachable and accepts our signature.
     pub async fn check(&self) -> Result<(), Error> {
         match self {
             Provider::Http(http) => http.check().await,
             Provider::Traceless(traceless) => traceless.check().await,
         }
     }
-}
-
-/// A key of a Secret.
-pub async fn secret(
-    kube: &Client,
-    namespace: &str,
-    name: &str,
-    key: &str,
-) -> Result<SecretString, Error> {
-    let what = || format!("key {key} of Secret {name}");
-    let found = Api::<Secret>::namespaced(kube.clone(), namespace)
-        .get_opt(name)
-        .await;
-    let found = found.map_err(|e| Error::Reference {
-        what: what(),
-        why: crate::k8s::explain(&e),
-    })?;
-    let bytes = found
-        .and_then(|s| s.data?.remove(key))
-        .ok_or_else(|| Error::Reference {
-            what: what(),
-            why: "there is none; apply it".into(),
-        })?;
-    Ok(String::from_utf8_lossy(&bytes.0).trim().to_string().into())
 }
 
 async fn client(
@@ -181,25 +146,7 @@ async fn client(
         .timeout(TIMEOUT)
         .redirect(reqwest::redirect::Policy::none());
     if let Some(reference) = ca {
-        let what = format!("ConfigMap {}", reference.name);
-        let map = Api::<ConfigMap>::namespaced(kube.clone(), namespace)
-            .get_opt(&reference.name)
-            .await;
-        let map = map.map_err(|e| Error::Reference {
-            what: what.clone(),
-            why: crate::k8s::explain(&e),
-        })?;
-        let pem = map.and_then(|m| m.data?.remove(&reference.key));
-        let pem = pem.ok_or_else(|| Error::Reference {
-            what: what.clone(),
-            why: format!("it has no key {}", reference.key),
-        })?;
-        let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(|e| {
-            Error::Reference {
-                what,
-                why: root_cause(&e),
-            }
-        })?;
+        let certificates = refs::ca_certificates(kube, namespace, reference).await?;
         builder = builder.tls_certs_only(certificates);
     }
     builder
@@ -207,7 +154,7 @@ async fn client(
         .map_err(|e| Error::Unreachable(root_cause(&e)))
 }
 
-/// Sends a request; its answer as JSON, bounded.
+/// Sends a request; returns the response as JSON, bounded.
 async fn answer(request: reqwest::RequestBuilder) -> Result<serde_json::Value, Error> {
     let mut response = request
         .send()
@@ -231,7 +178,7 @@ async fn answer(request: reqwest::RequestBuilder) -> Result<serde_json::Value, E
     serde_json::from_slice(&bytes).map_err(|_| Error::Answer("it is not JSON".into()))
 }
 
-/// An address as notes and statuses show it: `k***@acme.example`.
+/// An address as shown in notes and statuses: `k***@acme.example`.
 pub fn masked(email: &str) -> String {
     match email.split_once('@') {
         Some((user, domain)) => format!("{}***@{domain}", user.chars().take(1).collect::<String>()),
@@ -239,7 +186,7 @@ pub fn masked(email: &str) -> String {
     }
 }
 
-/// An address a challenge can be sent to: bounded, one address, no tricks in it.
+/// Whether a challenge can be sent to the address: bounded, a single one, plain characters only.
 pub fn is_address(email: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '+' | '\'');
     email.len() <= 254

@@ -8,7 +8,7 @@ use sha2::Sha256;
 
 pub const TIMESTAMP: &str = "x-rallied-timestamp";
 pub const SIGNATURE: &str = "x-rallied-signature";
-/// A signature is taken for this long before and after its time, in seconds.
+/// A signature is accepted for this long before and after its time, in seconds.
 pub const TOLERANCE: i64 = 300;
 /// A shorter key can be guessed.
 pub const MIN_KEY: usize = 32;
@@ -21,13 +21,13 @@ fn mac(
     body: &[u8],
 ) -> Option<Hmac<Sha256>> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key.expose_secret().as_bytes()).ok()?;
-    // None of the parts can run into the next: timestamp, method and path hold no line break.
+    // No part can run into the next: timestamp, method and path contain no line break.
     mac.update(format!("{timestamp}\n{method}\n{path}\n").as_bytes());
     mac.update(body);
     Some(mac)
 }
 
-/// The value of the signature's header.
+/// The value of the signature header.
 pub fn sign(key: &SecretString, timestamp: i64, method: &str, path: &str, body: &[u8]) -> String {
     let bytes = mac(key, timestamp, method, path, body)
         .map(|m| m.finalize().into_bytes().to_vec())
@@ -35,7 +35,7 @@ pub fn sign(key: &SecretString, timestamp: i64, method: &str, path: &str, body: 
     format!("v1={}", hex::encode(bytes))
 }
 
-/// Whether a signature is right and of now.
+/// Whether a signature is valid and recent.
 pub fn is_valid(
     key: &SecretString,
     now: i64,
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_exact_message_of_now() {
+    fn only_the_exact_and_recent_message_is_valid() {
         let key: SecretString = "k".repeat(32).into();
         let signature = sign(&key, 1000, "POST", "/challenges", b"{}");
         let valid =
@@ -137,7 +137,7 @@ mod tests {
                 "/",
                 b""
             ),
-            "a key that can be guessed admits nobody"
+            "a key that can be guessed is never valid"
         );
     }
 }

@@ -1,15 +1,17 @@
 //! Traceless. **Its wire format is not public**; what is public is that it takes
 //! the requester's work e-mail, an organisation UUID and a push method, signs with
 //! an API signing secret, and is polled every few seconds. Everything else here is
-//! an assumption, kept in this file so that it is put right in one place:
+//! an assumption, kept in this file so that it can be corrected in one place:
 //!
 //! 1. `POST {endpoint}/organizations/{uuid}/verifications` starts a push; the body is
-//!    `{"externalId", "email", "method", "reason"}`, `method` `microsoft_authenticator` or `duo_push`.
-//! 2. A repeated `externalId` starts no second push.
-//! 3. `GET {endpoint}/organizations/{uuid}/verifications/{externalId}` gives `{"externalId", "status"}`.
+//!    `{"externalId", "email", "method", "reason"}`, where `method` is
+//!    `microsoft_authenticator` or `duo_push`.
+//! 2. A repeated `externalId` does not start a second push.
+//! 3. `GET {endpoint}/organizations/{uuid}/verifications/{externalId}` returns
+//!    `{"externalId", "status"}`.
 //! 4. `status` is `pending`, `approved`, `denied`, `timeout`, or anything else for a failure.
 //! 5. Requests are signed as in [`super::sign`].
-//! 6. `GET {endpoint}/organizations/{uuid}` answers 200 when UUID and signature are right.
+//! 6. `GET {endpoint}/organizations/{uuid}` returns 200 if UUID and signature are correct.
 
 use super::sign::{SIGNATURE, TIMESTAMP, sign};
 use super::{Challenge, Error, State, answer};
@@ -55,10 +57,7 @@ impl Traceless {
             self.endpoint,
             self.organization.expose_secret()
         ))
-        .map_err(|e| Error::Reference {
-            what: "traceless.endpoint".into(),
-            why: e.to_string(),
-        })?;
+        .map_err(|e| Error::Spec(format!("traceless.endpoint: {e}")))?;
         let now = Timestamp::now().as_second();
         let signature = sign(&self.key, now, method.as_str(), url.path(), &body);
         let request = self
@@ -80,7 +79,8 @@ impl Traceless {
             PushMethod::MicrosoftAuthenticator => "microsoft_authenticator",
             PushMethod::DuoPush => "duo_push",
         };
-        let body = json!({"externalId": challenge.challenge_id, "email": challenge.email, "method": method, "reason": challenge.reason});
+        let body = json!({"externalId": challenge.challenge_id, "email": challenge.email,
+            "method": method, "reason": challenge.reason});
         state_of(
             &answer(self.request(
                 Method::POST,

@@ -298,13 +298,15 @@ async fn a_regenerated_secret_is_recognised() {
     assert!(
         error
             .to_string()
-            .contains("took this Client Secret before and refuses it now"),
+            .contains("accepted this Client Secret before and rejects it now"),
         "{error}"
     );
     // One that was never taken is just wrong.
     let error = client(&sim).me().await.unwrap_err();
     assert!(
-        error.to_string().starts_with("HaloPSA refused to sign in"),
+        error
+            .to_string()
+            .starts_with("HaloPSA rejected the sign-in"),
         "{error}"
     );
 }

@@ -138,7 +138,10 @@ async fn callers_wait_for_room_instead_of_failing() {
     config.window = Duration::from_secs(2);
     config.name = "msp/waits".into();
     config.max_wait = Duration::from_secs(60);
+    let metrics = std::sync::Arc::<halopsa_operator::metrics::Metrics>::default();
+    config.observer = Some(metrics.clone());
     let halo = Client::new(config).unwrap();
+    metrics.watch_window("msp/waits", halo.limiter());
     let all =
         futures::future::join_all((0..160).map(|_| halo.get("/Agent/me", &[], Priority::Ticket)))
             .await;
@@ -147,7 +150,7 @@ async fn callers_wait_for_room_instead_of_failing() {
         .filter_map(|r| r.err().map(|e| e.to_string()))
         .collect();
     assert!(failed.is_empty(), "{} failed: {}", failed.len(), failed[0]);
-    let text = halopsa_operator::metrics::METRICS.text();
+    let text = metrics.text();
     assert!(
         text.contains("halopsa_request_window_limit{connection=\"msp/waits\"}"),
         "{text}"

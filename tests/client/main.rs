@@ -37,6 +37,7 @@ pub fn config_of(instance_url: String, ca: String) -> Config {
         timeout: Duration::from_secs(4),
         max_wait: Duration::from_secs(5),
         resolve: None,
+        observer: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::harness::{ACME, Harness, eventually};
 use halopsa_operator::api::ticket::{ApprovalState, StepState, Ticket};
+use halopsa_operator::ids::TechnicianId;
 use halosim::store::Author;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -103,7 +104,10 @@ async fn the_assigned_technicians_yes_runs_exactly_what_was_asked() {
         status.approval.as_ref().unwrap().state,
         ApprovalState::Executed
     );
-    assert_eq!(status.approval.unwrap().decided_by, Some(DANA));
+    assert_eq!(
+        status.approval.unwrap().decided_by,
+        Some(TechnicianId(DANA))
+    );
     assert_eq!(harness.halo(id, "status_name"), "In Progress");
     let sent: Vec<_> = harness
         .our_actions(id)
@@ -189,7 +193,7 @@ async fn nobody_answers() {
         (Some("ApprovalExpired"), ApprovalState::Expired)
     );
     eventually("the note about it", || async {
-        (notes_with(&harness, id, "the request for approval has ended") == 1).then_some(())
+        (notes_with(&harness, id, "the request for approval has expired") == 1).then_some(())
     })
     .await;
     harness.reply(id, DANA, "<p>Approved</p>");
@@ -250,7 +254,10 @@ async fn policies_say_what_runs_at_once_and_who_else_may_approve() {
     // Luis is in the team.
     harness.reply(id, LUIS, "<p>ok, go ahead</p>");
     let status = harness.ticket_in(&name, "Done").await.status.unwrap();
-    assert_eq!(status.approval.unwrap().decided_by, Some(LUIS));
+    assert_eq!(
+        status.approval.unwrap().decided_by,
+        Some(TechnicianId(LUIS))
+    );
     assert!(status.steps.iter().all(|s| s.state == StepState::Done));
     harness.stop().await;
 }
@@ -276,7 +283,7 @@ async fn a_workflow_tells_the_built_in_brain_what_to_do() {
         harness.our_actions(id)[0]["note"]
             .as_str()
             .unwrap()
-            .contains("By workflow printers: Log five minutes.")
+            .contains("Workflow printers: Log five minutes.")
     );
     harness.reply(id, DANA, "<p>Yes please</p>");
     let done = |s: &Ticket| {

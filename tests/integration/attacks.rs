@@ -80,7 +80,7 @@ async fn ticket_text_orders_the_agent_to_approve_itself() {
     let ticket = harness.ticket_in(&name, "AwaitingApproval").await;
     assert_eq!(ticket.status.unwrap().steps[0].state, StepState::Waiting);
     assert_eq!(harness.halo(id, "status_id"), 1);
-    journal_has(&harness, &name, "halopsa_approve", "unknown").await;
+    journal_has(&harness, &name, "halopsa_approve", "unknown_tool").await;
     harness.stop().await;
 }
 
@@ -141,7 +141,7 @@ async fn ticket_text_orders_it_to_act_on_another_client() {
             .all(|(_, body)| !body.to_string().contains("Payroll numbers"))
     );
     journal_has(&harness, &name, "halopsa_get_ticket", "refused").await;
-    journal_has(&harness, &name, "halopsa_update_ticket", "bad arguments").await;
+    journal_has(&harness, &name, "halopsa_update_ticket", "bad_arguments").await;
     harness.stop().await;
 }
 

@@ -183,7 +183,7 @@ async fn every_trouble_is_a_condition_and_heals() {
 
     harness.sim.shared.engine().faults.down = true;
     let said = harness
-        .connection_is("CredentialsValid", "Unknown", "HaloPSAFailing")
+        .connection_is("CredentialsValid", "Unknown", "HaloPSAUnavailable")
         .await;
     assert!(said.contains("503"), "{said}");
     harness.sim.shared.engine().faults.down = false;
@@ -197,7 +197,7 @@ async fn every_trouble_is_a_condition_and_heals() {
     let said = harness
         .connection_is("CredentialsValid", "False", "SecretInvalid")
         .await;
-    assert!(said.contains("Secret credentials is missing"), "{said}");
+    assert!(said.contains("Secret credentials does not exist"), "{said}");
     harness.credentials(halosim::seed::CLIENT_SECRET).await;
     harness.connection_is("Ready", "True", "Connected").await;
     harness.stop().await;

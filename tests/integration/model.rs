@@ -151,7 +151,7 @@ async fn a_model_that_goes_wrong_ends_in_a_useful_note() {
                     json!({"choices": [{"message": {"tool_calls": [{"id": "1", "function": {"name": "finish", "arguments": "{"}}]}}]}),
                 )
             }),
-            "arguments that are no JSON",
+            "the arguments of its calls are not JSON",
         ),
     ];
     for (what, script, said) in scripts {
@@ -163,7 +163,7 @@ async fn a_model_that_goes_wrong_ends_in_a_useful_note() {
         let notes = harness.our_notes(id);
         assert_eq!(notes.len(), 1, "{what}");
         assert!(
-            notes[0].contains("gave no usable end") && notes[0].contains(said),
+            notes[0].contains("did not produce a usable result") && notes[0].contains(said),
             "{what}: {}",
             notes[0]
         );

@@ -31,28 +31,28 @@ async fn nonsense_is_refused_with_a_sentence_that_helps() {
         (
             "/spec/instanceURL",
             json!("https://x.example/"),
-            "has no trailing slash",
+            "must have no trailing slash",
         ),
         (
             "/spec/instanceURL",
             json!("http://x.example"),
-            "starts with https://",
+            "must start with https://",
         ),
         (
             "/spec/instanceURL",
             json!("https://user@x.example"),
-            "is a plain URL",
+            "must be a plain URL",
         ),
         ("/spec/instanceURL", json!("https://"), "instanceURL"),
         (
             "/spec/webhook/url",
             json!("http://x.example"),
-            "starts with https://",
+            "must start with https://",
         ),
         (
             "/spec/webhook/url",
             json!("https://x.example/"),
-            "has no trailing slash",
+            "must have no trailing slash",
         ),
         ("/spec/credentialsSecretRef", json!({}), "name"),
         (
@@ -71,7 +71,7 @@ async fn nonsense_is_refused_with_a_sentence_that_helps() {
         (
             "/spec/agent",
             json!({"model": {"baseURL": "http://models.example/v1", "name": "m"}}),
-            "starts with https://",
+            "must start with https://",
         ),
         (
             "/spec/agent",
@@ -98,12 +98,12 @@ async fn nonsense_is_refused_with_a_sentence_that_helps() {
         (
             "a",
             json!({"connectionRef": {"name": "halo"}}),
-            "one of the two",
+            "set exactly one of haloClientId and haloClientName",
         ),
         (
             "a",
             json!({"connectionRef": {"name": "halo"}, "haloClientId": 1, "haloClientName": "x"}),
-            "one of the two",
+            "set exactly one of haloClientId and haloClientName",
         ),
         (
             "a",
@@ -150,11 +150,11 @@ async fn nonsense_is_refused_with_a_sentence_that_helps() {
         ),
         (
             json!([{"tools": ["a"], "effect": "Auto", "approvers": {"team": "x"}}]),
-            "belongs to effect ApprovalNeeded",
+            "requires effect ApprovalNeeded",
         ),
         (
             json!([{"tools": ["a"], "effect": "ApprovalNeeded", "approvers": {}}]),
-            "give agentIds or team",
+            "set agentIds, team or both",
         ),
         (
             json!([{"tools": ["a"], "effect": "ApprovalNeeded", "approvers": {"agentIds": [1]}}]),
@@ -171,7 +171,7 @@ async fn nonsense_is_refused_with_a_sentence_that_helps() {
     let mut both = policy(json!([{"tools": ["a"], "effect": "Auto"}]));
     both["spec"]["clients"] = json!(["x"]);
     both["spec"]["clientSelector"] = json!({"matchLabels": {"a": "b"}});
-    assert!(refusal(&api, &both).await.contains("one of the two"));
+    assert!(refusal(&api, &both).await.contains("mutually exclusive"));
 
     let server = |name: &str, url: &str, tools: Value| {
         json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "ToolServer", "metadata": {"name": name},
@@ -182,11 +182,11 @@ async fn nonsense_is_refused_with_a_sentence_that_helps() {
     for (object, sentence) in [
         (
             server("s", "http://tools.example/mcp", tools()),
-            "starts with https://",
+            "must start with https://",
         ),
         (
             server("s", "https://user:pw@tools.example/mcp", tools()),
-            "is a plain URL",
+            "must be a plain URL",
         ),
         (
             server(
@@ -215,10 +215,10 @@ async fn nonsense_is_refused_with_a_sentence_that_helps() {
     let http = |url: &str| json!({"url": url, "signingSecretRef": {"name": "s", "key": "k"}});
     let api = harness.api::<VerificationProvider>();
     for (spec, sentence) in [
-        (json!({}), "one of the two"),
+        (json!({}), "set exactly one of http and traceless"),
         (
             json!({"http": http("https://v.example"), "traceless": {"secretRef": {"name": "t"}, "endpoint": "https://t.example"}}),
-            "one of the two",
+            "set exactly one of http and traceless",
         ),
         (json!({"http": http("http://v.example")}), "plain https URL"),
         (
@@ -227,7 +227,7 @@ async fn nonsense_is_refused_with_a_sentence_that_helps() {
         ),
         (
             json!({"traceless": {"secretRef": {"name": "t"}, "endpoint": "http://t.example"}}),
-            "starts with https://",
+            "must start with https://",
         ),
         (
             json!({"http": http("https://v.example"), "failurePolicy": "Shrug"}),

@@ -233,6 +233,7 @@ async fn fail(harness: &Harness, name: &str, with_plan: Option<&str>) {
         .map(|marker| Intent {
             kind: IntentKind::PlanNote,
             run: 0,
+            tag: "plan".into(),
             marker: marker.into(),
             state: IntentState::Intended,
             recorded_at: Time(Timestamp::now()),

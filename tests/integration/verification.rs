@@ -4,6 +4,7 @@ use crate::approvals::{DANA, LUIS, notes_with};
 use crate::harness::{ACME, BLUE, Harness, eventually};
 use halopsa_operator::api::ticket::{Phase, Ticket, VerificationState};
 use halopsa_operator::api::{ToolPolicy, VerificationProvider};
+use halopsa_operator::ids::TechnicianId;
 use halosim::store::Author;
 use k8s_openapi::api::core::v1::Secret;
 use reqwest::StatusCode;
@@ -102,7 +103,7 @@ async fn the_agent_sees_the_ticket_only_when_the_requester_is_verified() {
         harness.halo(id, "user_email")
     );
     eventually("the note that a challenge was sent", || async {
-        (notes_with(&harness, id, "is asked to prove who they are") == 1).then_some(())
+        (notes_with(&harness, id, "was asked to prove who they are") == 1).then_some(())
     })
     .await;
     let note = harness.our_notes(id)[0].clone();
@@ -164,7 +165,7 @@ async fn a_no_refuses_and_technicians_may_ask_again_or_override() {
     harness.ticket_in(&name, "Refused").await;
     assert_eq!(state(&harness, &name).await, VerificationState::Denied);
     eventually("the note about it", || async {
-        (notes_with(&harness, id, "treat the ticket as an attack") == 1).then_some(())
+        (notes_with(&harness, id, "treat this as an attack") == 1).then_some(())
     })
     .await;
     assert_eq!(
@@ -193,7 +194,7 @@ async fn a_no_refuses_and_technicians_may_ask_again_or_override() {
         .unwrap();
     assert_eq!(
         (verification.state, verification.decided_by),
-        (VerificationState::Overridden, Some(DANA))
+        (VerificationState::Overridden, Some(TechnicianId(DANA)))
     );
     assert_eq!(
         notes_with(&harness, id, "Dana Novak vouches for the requester"),
@@ -231,7 +232,7 @@ async fn nobody_answers_the_provider_is_down_or_the_requester_cannot_be_asked() 
         (notes_with(&harness, id, "could not be reached in time") == 1).then_some(())
     })
     .await;
-    provider_is(&harness, "False", "ProviderFailing").await;
+    provider_is(&harness, "False", "ProviderUnavailable").await;
     harness.sim.shared.verifier.faults().down = false;
 
     // From HaloPSA's record only: none, inactive, of another client, without an address.
@@ -457,7 +458,7 @@ async fn restarted_at(point: &'static str, nth: u32) {
     }
     let token = mail(&harness, 1).await;
     let sent = || async {
-        (notes_with(&harness, id, "is asked to prove who they are") == 1).then_some(())
+        (notes_with(&harness, id, "was asked to prove who they are") == 1).then_some(())
     };
     eventually("the note that a challenge was sent", sent).await;
     halosim::verifier::respond(&harness.sim.shared, &token, "verified").await;
@@ -476,7 +477,7 @@ async fn restarted_at(point: &'static str, nth: u32) {
     assert_eq!(status.phase, Phase::AwaitingApproval);
     assert_eq!(harness.sim.shared.verifier.mails().len(), 1, "{point}");
     for text in [
-        "is asked to prove who they are",
+        "was asked to prove who they are",
         "the requester is verified",
         "Diagnosis and plan",
     ] {
@@ -516,7 +517,7 @@ async fn traceless_as_its_adapter_assumes_it() {
         (
             "organizationUUID",
             "00000000-0000-4000-8000-000000000000",
-            "ProviderFailing",
+            "ProviderUnavailable",
         ),
         (
             "signingSecret",

@@ -8,6 +8,7 @@ use crate::api::reason::Reason;
 use crate::api::{AgentPhase, HaloPSAConnection, ImportedClient};
 use crate::controller::connection::import;
 use crate::controller::context::{Context, jitter};
+use crate::k8s::key::Key;
 use crate::k8s::{self, names, reflect};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -95,8 +96,7 @@ pub async fn reconcile(client: Arc<ImportedClient>, ctx: Arc<Context>) -> Result
             status.halo_client_id = Some(halo.id);
             status.halo_client_name = Some(halo.name.clone());
             status.mode = Some(client.spec.mode.unwrap_or(connection.spec.agent.mode));
-            let deployment =
-                reflect::get(&ctx.stores.deployments, &namespace, &names::agent(&name));
+            let deployment = reflect::get(&ctx.deployments, &namespace, &names::agent(&name));
             let current = deployment
                 .as_ref()
                 .and_then(|d| d.spec.as_ref()?.replicas)
@@ -221,7 +221,8 @@ pub async fn reconcile(client: Arc<ImportedClient>, ctx: Arc<Context>) -> Result
         )
         .await;
     }
-    ctx.backoff.reset(&(namespace, name, "client"));
+    ctx.backoff
+        .reset("ImportedClient", &Key::new(namespace, name));
     Ok(Action::requeue(if next_look == RESYNC {
         jitter(RESYNC)
     } else {
@@ -232,7 +233,10 @@ pub async fn reconcile(client: Arc<ImportedClient>, ctx: Arc<Context>) -> Result
 pub fn error_policy(client: Arc<ImportedClient>, error: &Error, ctx: Arc<Context>) -> Action {
     let (namespace, name) = (client.namespace().unwrap_or_default(), client.name_any());
     tracing::warn!(kind = "ImportedClient", %namespace, %name, %error, "reconciling failed, it is tried again");
-    Action::requeue(ctx.backoff.next((namespace, name, "client")))
+    Action::requeue(
+        ctx.backoff
+            .next("ImportedClient", &Key::new(namespace, name)),
+    )
 }
 
 /// The HaloPSA client that is meant, or why there is none.

@@ -14,6 +14,7 @@ use crate::halopsa::api::WebhookSpec;
 use crate::halopsa::registration;
 use crate::halopsa::{self, missing_scopes};
 use crate::halopsa_pool;
+use crate::k8s::key::Key;
 use crate::k8s::{self, names};
 use crate::text::hex;
 use crate::ticket::route;
@@ -196,7 +197,10 @@ pub fn error_policy(
         connection.name_any(),
     );
     tracing::warn!(kind = "HaloPSAConnection", %namespace, %name, %error, "reconciling failed, it is tried again");
-    Action::requeue(ctx.backoff.next((namespace, name, "connection")))
+    Action::requeue(
+        ctx.backoff
+            .next("HaloPSAConnection", &Key::new(namespace, name)),
+    )
 }
 
 /// What one pass found out.
@@ -275,11 +279,13 @@ async fn apply(
     );
     status.observed_generation = generation;
     report(api, connection, &before, status, ctx).await?;
-    let backoff_key = (namespace, name, "connection");
+    let backoff_key = Key::new(namespace, name);
     if findings.failed {
-        return Ok(Action::requeue(ctx.backoff.next(backoff_key)));
+        return Ok(Action::requeue(
+            ctx.backoff.next("HaloPSAConnection", &backoff_key),
+        ));
     }
-    ctx.backoff.reset(&backoff_key);
+    ctx.backoff.reset("HaloPSAConnection", &backoff_key);
     Ok(Action::requeue(jitter(
         ctx.options.resync.min(ctx.options.sweep),
     )))
@@ -960,7 +966,8 @@ async fn cleanup(connection: &HaloPSAConnection, ctx: &Context) -> Result<Action
     ctx.halopsa.forget(&namespace, &name);
     ctx.directory.forget(&namespace, &name);
     ctx.verified.forget(&(namespace.clone(), name.clone()));
-    ctx.backoff.reset(&(namespace, name, "connection"));
+    ctx.backoff
+        .reset("HaloPSAConnection", &Key::new(namespace, name));
     Ok(Action::await_change())
 }
 

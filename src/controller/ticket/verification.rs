@@ -1,37 +1,39 @@
-//! Tickets whose requester has to prove who they are: the challenge, its outcome,
-//! and what technicians may do about it.
+//! Tickets whose requester has to prove who they are: the challenge, its result, and what
+//! technicians may do about it.
 
-use super::Error;
+use super::approval::replies;
+use super::{Error, Pass};
 use crate::api::reason::Reason;
-use crate::api::ticket::{ApprovalState, IntentKind, Ticket, VerificationState};
+use crate::api::ticket::{ApprovalState, TicketStatus, Verification, VerificationState};
 use crate::api::verification::FailurePolicy;
 use crate::api::{HaloPSAConnection, ImportedClient, VerificationProvider};
-use crate::audit::{self, Subject};
+use crate::audit;
 use crate::controller::context::Context;
 use crate::failpoint;
-use crate::halopsa::technicians::UNASSIGNED;
-use crate::halopsa::technicians::agent_name;
 use crate::halopsa::{self, types};
-use crate::k8s::{reflect, tickets};
-use crate::metrics::{ApprovalLabels, METRICS};
-use crate::outbox::{self, Note};
+use crate::k8s::reflect;
+use crate::metrics::{VerificationLabels, VerificationOutcome};
 use crate::policy::sensitivity::of_ticket;
-use crate::text::pattern;
-use crate::ticket::actor::Actor;
-use crate::ticket::note;
+use crate::ticket::ownership::Ownership;
 use crate::ticket::state::{self, Event};
-use crate::ticket::verification::{self, Ask};
-use crate::verify::{self, Challenge, Provider, State};
+use crate::ticket::verification::{self, Ask, ProviderState, Window, Wished};
+use crate::verify::{self, Challenge, Provider};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::api::Api;
+use kube::ResourceExt;
 use kube::runtime::events::EventType;
-use kube::{Resource, ResourceExt};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// For this long after a refusal technicians' replies are read.
+/// Technicians' replies are read for this long after a challenge.
 const LISTEN: SignedDuration = SignedDuration::from_hours(24);
+/// After this the replies are read less often.
+const SLOWER_AFTER: SignedDuration = SignedDuration::from_mins(30);
+const SLOWER: u32 = 30;
+/// Actions of a ticket that are read, newest first.
 const DEPTH: usize = 100;
+/// The API's defaults, for a connection whose provider is missing.
+const TIMEOUT: Duration = Duration::from_secs(300);
+const VALID_FOR: Duration = Duration::from_secs(8 * 3600);
 
 /// The provider of a connection, if it names one.
 pub fn provider_of(
@@ -46,485 +48,361 @@ pub fn provider_of(
     )
 }
 
-/// Whether a ticket that was just received is sensitive: then its requester is asked first.
-pub async fn started(
-    ticket: &Ticket,
-    connection: &HaloPSAConnection,
-    ctx: &Context,
-) -> Result<Option<Event>, Error> {
-    if connection.spec.sensitivity.provider_ref.is_none() {
+/// The event for a ticket just received that is sensitive: its requester is asked first.
+pub(super) async fn start(pass: &Pass) -> Result<Option<Event>, Error> {
+    let spec = &pass.connection.spec;
+    if spec.sensitivity.provider_ref.is_none() {
         return Ok(None);
     }
-    let halo = ctx.halopsa.client(connection).await?;
-    let found = match halo.ticket(ticket.spec.ticket_id).await {
-        Ok(found) => found,
-        // It is found out at the claim what it is.
-        Err(halopsa::Error::NotFound { .. }) => return Ok(None),
-        Err(error) => return Err(error.into()),
+    let halo = pass.halo().await?;
+    let Some(found) = halo.find_ticket(pass.ticket.spec.ticket_id).await? else {
+        // The claim finds out, too, and ends it.
+        return Ok(None);
     };
-    let reasons = of_ticket(&found, &[], &connection.spec.sensitivity);
+    let reasons = of_ticket(&found, &[], &spec.sensitivity);
     if reasons.is_empty() {
         return Ok(None);
     }
-    let status = ticket.status.clone().unwrap_or_default();
-    if state::is_verified(&status, found.user_id, Timestamp::now()) {
+    let (status, now) = (pass.status(), Timestamp::now());
+    if state::is_verified(&status, found.user_id, now) {
         return Ok(None);
     }
+    // The words are the requester's: they stay in HaloPSA where subjects do.
+    let reasons: Vec<String> = reasons
+        .iter()
+        .map(|reason| match spec.privacy.hide_subjects {
+            true => reason.without_words(),
+            false => reason.to_string(),
+        })
+        .collect();
     let timeout =
-        provider_of(connection, ctx).map_or(Duration::from_secs(300), |p| p.spec.timeout.into());
+        provider_of(&pass.connection, &pass.ctx).map_or(TIMEOUT, |p| p.spec.timeout.into());
     Ok(Some(verification::start(
-        &status, connection, ticket, &reasons, timeout, None,
+        &status,
+        &pass.connection,
+        &pass.ticket,
+        &reasons,
+        timeout,
+        None,
+        now,
     )))
 }
 
-/// One look at a ticket whose requester is being asked. When to look again.
-pub async fn poll(
-    ticket: Ticket,
-    connection: &HaloPSAConnection,
-    client: &ImportedClient,
-    api: &Api<Ticket>,
-    ctx: &Context,
-) -> Result<(Ticket, Duration), Error> {
-    let namespace = ticket.namespace().unwrap_or_default();
-    let Some(current) = ticket.status.as_ref().and_then(|s| s.verification.clone()) else {
-        return Ok((ticket, Duration::from_secs(60)));
+/// Asks the provider about a ticket whose requester is being verified. Returns when to do so
+/// again.
+pub(super) async fn poll(pass: &mut Pass, client: &ImportedClient) -> Result<Duration, Error> {
+    let Some(current) = pass.status().verification else {
+        return Ok(Duration::from_secs(60));
     };
-    let Some(provider) = provider_of(connection, ctx) else {
-        // It may still come; the deadline says so if it does not.
-        return Ok((ticket, Duration::from_secs(5)));
+    let Some(provider) = provider_of(&pass.connection, &pass.ctx) else {
+        // It may still be applied; if it is not, the deadline decides.
+        return Ok(Duration::from_secs(5));
     };
-    let poll =
-        Duration::from(provider.spec.poll).clamp(Duration::from_secs(1), Duration::from_secs(60));
-    let valid_until = Timestamp::now()
-        + SignedDuration::try_from(Duration::from(provider.spec.valid_for)).unwrap_or_default();
-    let asked = async {
-        let service = Provider::of(&ctx.kube, &provider).await?;
-        match current.state {
-            VerificationState::Sent => service
-                .state(&current.challenge_id)
-                .await
-                .map(|state| (state, None)),
-            _ => Ok((State::Pending, Some(service))),
+    let valid_until = from_now(provider.spec.valid_for.into());
+    let asked = ask(pass, client, &provider, &current).await;
+    match asked {
+        Ok(asked) => {
+            let answer = verification::outcome(asked.state, &current.challenge_id, valid_until);
+            let events: Vec<Event> = asked.sent.into_iter().chain(answer).collect();
+            if !events.is_empty() {
+                finish(pass, &events, outcome_of(asked.state)).await?;
+            }
         }
-    };
-    let (state, to_start) = match asked.await {
-        Ok(asked) => asked,
-        Err(error) => return down(&ticket, &provider, &error, valid_until, api, poll).await,
-    };
-    let (state, sent) = match to_start {
-        None => (state, None),
-        Some(service) => {
-            let halo = ctx.halopsa.client(connection).await?;
-            let user = match requester(&ticket, client, &halo).await? {
-                Ok(user) => user,
-                Err(why) => {
-                    let event = Event::VerificationFailed {
-                        challenge_id: current.challenge_id.clone(),
-                        state: VerificationState::Failed,
-                        message: why,
-                    };
-                    return Ok((
-                        finish(&ticket, &[event], "failed", client, api, ctx).await?,
-                        poll,
-                    ));
-                }
+        Err(NoAnswer::Requester(why)) => {
+            let event = Event::VerificationFailed {
+                challenge_id: current.challenge_id,
+                state: VerificationState::Failed,
+                message: why.into(),
             };
-            let challenge = Challenge {
-                challenge_id: current.challenge_id.clone(),
-                email: user.emailaddress.clone(),
-                name: user.name.clone(),
-                reason: "a sensitive service desk ticket".into(),
-                expires_at: ticket
-                    .status
-                    .as_ref()
-                    .and_then(|s| s.deadline.as_ref())
-                    .map(|d| d.0.to_string())
-                    .unwrap_or_default(),
-                callback_url: format!(
-                    "{}/verifications/{namespace}/{}",
-                    connection.spec.webhook.url,
-                    provider.name_any()
-                ),
-            };
-            failpoint::hit(&namespace, "challenge.intended").await;
-            let state = match service.start(&challenge).await {
-                Ok(state) => state,
-                Err(error) => {
-                    return down(&ticket, &provider, &error, valid_until, api, poll).await;
-                }
-            };
-            failpoint::hit(&namespace, "challenge.sent").await;
-            let sent = Event::ChallengeSent {
-                method: provider.spec.method().into(),
-                user_id: user.id,
-                address: verify::masked(&user.emailaddress),
-            };
-            (state, Some(sent))
+            finish(pass, &[event], VerificationOutcome::Failed).await?;
         }
-    };
-    let id = current.challenge_id.clone();
-    let failed = |state, message: &str| Event::VerificationFailed {
-        challenge_id: id.clone(),
-        state,
-        message: message.into(),
-    };
-    let (answer, label) = match state {
-        State::Pending => (None, ""),
-        State::Verified => (
-            Some(Event::Verified {
-                challenge_id: id.clone(),
-                valid_until,
-            }),
-            "verified",
-        ),
-        State::Denied => (
-            Some(failed(
-                VerificationState::Denied,
-                "the requester denied that it was them; treat the ticket as an attack until you know better",
-            )),
-            "denied",
-        ),
-        State::Expired => (
-            Some(failed(
-                VerificationState::Expired,
-                "the requester did not answer in time",
-            )),
-            "expired",
-        ),
-        State::Failed => (
-            Some(failed(
-                VerificationState::Failed,
-                "the verification provider could not ask the requester; see its own log",
-            )),
-            "failed",
-        ),
-    };
-    let events: Vec<Event> = sent.into_iter().chain(answer).collect();
-    if events.is_empty() {
-        return Ok((ticket, poll));
+        Err(NoAnswer::Provider(error)) => down(pass, &provider, &error, valid_until).await?,
+        Err(NoAnswer::Other(error)) => return Err(error),
     }
-    Ok((
-        finish(&ticket, &events, label, client, api, ctx).await?,
-        poll,
-    ))
+    let poll = Duration::from(provider.spec.poll);
+    Ok(poll.clamp(Duration::from_secs(1), Duration::from_secs(60)))
 }
 
-async fn finish(
-    ticket: &Ticket,
-    events: &[Event],
-    label: &'static str,
-    client: &ImportedClient,
-    api: &Api<Ticket>,
-    ctx: &Context,
-) -> Result<Ticket, Error> {
-    let stored = tickets::transition(api, ticket, events, Actor::Controller).await?;
-    if !label.is_empty() {
-        METRICS
-            .verifications
-            .get_or_create(&ApprovalLabels { outcome: label })
-            .inc();
-        let (namespace, name) = (ticket.namespace().unwrap_or_default(), ticket.name_any());
-        audit::event(
-            "Verification",
-            Subject {
-                namespace: &namespace,
-                client: &client.name_any(),
-                ticket: &name,
-                by: Some(Actor::Controller),
-            },
-            label,
-        );
-        let type_ = if label == "verified" {
-            EventType::Normal
-        } else {
-            EventType::Warning
-        };
-        ctx.event(
-            &ticket.object_ref(&()),
-            type_,
-            Reason::Verification,
-            "Verify",
-            &format!("the requester's verification: {label}"),
-        )
-        .await;
-    } else {
-        METRICS
-            .verifications
-            .get_or_create(&ApprovalLabels { outcome: "sent" })
-            .inc();
-    }
-    Ok(stored)
+/// The provider's answer.
+struct Asked {
+    state: ProviderState,
+    /// The challenge was sent just now.
+    sent: Option<Event>,
 }
 
-/// The provider cannot be asked: the ticket waits until its deadline, which decides.
-async fn down(
-    ticket: &Ticket,
+/// Why there is no answer.
+enum NoAnswer {
+    /// The requester cannot be asked; this says why.
+    Requester(&'static str),
+    Provider(verify::Error),
+    Other(Error),
+}
+
+impl From<verify::Error> for NoAnswer {
+    fn from(error: verify::Error) -> Self {
+        NoAnswer::Provider(error)
+    }
+}
+
+impl From<halopsa::Error> for NoAnswer {
+    fn from(error: halopsa::Error) -> Self {
+        NoAnswer::Other(error.into())
+    }
+}
+
+impl From<Error> for NoAnswer {
+    fn from(error: Error) -> Self {
+        NoAnswer::Other(error)
+    }
+}
+
+/// Sends the challenge if it was not sent yet; else asks for its result.
+async fn ask(
+    pass: &Pass,
+    client: &ImportedClient,
     provider: &VerificationProvider,
-    error: &verify::Error,
-    valid_until: Timestamp,
-    api: &Api<Ticket>,
-    poll: Duration,
-) -> Result<(Ticket, Duration), Error> {
-    tracing::warn!(namespace = ticket.namespace(), ticket = ticket.name_any(), %error, "the verification provider cannot be asked; it is tried again until the deadline");
-    let last = ticket
-        .status
-        .as_ref()
-        .and_then(|s| s.deadline.as_ref())
-        .is_some_and(|d| d.0 <= Timestamp::now() + SignedDuration::from_secs(2));
-    if last && provider.spec.failure_policy == FailurePolicy::Ignore {
-        let stored = tickets::transition(
-            api,
-            ticket,
-            &[Event::VerificationSkipped { valid_until }],
-            Actor::Controller,
-        )
-        .await?;
-        return Ok((stored, poll));
+    current: &Verification,
+) -> Result<Asked, NoAnswer> {
+    let service = Provider::of(&pass.ctx.kube, provider).await?;
+    if current.state == VerificationState::Sent {
+        let state = service.state(&current.challenge_id).await?;
+        return Ok(Asked { state, sent: None });
     }
-    Ok((ticket.clone(), poll.max(Duration::from_secs(1))))
+    let halo = pass.halo().await?;
+    let user = requester(pass, client, &halo).await?;
+    let namespace = &pass.key.namespace;
+    failpoint::hit(namespace, "challenge.intended").await;
+    let state = service
+        .start(&challenge(pass, provider, current, &user))
+        .await?;
+    failpoint::hit(namespace, "challenge.sent").await;
+    let sent = Event::ChallengeSent {
+        method: provider.spec.method().into(),
+        user_id: user.id,
+        address: verify::masked(&user.emailaddress),
+    };
+    Ok(Asked {
+        state,
+        sent: Some(sent),
+    })
 }
 
-/// The requester, from HaloPSA's records and never from ticket text; or why they cannot be asked.
+fn challenge(
+    pass: &Pass,
+    provider: &VerificationProvider,
+    current: &Verification,
+    user: &types::User,
+) -> Challenge {
+    let status = pass.ticket.status.as_ref();
+    let deadline = status.and_then(|s| s.deadline.as_ref());
+    Challenge {
+        challenge_id: current.challenge_id.clone(),
+        email: user.emailaddress.clone(),
+        name: user.name.clone(),
+        reason: "a sensitive service desk ticket".into(),
+        expires_at: deadline.map(|d| d.0.to_string()).unwrap_or_default(),
+        callback_url: format!(
+            "{}/verifications/{}/{}",
+            pass.connection.spec.webhook.url,
+            pass.key.namespace,
+            provider.name_any()
+        ),
+    }
+}
+
+/// The requester, from HaloPSA's records and never from ticket text.
 async fn requester(
-    ticket: &Ticket,
+    pass: &Pass,
     client: &ImportedClient,
     halo: &halopsa::Client,
-) -> Result<Result<types::User, String>, Error> {
-    let found = match halo.ticket(ticket.spec.ticket_id).await {
-        Err(halopsa::Error::NotFound { .. }) => {
-            return Ok(Err("HaloPSA does not have the ticket any more".into()));
-        }
-        other => other?,
+) -> Result<types::User, NoAnswer> {
+    let Some(found) = halo.find_ticket(pass.ticket.spec.ticket_id).await? else {
+        return Err(NoAnswer::Requester(Ownership::Deleted.sentence()));
     };
     let Some(id) = found.user_id.filter(|id| *id > 0) else {
-        return Ok(Err(
-            "the ticket has no requester in HaloPSA; set its user, then reply \"verify again\""
-                .into(),
+        return Err(NoAnswer::Requester(
+            "the ticket has no requester in HaloPSA; set its user, then reply \"verify again\"",
         ));
     };
     let user = match halo.user(id).await {
         Err(halopsa::Error::NotFound { .. }) => {
-            return Ok(Err("HaloPSA does not have the ticket's requester".into()));
+            return Err(NoAnswer::Requester(
+                "HaloPSA does not have the ticket's requester",
+            ));
         }
-        other => other?,
+        user => user?,
     };
-    Ok(
-        if user.client_id.is_none()
-            || user.client_id != client.status.as_ref().and_then(|s| s.halo_client_id)
-        {
-            Err("the ticket's requester is a user of another client".into())
-        } else if user.inactive {
-            Err("the ticket's requester is inactive in HaloPSA".into())
-        } else if !verify::is_address(&user.emailaddress) {
-            Err("HaloPSA has no usable e-mail address of the requester; enter it, then reply \"verify again\"".into())
-        } else {
-            Ok(user)
-        },
-    )
+    let halo_client_id = client.status.as_ref().and_then(|s| s.halo_client_id);
+    match why_not_asked(&user, halo_client_id) {
+        Some(why) => Err(NoAnswer::Requester(why)),
+        None => Ok(user),
+    }
 }
 
-/// Reads what technicians say about a refused ticket, or one that waits: "verify again", or
-/// the assigned agent's "override verification". None: it is not listened to any more.
-pub async fn listen(
-    ticket: Ticket,
-    connection: &HaloPSAConnection,
-    api: &Api<Ticket>,
-    ctx: &Context,
-) -> Result<(Ticket, Option<Duration>), Error> {
-    let status = ticket.status.clone().unwrap_or_default();
+/// Why this user of HaloPSA's cannot be asked; none: they can.
+fn why_not_asked(user: &types::User, halo_client_id: Option<i64>) -> Option<&'static str> {
+    if user.client_id.is_none() || user.client_id != halo_client_id {
+        Some("the ticket's requester is a user of another client")
+    } else if user.inactive {
+        Some("the ticket's requester is inactive in HaloPSA")
+    } else if !verify::is_address(&user.emailaddress) {
+        Some(concat!(
+            "HaloPSA has no usable e-mail address for the requester; ",
+            "enter one, then reply \"verify again\""
+        ))
+    } else {
+        None
+    }
+}
+
+/// Stores that the challenge was sent, or its result, and says so.
+async fn finish(
+    pass: &mut Pass,
+    events: &[Event],
+    outcome: VerificationOutcome,
+) -> Result<(), Error> {
+    pass.transition(events).await?;
+    count(pass, outcome);
+    let type_ = match outcome {
+        VerificationOutcome::Sent => return Ok(()),
+        VerificationOutcome::Verified => EventType::Normal,
+        _ => EventType::Warning,
+    };
+    audit::event("Verification", pass.subject(), outcome.as_str());
+    let note = format!("the requester's verification: {}", outcome.as_str());
+    pass.event(type_, Reason::Verification, "Verify", &note)
+        .await;
+    Ok(())
+}
+
+/// As metrics, audit stream and Events name it.
+fn outcome_of(state: ProviderState) -> VerificationOutcome {
+    match state {
+        ProviderState::Pending => VerificationOutcome::Sent,
+        ProviderState::Verified => VerificationOutcome::Verified,
+        ProviderState::Denied => VerificationOutcome::Denied,
+        ProviderState::Expired => VerificationOutcome::Expired,
+        ProviderState::Failed => VerificationOutcome::Failed,
+    }
+}
+
+pub(super) fn count(pass: &Pass, outcome: VerificationOutcome) {
+    pass.ctx
+        .metrics
+        .verifications
+        .get_or_create(&VerificationLabels { outcome })
+        .inc();
+}
+
+/// The provider cannot be asked: the ticket waits until its deadline, which decides.
+async fn down(
+    pass: &mut Pass,
+    provider: &VerificationProvider,
+    error: &verify::Error,
+    valid_until: Timestamp,
+) -> Result<(), Error> {
+    tracing::warn!(
+        namespace = pass.key.namespace,
+        ticket = pass.key.name,
+        %error,
+        "the verification provider could not be asked; will retry until the deadline"
+    );
+    let status = pass.status();
+    let soon = Timestamp::now() + SignedDuration::from_secs(2);
+    let last = status.deadline.is_some_and(|deadline| deadline.0 <= soon);
+    if last && provider.spec.failure_policy == FailurePolicy::Ignore {
+        pass.transition(&[Event::VerificationSkipped { valid_until }])
+            .await?;
+        count(pass, VerificationOutcome::Skipped);
+    }
+    Ok(())
+}
+
+/// Reads what technicians say about a refused ticket, or one that waits: "verify again", or the
+/// assigned technician's "override verification". Returns when to do so again; none: never.
+pub(super) async fn listen(pass: &mut Pass) -> Result<Option<Duration>, Error> {
+    let status = pass.status();
     let Some(current) = &status.verification else {
-        return Ok((ticket, None));
+        return Ok(None);
     };
     let age = Timestamp::now().duration_since(current.started_at.0);
     if current.state.passes() || age > LISTEN {
-        return Ok((ticket, None));
+        return Ok(None);
     }
-    let every = Duration::from(connection.spec.approvals.poll).max(Duration::from_secs(1))
-        * if age > SignedDuration::from_mins(30) {
-            30
-        } else {
-            1
-        };
-    if let Some(wait) = ctx.polls.wait(&ticket, every) {
-        return Ok((ticket, Some(wait)));
+    let connection = pass.connection.clone();
+    let approvals = &connection.spec.approvals;
+    let poll = Duration::from(approvals.poll).max(Duration::from_secs(1));
+    let every = poll * if age > SLOWER_AFTER { SLOWER } else { 1 };
+    if let Some(wait) = pass.ctx.polls.wait(&pass.ticket, every) {
+        return Ok(Some(wait));
     }
-    let halo = ctx.halopsa.client(connection).await?;
-    let mut actions = halo.replies(ticket.spec.ticket_id, DEPTH).await?;
-    actions.reverse();
-    let ourselves = connection
-        .status
-        .as_ref()
-        .and_then(|s| s.api_agent.as_ref())
-        .map(|a| a.id);
-    let human = |a: &&types::Action| {
-        let agent = a
-            .who_agentid
-            .filter(|id| *id > UNASSIGNED && a.who_type.is_none_or(|t| t == 1));
-        agent.is_some()
-            && agent != ourselves
-            && !a.emaildirection.eq_ignore_ascii_case("i")
-            && connection
-                .spec
-                .approvals
-                .applications
-                .iter()
-                .any(|p| pattern::matches(p, &a.actionby_application_id))
-    };
-    // Only what was said since the challenge or its outcome, and not read before.
-    let since = status.seen_action.unwrap_or_default();
-    let from = status
-        .phase_since
-        .as_ref()
-        .map_or(current.started_at.0, |t| t.0)
-        - SignedDuration::from_secs(2);
-    let fresh: Vec<&types::Action> = actions
-        .iter()
-        .filter(|a| a.id > since && a.datetime.is_none_or(|at| at >= from))
-        .filter(human)
-        .collect();
-    let up_to = fresh.iter().map(|a| a.id).max();
-    for action in fresh {
-        let Some(wish) = verification::wish(&action.note_html, &action.note) else {
-            continue;
-        };
-        let by = action.who_agentid.unwrap_or_default();
-        let provider = provider_of(connection, ctx);
-        let event = match wish {
-            Ask::Again if status.phase == crate::api::Phase::Refused => {
-                let timeout = provider.map_or(Duration::from_secs(300), |p| p.spec.timeout.into());
-                let Event::VerificationStarted {
-                    challenge_id,
-                    deadline,
-                    ..
-                } = verification::start(&status, connection, &ticket, &[], timeout, None)
-                else {
-                    continue;
-                };
-                Event::VerifyAgain {
-                    by,
-                    action: action.id,
-                    challenge_id,
-                    deadline,
-                }
-            }
-            Ask::Again => continue,
-            Ask::Override => {
-                let assigned = halo.ticket(ticket.spec.ticket_id).await?.agent_id;
-                if assigned != Some(by) {
-                    let note = format!(
-                        "an override of the verification does not count (action {}): not by the ticket's assigned agent",
-                        action.id
-                    );
-                    ctx.event(
-                        &ticket.object_ref(&()),
-                        EventType::Normal,
-                        Reason::ReplyIgnored,
-                        "Verify",
-                        &note,
-                    )
-                    .await;
-                    continue;
-                }
-                let valid_for =
-                    provider.map_or(Duration::from_secs(8 * 3600), |p| p.spec.valid_for.into());
-                let valid_until =
-                    Timestamp::now() + SignedDuration::try_from(valid_for).unwrap_or_default();
-                Event::VerificationOverridden {
-                    by,
-                    action: action.id,
-                    valid_until,
-                }
-            }
-        };
-        let (namespace, name) = (ticket.namespace().unwrap_or_default(), ticket.name_any());
-        audit::event(
-            "Verification",
-            Subject {
-                namespace: &namespace,
-                client: "",
-                ticket: &name,
-                by: Some(Actor::Controller),
-            },
-            &format!("{wish:?} by agent {by}, action {}", action.id),
+    let halo = pass.halo().await?;
+    let ticket_id = pass.ticket.spec.ticket_id;
+    let replies = replies(&halo, ticket_id, DEPTH).await?;
+    let mut window = Window::of(&status, current, pass.ourselves(), &approvals.applications);
+    if verification::asks_override(&replies, &window) {
+        window.assigned = halo.ticket(ticket_id).await?.agent_id;
+    }
+    let heard = verification::judge(&replies, &window);
+    for ignored in &heard.ignored {
+        let note = format!(
+            "an override of the verification does not count (action {}): {}",
+            ignored.action, ignored.why
         );
-        return Ok((
-            tickets::transition(api, &ticket, &[event], Actor::Controller).await?,
-            Some(every),
-        ));
+        pass.event(EventType::Normal, Reason::ReplyIgnored, "Verify", &note)
+            .await;
     }
-    let stored = match up_to {
-        // Read once: what did not count is not said again.
-        // A yes to a request that stands is read when the ticket waits for it again.
-        Some(up_to) if !status.approval_is(ApprovalState::Requested) => {
-            tickets::transition(
-                api,
-                &ticket,
-                &[Event::RepliesSeen {
-                    up_to,
-                    assigned_agent: None,
-                }],
-                Actor::Controller,
-            )
-            .await?
-        }
-        _ => ticket,
-    };
-    Ok((stored, Some(every)))
+    if let Some(wished) = &heard.wish {
+        carry_out(pass, &status, wished).await?;
+    } else if let Some(up_to) = heard.up_to
+        // The answer to a standing request is read when the ticket waits for it again.
+        && !status.approval_is(ApprovalState::Requested)
+    {
+        // Read once: what does not count is not reported again.
+        let seen = Event::RepliesSeen {
+            up_to,
+            assigned_agent: None,
+        };
+        pass.transition(&[seen]).await?;
+    }
+    Ok(Some(every))
 }
 
-/// Writes the next note that is due about the verification.
-pub async fn post_note(
-    ticket: &Ticket,
-    connection: &HaloPSAConnection,
-    api: &Api<Ticket>,
-    ctx: &Context,
-) -> Result<Ticket, Error> {
-    let status = ticket.status.clone().unwrap_or_default();
-    let Some(current) = &status.verification else {
-        return Ok(ticket.clone());
+/// Does what a technician asked for.
+async fn carry_out(pass: &mut Pass, status: &TicketStatus, wished: &Wished) -> Result<(), Error> {
+    let provider = provider_of(&pass.connection, &pass.ctx);
+    let (event, outcome) = match wished.ask {
+        Ask::Again => {
+            let timeout = provider.map_or(TIMEOUT, |p| p.spec.timeout.into());
+            let event = verification::again(
+                status,
+                &pass.connection,
+                &pass.ticket,
+                wished,
+                timeout,
+                Timestamp::now(),
+            );
+            (event, VerificationOutcome::Started)
+        }
+        Ask::Override => {
+            let event = Event::VerificationOverridden {
+                by: wished.by,
+                action: wished.action,
+                valid_until: from_now(provider.map_or(VALID_FOR, |p| p.spec.valid_for.into())),
+            };
+            (event, VerificationOutcome::Overridden)
+        }
     };
-    let Some(tag) = state::verification_tags(current)
-        .into_iter()
-        .find(|tag| !state::posted(&status, tag))
-    else {
-        return Ok(ticket.clone());
-    };
-    let halo = ctx.halopsa.client(connection).await?;
-    let by = match current.decided_by {
-        Some(id) => agent_name(id, &crate::halopsa::technicians::agents(&halo).await),
-        None => String::new(),
-    };
-    let uid = connection.metadata.uid.as_deref().unwrap_or_default();
-    let marker = note::marker(uid, ticket.spec.ticket_id, status.run, &tag);
-    let html = if tag.ends_with("sent") {
-        note::challenge_html(
-            current.method.as_deref().unwrap_or_default(),
-            current.address.as_deref().unwrap_or_default(),
-            &current.reasons,
-            &marker,
-        )
-    } else {
-        note::verification_html(
-            current.state,
-            status.message.as_deref().unwrap_or_default(),
-            &current.reasons,
-            &by,
-            &marker,
-        )
-    };
-    let note = Note {
-        kind: IntentKind::VerificationNote,
-        marker: &marker,
-        html: &html,
-        outcome: &connection.spec.notes,
-        api_agent: connection
-            .status
-            .as_ref()
-            .and_then(|s| s.api_agent.as_ref())
-            .map(|a| a.id),
-        by: Actor::Controller,
-        settle: ctx.options.settle,
-        max_wait: Duration::ZERO,
-    };
-    Ok(outbox::post_once(api, &halo, ticket, &note, &[]).await?)
+    let detail = format!(
+        "{:?} by technician {}, action {}",
+        wished.ask, wished.by, wished.action
+    );
+    audit::event("Verification", pass.subject(), &detail);
+    pass.transition(&[event]).await?;
+    count(pass, outcome);
+    Ok(())
+}
+
+fn from_now(time: Duration) -> Timestamp {
+    Timestamp::now() + SignedDuration::try_from(time).unwrap_or_default()
 }

@@ -1,15 +1,16 @@
-//! Words of replies, by what they do to a decision. English first, then German,
+//! Phrases of replies, by what they do to a decision. English first, then German,
 //! French, Spanish and Dutch.
 //!
-//! Written as [`super::words`] leaves them: lower case, no accents, no
+//! Written as [`crate::text::words`] leaves them: lower case, no accents, no
 //! apostrophes (`dont`, `daccord`). Spanish `sí` is `si!`, so that it differs from `si`.
 
 /// What a phrase does to a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Says yes wherever it stands.
+    /// Says yes wherever it is in a sentence.
     Yes,
-    /// Says yes at the start of a sentence only, and weakly: `ok` is an answer there, a state elsewhere.
+    /// Says yes at the start of a sentence only, and weakly: `ok` is an answer there, a state
+    /// elsewhere.
     YesAtStart,
     /// Says no.
     No,
@@ -31,7 +32,7 @@ pub enum Kind {
     Others,
     /// Something beyond the steps.
     More,
-    /// Tells how things stand.
+    /// Reports the state of things.
     Report,
     /// Asks for an approval instead of giving one.
     Asks,
@@ -203,7 +204,7 @@ pub const LEXICON: &[(Kind, &str)] = &[
     ),
 ];
 
-/// Emoji and signs by what they say.
+/// Emoji and signs, by what they say.
 pub const SIGNS: &[(Kind, &str)] = &[
     (Kind::Yes, "👍✅👌✔☑🆗🟢👏"),
     (Kind::No, "👎❌🚫⛔🛑🙅✖❎"),

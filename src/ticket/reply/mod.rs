@@ -1,14 +1,20 @@
-//! Does a reply approve, deny, or neither? Deterministic, offline, careful.
+//! Does a reply approve, deny, or neither? Deterministic and offline.
 //!
-//! A reply approves only when nothing in it could mean anything else: no
-//! question, no condition, no part of the steps, no other time, nobody else's
-//! words, and few words that are not known. Everything in doubt is neutral and
-//! goes to the agent, which may ask again; a wrong yes cannot be taken back.
+//! A reply approves only if nothing in it could mean anything else: no question,
+//! no condition, no part of the steps, no other time, nobody else's words, and
+//! few unknown words. Everything in doubt is neutral and goes to the agent,
+//! which may ask again; a wrong yes cannot be taken back.
+//!
+//! - [`own`]: what somebody wrote themselves
+//! - `lexicon`: phrases, and what they do to a decision
+//! - here: which phrases a reply holds, and which of them say yes or no
+//! - `rules`: what they decide together
 
 mod lexicon;
 pub mod own;
+mod rules;
 
-use crate::text::words::{self, Word};
+use crate::text::words::{self, Word, Words};
 use lexicon::{Kind, LEXICON, SIGNS};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -23,33 +29,29 @@ pub enum Intent {
     Neutral,
 }
 
-/// An intent and what it was seen by.
+/// An intent, and what it was recognized by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Classification {
     pub intent: Intent,
     pub reason: String,
 }
 
-/// A yes of more words than this is not only a yes.
-const MAX_YES: usize = 40;
-/// Unknown words beside a clear yes: names, what it is about.
-const UNKNOWN_BESIDE_CLEAR: usize = 2;
-/// Words of a name, on its own before or after what is said.
-const NAME: usize = 3;
 /// A negation this many words before a yes turns it into a no.
 const REACH: usize = 3;
 
-/// Words after which an imperative is somebody's doing, not an order.
+/// After these words an imperative describes what somebody does; it is not an order.
 const SUBJECTS: [&str; 30] = [
     "i", "we", "you", "it", "they", "this", "that", "the", "a", "to", "can", "may", "ich", "wir",
     "du", "je", "nous", "vous", "tu", "yo", "ik", "wij", "zu", "de", "te", "por", "con", "para",
     "y", "and",
 ];
-/// Words a yes only follows when somebody tells about it: "I need to proceed".
+/// After these words some phrases describe a yes and do not give one: "I need to proceed".
 const TELLERS: [&str; 10] = [
     "to", "i", "we", "they", "he", "she", "ich", "wir", "ik", "wij",
 ];
-/// What somebody else may have done.
+/// The phrases that may only describe a yes.
+const TOLD: [&str; 5] = ["proceed", "go ahead", "carry on", "execute", "approve"];
+/// After an unknown word these are somebody else's decision: "Kim approved".
 const DECIDED: [&str; 11] = [
     "approved",
     "agreed",
@@ -65,14 +67,12 @@ const DECIDED: [&str; 11] = [
 ];
 /// Negations that follow what they negate, in German, Dutch and French.
 const AFTER: [&str; 6] = ["nicht", "niet", "pas", "nie", "nooit", "jamais"];
-/// With nothing but thanks, rather "seen" than "yes".
-const SEEN: [&str; 6] = ["ok", "okay", "okey", "oki", "oke", "alright"];
 
 struct Phrases {
     /// By first word: (the rest, kind), longest first.
     by_first: HashMap<String, Vec<(Vec<String>, Kind)>>,
     signs: HashMap<String, Kind>,
-    /// Single clear words, for typing mistakes.
+    /// Single words that clearly say yes, for typing mistakes.
     clear: Vec<String>,
 }
 
@@ -94,7 +94,7 @@ static PHRASES: LazyLock<Phrases> = LazyLock::new(|| {
         }
     }
     for phrases in by_first.values_mut() {
-        // The longest phrase counts; of equal ones the one that is less of a yes.
+        // The longest phrase counts; of equally long ones, the one that is less of a yes.
         phrases.sort_by_key(|(rest, kind)| {
             (std::cmp::Reverse(rest.len()), rank(*kind, !rest.is_empty()))
         });
@@ -110,7 +110,7 @@ static PHRASES: LazyLock<Phrases> = LazyLock::new(|| {
     }
 });
 
-/// Of two meanings of one word the one that holds up more wins.
+/// Of two meanings of one word, the more cautious one wins.
 fn rank(kind: Kind, several: bool) -> u8 {
     match kind {
         Kind::Polite if several => 8,
@@ -126,13 +126,83 @@ fn rank(kind: Kind, several: bool) -> u8 {
     }
 }
 
-/// A phrase found, and where.
+/// A phrase of a reply, or an unknown word.
 struct Hit {
+    /// None: the word is unknown.
     kind: Option<Kind>,
+    /// Its first word, counted in words.
     at: usize,
+    /// It begins a sentence.
     first: bool,
+    /// It is in quotation marks.
     quoted: bool,
     text: String,
+}
+
+/// A phrase that says yes.
+#[derive(Clone, Copy)]
+struct Yes {
+    /// Its place in [`Hits::all`].
+    hit: usize,
+    /// It says yes wherever it is in a sentence.
+    clear: bool,
+}
+
+/// A reply as phrases, and which of them say yes or no.
+struct Hits {
+    all: Vec<Hit>,
+    /// The number of words.
+    words: usize,
+    /// It contains a question mark.
+    question: bool,
+    /// A quote or a signature was left out.
+    cut: bool,
+    /// What says yes, in order.
+    yes: Vec<Yes>,
+    /// What says no: its place in `all`.
+    no: Option<usize>,
+    /// Somebody else's decision, like "kim approved".
+    others: Option<String>,
+}
+
+impl Hits {
+    fn of(words: &Words, cut: bool) -> Self {
+        let all = find(&words.words);
+        let (mut yes, mut no) = decisions(&all);
+        let others = others_decision(&all, &yes);
+        yes.retain(|yes| !is_told(&all, yes.hit));
+        // "Not approved" and "we can't go ahead" are a no.
+        yes.retain(|yes| {
+            let negated = negation_of(&all, *yes);
+            no = no.or(negated);
+            negated.is_none()
+        });
+        Self {
+            words: words.words.len(),
+            question: words.question,
+            all,
+            cut,
+            yes,
+            no,
+            others,
+        }
+    }
+
+    /// The first phrase of this kind.
+    fn first(&self, kind: Kind) -> Option<&Hit> {
+        self.all.iter().find(|hit| hit.kind == Some(kind))
+    }
+
+    /// The phrase that says no.
+    fn no(&self) -> Option<&Hit> {
+        Some(&self.all[self.no?])
+    }
+
+    /// The phrase that says yes: the last clear one, or else the last one.
+    fn yes(&self) -> Option<(&Hit, Yes)> {
+        let yes = *self.yes.iter().max_by_key(|yes| yes.clear)?;
+        Some((&self.all[yes.hit], yes))
+    }
 }
 
 /// Classifies a reply's plain text.
@@ -150,184 +220,11 @@ pub fn classify_html(html: &str) -> Classification {
 }
 
 fn judge(own: &str, cut: bool) -> Classification {
-    let words = words::split(own);
-    if words.words.is_empty() {
-        return neutral(if words.question {
-            "a question".into()
-        } else if cut {
-            "nothing but a quote or a signature".into()
-        } else {
-            "empty".into()
-        });
-    }
-    let hits = find(&words.words);
-    let is = |kind: Kind| hits.iter().find(move |h| h.kind == Some(kind));
-
-    let mut yes = Vec::new();
-    let mut no: Option<&Hit> = None;
-    for (i, hit) in hits.iter().enumerate() {
-        match hit.kind {
-            Some(Kind::Yes) => yes.push((i, true)),
-            Some(Kind::YesAtStart) if leads(&hits, i) => yes.push((i, false)),
-            Some(Kind::No) => no = no.or(Some(hit)),
-            Some(Kind::NoAtStart | Kind::Forbids) if hit.first || leads(&hits, i) => {
-                no = no.or(Some(hit))
-            }
-            _ => {}
-        }
-    }
-    // "Kim approved": not the writer's decision.
-    let others = yes.iter().find(|(i, _)| {
-        *i > 0
-            && !hits[*i].first
-            && hits[*i - 1].kind.is_none()
-            && DECIDED.contains(&hits[*i].text.as_str())
-    });
-    let others = others.map(|(i, _)| format!("{} {}", hits[*i - 1].text, hits[*i].text));
-    yes.retain(|(i, _)| {
-        let told = *i > 0 && !hits[*i].first && TELLERS.contains(&hits[*i - 1].text.as_str());
-        !(told
-            && matches!(
-                hits[*i].text.as_str(),
-                "proceed" | "go ahead" | "carry on" | "execute" | "approve"
-            ))
-    });
-    // "Not approved", "we can't go ahead": a yes with a negation before it is a no;
-    // "ich genehmige das nicht": in some languages with one after it.
-    yes.retain(|(i, clear)| {
-        let mut before = hits[..*i]
-            .iter()
-            .rev()
-            .take_while(|h| hits[*i].at - h.at <= REACH);
-        let after = hits[*i + 1..]
-            .iter()
-            .take_while(|h| !h.first && h.at - hits[*i].at <= REACH + 2)
-            .find(|h| AFTER.contains(&h.text.as_str()));
-        let denies = before
-            .find(|h| matches!(h.kind, Some(Kind::Negates | Kind::Forbids)))
-            .or(after.filter(|_| {
-                *clear || hits[*i].text.starts_with("mach") || hits[*i].text.starts_with("doe")
-            }));
-        no = no.or(denies);
-        denies.is_none()
-    });
-
-    for (kind, why) in [
-        (Kind::Irony, "perhaps not meant so"),
-        (Kind::Harmless, "no decision"),
-        (Kind::Asks, "asks for an approval"),
-        (Kind::Wait, "wants to wait"),
-        (Kind::Hedge, "not sure"),
-    ] {
-        if let Some(hit) = is(kind).filter(|_| kind != Kind::Harmless || no.is_none()) {
-            return neutral(format!("{why} ('{}')", hit.text));
-        }
-    }
-    if words.question {
-        return neutral("a question ('?')".into());
-    }
-    if let Some(others) = others {
-        return neutral(format!("somebody else's decision ('{others}')"));
-    }
-    if let Some(no) = no {
-        if !yes.is_empty() {
-            return neutral(format!(
-                "yes ('{}') and no ('{}')",
-                hits[yes[0].0].text, no.text
-            ));
-        }
-        if no.quoted {
-            return neutral(format!("quotes somebody ('{}')", no.text));
-        }
-        for (kind, why) in [
-            (Kind::Condition, "conditional"),
-            (Kind::Part, "a part of it"),
-            (Kind::Later, "another time"),
-        ] {
-            // "No, I will do it by hand" is a no.
-            let does_it = |h: &&Hit| {
-                no.first
-                    && matches!(
-                        h.text.as_str(),
-                        "i will" | "ill" | "i am going to" | "im going to"
-                    )
-            };
-            if let Some(hit) =
-                is(kind).filter(|h| (!no.first || kind != Kind::Condition) && !does_it(h))
-            {
-                return neutral(format!("{why} ('{}')", hit.text));
-            }
-        }
-        let unknown = hits.iter().filter(|h| h.kind.is_none()).count();
-        let clear = no.at == 0
-            || leads(
-                &hits,
-                hits.iter()
-                    .position(|h| std::ptr::eq(h, no))
-                    .unwrap_or_default(),
-            );
-        if !clear && (unknown > 6 || is(Kind::Report).is_some()) {
-            return neutral(format!("more than a no ('{}')", no.text));
-        }
-        return Classification {
-            intent: Intent::Deny,
-            reason: format!("'{}'", no.text),
-        };
-    }
-    if let Some(hit) = is(Kind::Question) {
-        return neutral(format!("a question ('{}')", hit.text));
-    }
-    let Some((at, clear)) = yes.iter().max_by_key(|(_, clear)| *clear).copied() else {
-        return neutral("no decision in it".into());
-    };
-    for (kind, why) in [
-        (Kind::Condition, "conditional"),
-        (Kind::Part, "a part of it"),
-        (Kind::Later, "another time, or done by somebody else"),
-        (Kind::Others, "somebody else's words or decision"),
-        (Kind::More, "wants something else as well"),
-        (Kind::Report, "tells how things stand"),
-        (Kind::Negates, "a negation"),
-        (Kind::NoAtStart, "a negation"),
-    ] {
-        if let Some(hit) = is(kind) {
-            return neutral(format!("{why} ('{}')", hit.text));
-        }
-    }
-    if yes.iter().all(|(i, _)| hits[*i].quoted) {
-        return neutral(format!("quotes somebody ('{}')", hits[at].text));
-    }
-    if let Some(number) = hits
+    let hits = Hits::of(&words::split(own), cut);
+    rules::RULES
         .iter()
-        .find(|h| h.kind.is_none() && h.text.chars().any(|c| c.is_ascii_digit()))
-    {
-        return neutral(format!("a number in it ('{}')", number.text));
-    }
-    if words.words.len() > MAX_YES {
-        return neutral("much more than a yes".into());
-    }
-    let unknown = beside_names(&hits);
-    if unknown.len() > if clear { UNKNOWN_BESIDE_CLEAR } else { 0 } {
-        return neutral(format!("more than a yes ('{}')", unknown[0]));
-    }
-    // "Ok thanks" may mean that it was seen, no more.
-    let thanks = hits.iter().any(|h| {
-        matches!(
-            h.text.as_str(),
-            "thanks" | "thank you" | "thx" | "danke" | "merci" | "gracias" | "bedankt"
-        )
-    });
-    if thanks
-        && yes
-            .iter()
-            .all(|(i, _)| SEEN.contains(&hits[*i].text.as_str()))
-    {
-        return neutral(format!("perhaps only seen ('{}')", hits[at].text));
-    }
-    Classification {
-        intent: Intent::Approve,
-        reason: format!("'{}'", hits[at].text),
-    }
+        .find_map(|(_, rule)| rule(&hits))
+        .unwrap_or_else(|| neutral("no decision".into()))
 }
 
 fn neutral(reason: String) -> Classification {
@@ -337,30 +234,62 @@ fn neutral(reason: String) -> Classification {
     }
 }
 
-/// Unknown words, but for a name that stands on its own before or after what is said.
-fn beside_names(hits: &[Hit]) -> Vec<&str> {
-    let mut sentences: Vec<&[Hit]> = Vec::new();
-    let mut from = 0;
-    for i in 1..=hits.len() {
-        if i == hits.len() || hits[i].first {
-            sentences.push(&hits[from..i]);
-            from = i;
+/// Every phrase that says yes, and the first that says no.
+fn decisions(hits: &[Hit]) -> (Vec<Yes>, Option<usize>) {
+    let (mut yes, mut no) = (Vec::new(), None);
+    for (i, hit) in hits.iter().enumerate() {
+        match hit.kind {
+            Some(Kind::Yes) => yes.push(Yes {
+                hit: i,
+                clear: true,
+            }),
+            Some(Kind::YesAtStart) if leads(hits, i) => yes.push(Yes {
+                hit: i,
+                clear: false,
+            }),
+            Some(Kind::No) => no = no.or(Some(i)),
+            Some(Kind::NoAtStart | Kind::Forbids) if leads(hits, i) => no = no.or(Some(i)),
+            _ => {}
         }
     }
-    let last = sentences.len().saturating_sub(1);
-    let is_name = |s: &[Hit]| s.len() <= NAME && s.iter().all(|h| h.kind.is_none());
-    let beside = sentences
-        .iter()
-        .enumerate()
-        .filter(|(i, s)| !((*i == 0 || *i == last) && is_name(s)));
-    beside
-        .flat_map(|(_, s)| s.iter())
-        .filter(|h| h.kind.is_none())
-        .map(|h| h.text.as_str())
-        .collect()
+    (yes, no)
 }
 
-/// Whether only polite words or another yes stand before it in the whole reply's sentence.
+/// "Kim approved" is not the writer's decision.
+fn others_decision(hits: &[Hit], yes: &[Yes]) -> Option<String> {
+    let i = yes.iter().map(|yes| yes.hit).find(|i| {
+        *i > 0
+            && !hits[*i].first
+            && hits[*i - 1].kind.is_none()
+            && DECIDED.contains(&hits[*i].text.as_str())
+    })?;
+    Some(format!("{} {}", hits[i - 1].text, hits[i].text))
+}
+
+/// Whether a yes is only described: "I need to proceed".
+fn is_told(hits: &[Hit], i: usize) -> bool {
+    i > 0
+        && !hits[i].first
+        && TELLERS.contains(&hits[i - 1].text.as_str())
+        && TOLD.contains(&hits[i].text.as_str())
+}
+
+/// What turns a yes into a no: a negation before it, or one after it where a language has it
+/// there ("ich genehmige das nicht").
+fn negation_of(hits: &[Hit], yes: Yes) -> Option<usize> {
+    let hit = &hits[yes.hit];
+    let before = (0..yes.hit)
+        .rev()
+        .take_while(|i| hit.at - hits[*i].at <= REACH)
+        .find(|i| matches!(hits[*i].kind, Some(Kind::Negates | Kind::Forbids)));
+    let after = (yes.hit + 1..hits.len())
+        .take_while(|i| !hits[*i].first && hits[*i].at - hit.at <= REACH + 2)
+        .find(|i| AFTER.contains(&hits[*i].text.as_str()));
+    let negatable = yes.clear || hit.text.starts_with("mach") || hit.text.starts_with("doe");
+    before.or(after.filter(|_| negatable))
+}
+
+/// Whether nothing but polite words and other yeses precede it in its sentence.
 fn leads(hits: &[Hit], i: usize) -> bool {
     for (at, hit) in hits[..=i].iter().enumerate().rev() {
         if at < i {
@@ -403,7 +332,7 @@ fn find(words: &[Word]) -> Vec<Hit> {
                 1,
             ),
         };
-        // Typed without its accent, Spanish yes stands alone in its sentence; if does not.
+        // Typed without its accent, Spanish "sí" (yes) is a sentence of its own; "si" (if) is not.
         let alone = word.text == "si" && word.first && words.get(at + 1).is_none_or(|w| w.first);
         let kind = if alone { Some(Kind::YesAtStart) } else { kind };
         let text: Vec<&str> = words[at..at + length]

@@ -1,8 +1,8 @@
-//! What somebody wrote in a reply themselves: no quotes of others, no signature.
+//! What somebody wrote in a reply themselves, without quotes and signature.
 
 use crate::text;
 
-/// Beginnings of what a mail program appends or quotes, in lower case HTML.
+/// How the HTML that a mail program appends or quotes begins, in lower case.
 const HTML_ENDS: [&str; 11] = [
     "class=\"gmail_quote",
     "class=\"gmail_signature",
@@ -17,10 +17,10 @@ const HTML_ENDS: [&str; 11] = [
     "id=\"signature",
 ];
 
-/// Elements that are not the writer's words, or taken back.
+/// Elements with somebody else's words, or with words taken back.
 const HTML_DROPPED: [&str; 4] = ["blockquote", "s", "del", "strike"];
 
-/// HTML without what it quotes, as text.
+/// HTML as text without what it quotes; true: something was left out.
 pub fn own_html(html: &str) -> (String, bool) {
     // `note_html` may be of any size; a reply is short.
     let html = text::cut(html, 64 * 1024);
@@ -28,7 +28,7 @@ pub fn own_html(html: &str) -> (String, bool) {
     let mut end = html.len();
     for mark in HTML_ENDS {
         if let Some(at) = lower.find(mark) {
-            // Back to where the element begins.
+            // Where the element begins.
             end = end.min(lower[..at].rfind('<').unwrap_or(at));
         }
     }
@@ -41,11 +41,10 @@ pub fn own_html(html: &str) -> (String, bool) {
             cut = true;
         }
     }
-    // Strips tags; paragraphs stay apart.
     (text::from_html(&html), cut)
 }
 
-/// The first element of this name with all that is in it; to the end where it is not closed.
+/// The first element of this name with its content; to the end if it is not closed.
 fn element_at(lower: &str, name: &str) -> Option<(usize, usize)> {
     let is_tag = |rest: &str| {
         rest.strip_prefix(name)
@@ -73,7 +72,7 @@ fn element_at(lower: &str, name: &str) -> Option<(usize, usize)> {
     Some((from, lower.len()))
 }
 
-/// Lines a quoted mail begins with: "On ... wrote:" in five languages, header lines, rulers.
+/// Whether a line begins a quoted mail: "On ... wrote:" in five languages, headers, rulers.
 fn begins_quote(line: &str) -> bool {
     let line = line.trim().to_lowercase();
     let wrote = [
@@ -108,7 +107,7 @@ fn begins_quote(line: &str) -> bool {
         .any(|h| line.starts_with(h))
 }
 
-/// Lines a signature begins with. What stands on such a line before it is kept.
+/// Whether a line begins a signature.
 fn begins_signature(line: &str) -> bool {
     let line = line.trim().to_lowercase();
     let line = line.trim_end_matches([',', '.', '!']);
@@ -160,7 +159,7 @@ fn begins_signature(line: &str) -> bool {
         .any(|start| line.starts_with(start))
 }
 
-/// Text without quoted lines and signature.
+/// Text without quoted lines and signature; true: something was left out.
 pub fn own_text(text: &str) -> (String, bool) {
     let mut own = String::new();
     let mut cut = false;
@@ -169,7 +168,7 @@ pub fn own_text(text: &str) -> (String, bool) {
             cut = true;
             continue;
         }
-        // A signature ends a text; it does not begin one.
+        // A signature ends a text and never begins one.
         if begins_quote(line) || (begins_signature(line) && !own.trim().is_empty()) {
             cut = true;
             break;

@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-/// Replies as people write them, each labelled by hand.
+/// Replies as technicians write them, each labelled by hand.
 const LABELLED: &str = include_str!("../../../tests/data/replies.jsonl");
 
 #[derive(Deserialize)]
@@ -27,22 +27,19 @@ fn the_labelled_set() {
     let mut table: HashMap<(String, String), usize> = HashMap::new();
     let mut wrong = Vec::new();
     for sample in &samples {
-        let verdict = classify(sample);
+        let seen = classify(sample);
         *table
-            .entry((
-                format!("{:?}", sample.intent),
-                format!("{:?}", verdict.intent),
-            ))
+            .entry((format!("{:?}", sample.intent), format!("{:?}", seen.intent)))
             .or_default() += 1;
-        if verdict.intent != sample.intent {
+        if seen.intent != sample.intent {
             let text = sample.text.as_ref().or(sample.html.as_ref()).unwrap();
             wrong.push((
                 sample.intent,
                 format!(
                     "{:?} as {:?} ({}): {}",
                     sample.intent,
-                    verdict.intent,
-                    verdict.reason,
+                    seen.intent,
+                    seen.reason,
                     text.replace('\n', "⏎")
                 ),
             ));
@@ -92,6 +89,344 @@ fn the_labelled_set() {
     );
 }
 
+/// What one rule decides.
+struct RuleTable {
+    rule: &'static str,
+    /// (reply, reason)
+    replies: &'static [(&'static str, &'static str)],
+}
+
+const RULE_TABLES: &[RuleTable] = &[
+    RuleTable {
+        rule: "nothing_written",
+        replies: &[
+            ("", "empty"),
+            ("...", "empty"),
+            ("??", "a question"),
+            ("> approved", "nothing but a quote or a signature"),
+        ],
+    },
+    RuleTable {
+        rule: "irony",
+        replies: &[
+            ("yeah right", "possibly ironic ('yeah right')"),
+            ("sure 🙄", "possibly ironic ('🙄')"),
+            ("Ja hoor", "possibly ironic ('ja hoor')"),
+        ],
+    },
+    RuleTable {
+        rule: "harmless",
+        replies: &[
+            ("I don't know", "no decision ('dont know')"),
+            ("No idea", "no decision ('no idea')"),
+            ("No update from the user", "no decision ('no update')"),
+        ],
+    },
+    RuleTable {
+        rule: "asks_for_approval",
+        replies: &[
+            ("Please approve", "asks for approval ('please approve')"),
+            ("yes or no?", "asks for approval ('yes or no')"),
+            ("Bitte genehmigen", "asks for approval ('bitte genehmigen')"),
+        ],
+    },
+    RuleTable {
+        rule: "wait",
+        replies: &[
+            ("Hold on", "wants to wait ('hold on')"),
+            ("not yet", "wants to wait ('not yet')"),
+            ("✋", "wants to wait ('✋')"),
+        ],
+    },
+    RuleTable {
+        rule: "hedge",
+        replies: &[
+            ("maybe", "not sure ('maybe')"),
+            ("hmm ok", "not sure ('hmm')"),
+            ("No sé", "not sure ('no se')"),
+        ],
+    },
+    RuleTable {
+        rule: "question_mark",
+        replies: &[
+            ("Approve?", "a question ('?')"),
+            ("yes, go ahead?", "a question ('?')"),
+            ("¿Es seguro?", "a question ('?')"),
+        ],
+    },
+    RuleTable {
+        rule: "others_decision",
+        replies: &[
+            ("Kim approved", "somebody else's decision ('kim approved')"),
+            (
+                "Approve once Kim confirmed",
+                "somebody else's decision ('kim confirmed')",
+            ),
+        ],
+    },
+    RuleTable {
+        rule: "yes_and_no",
+        replies: &[
+            ("Approved. Denied.", "yes ('approved') and no ('denied')"),
+            ("Yes to 1, no to 2", "yes ('yes') and no ('no')"),
+            (
+                "Mach das bitte nicht",
+                "yes ('mach das') and no ('bitte nicht')",
+            ),
+        ],
+    },
+    RuleTable {
+        rule: "quoted_no",
+        replies: &[
+            ("Dana: \"denied\"", "quotes somebody ('denied')"),
+            ("«Rejected»", "quotes somebody ('rejected')"),
+        ],
+    },
+    RuleTable {
+        rule: "conditional_no",
+        replies: &[
+            ("Please deny it if she asks", "conditional ('if')"),
+            ("We deny this unless she calls", "conditional ('unless')"),
+        ],
+    },
+    RuleTable {
+        rule: "partial_no",
+        replies: &[
+            ("Deny only step 2", "a part of it ('only')"),
+            ("No to the first", "a part of it ('the first')"),
+        ],
+    },
+    RuleTable {
+        rule: "later_no",
+        replies: &[
+            ("Denied until tomorrow", "another time ('tomorrow')"),
+            ("Not approved tonight", "another time ('tonight')"),
+        ],
+    },
+    RuleTable {
+        rule: "more_than_a_no",
+        replies: &[
+            ("It is denied", "more than a no ('denied')"),
+            (
+                "The user tried it and the login is denied",
+                "more than a no ('denied')",
+            ),
+        ],
+    },
+    RuleTable {
+        rule: "plain_no",
+        replies: &[
+            ("No", "'no'"),
+            ("Not approved", "'not approved'"),
+            ("We cannot go ahead", "'cannot'"),
+            ("Ich genehmige das nicht", "'nicht'"),
+            ("No, I will do it by hand", "'no'"),
+            ("No, not if she agrees", "'no'"),
+        ],
+    },
+    RuleTable {
+        rule: "question",
+        replies: &[
+            ("is this safe", "a question ('is this')"),
+            ("Sure, what do you need", "a question ('what')"),
+        ],
+    },
+    RuleTable {
+        rule: "conditional_yes",
+        replies: &[
+            ("If it helps, go ahead", "conditional ('if')"),
+            ("ok mais demain", "conditional ('mais')"),
+        ],
+    },
+    RuleTable {
+        rule: "partial_yes",
+        replies: &[
+            ("yes (only the first)", "a part of it ('only')"),
+            ("go ahead with step one only", "a part of it ('one')"),
+        ],
+    },
+    RuleTable {
+        rule: "later_yes",
+        replies: &[
+            (
+                "yes, tomorrow",
+                "another time, or done by somebody else ('tomorrow')",
+            ),
+            (
+                "Ok will do",
+                "another time, or done by somebody else ('will do')",
+            ),
+        ],
+    },
+    RuleTable {
+        rule: "others_yes",
+        replies: &[
+            (
+                "She said go ahead",
+                "somebody else's words or decision ('she said')",
+            ),
+            (
+                "Client has approved",
+                "somebody else's words or decision ('client')",
+            ),
+        ],
+    },
+    RuleTable {
+        rule: "wants_more",
+        replies: &[
+            (
+                "yes and also reset her MFA",
+                "wants something else as well ('and also')",
+            ),
+            (
+                "Ja, und bitte auch MFA zurücksetzen",
+                "wants something else as well ('auch')",
+            ),
+        ],
+    },
+    RuleTable {
+        rule: "report",
+        replies: &[
+            ("ok now it works", "a status report ('works')"),
+            ("Yes, that is correct", "a status report ('correct')"),
+        ],
+    },
+    RuleTable {
+        rule: "negation",
+        replies: &[
+            ("Approved not", "a negation ('not')"),
+            ("Go ahead, the printer is not here", "a negation ('not')"),
+        ],
+    },
+    RuleTable {
+        rule: "no_elsewhere",
+        replies: &[
+            ("Yes and no", "a negation ('no')"),
+            ("Approved and no", "a negation ('no')"),
+        ],
+    },
+    RuleTable {
+        rule: "quoted_yes",
+        replies: &[
+            (
+                "Reply \"approve\" to run the steps",
+                "quotes somebody ('approve')",
+            ),
+            ("the note \"go ahead\"", "quotes somebody ('go ahead')"),
+        ],
+    },
+    RuleTable {
+        rule: "number",
+        replies: &[
+            ("Approved 1/2", "a number in it ('1')"),
+            ("yes, printer 7", "a number in it ('7')"),
+        ],
+    },
+    RuleTable {
+        rule: "too_long",
+        replies: &[(
+            "ok ok ok ok ok ok ok ok ok ok ok ok ok ok ok ok ok ok ok ok ok \
+             ok ok ok ok ok ok ok ok ok ok ok ok ok ok ok ok ok ok ok ok",
+            "much more than a yes",
+        )],
+    },
+    RuleTable {
+        rule: "more_than_a_yes",
+        replies: &[
+            ("ok I see", "more than a yes ('see')"),
+            ("Yes please - Dana", "more than a yes ('dana')"),
+            (
+                "approved by the marketing department board",
+                "more than a yes ('by')",
+            ),
+        ],
+    },
+    RuleTable {
+        rule: "perhaps_only_seen",
+        replies: &[
+            ("Ok thanks", "may only mean seen ('ok')"),
+            ("okay, danke", "may only mean seen ('okay')"),
+        ],
+    },
+    RuleTable {
+        rule: "plain_yes",
+        replies: &[
+            ("OK", "'ok'"),
+            ("Yes, go ahead", "'go ahead'"),
+            ("Genehmigt, danke", "'genehmigt'"),
+            ("Sí", "'si!'"),
+            ("👍", "'👍'"),
+            ("Aproved", "'aproved'"),
+            ("Yes. Dana Novak", "'yes'"),
+        ],
+    },
+];
+
+/// The rule that decides about a reply, and its result.
+fn decided_by(text: &str) -> (&'static str, Classification) {
+    let (own, cut) = own::own_text(&crate::text::plain(text));
+    let hits = Hits::of(&words::split(&own), cut);
+    rules::RULES
+        .iter()
+        .find_map(|(name, rule)| Some((*name, rule(&hits)?)))
+        .unwrap_or_else(|| ("none", neutral("no decision".into())))
+}
+
+#[test]
+fn each_rule_decides_its_replies() {
+    for RuleTable { rule, replies } in RULE_TABLES {
+        let intent = match *rule {
+            "plain_yes" => Intent::Approve,
+            "plain_no" => Intent::Deny,
+            _ => Intent::Neutral,
+        };
+        for (text, reason) in *replies {
+            let expected = Classification {
+                intent,
+                reason: reason.to_string(),
+            };
+            assert_eq!(decided_by(text), (*rule, expected.clone()), "{text:?}");
+            assert_eq!(classify_text(text), expected, "{text:?}");
+        }
+    }
+}
+
+#[test]
+fn every_rule_is_tested_in_its_order() {
+    let rules: Vec<&str> = rules::RULES.iter().map(|(name, _)| *name).collect();
+    let tested: Vec<&str> = RULE_TABLES.iter().map(|table| table.rule).collect();
+    assert_eq!(rules, tested);
+}
+
+#[test]
+fn without_a_rule_there_is_no_decision() {
+    for text in ["Hi", "thanks", "I need to proceed", "the printer"] {
+        assert_eq!(decided_by(text).0, "none", "{text}");
+        assert_eq!(classify_text(text), neutral("no decision".into()));
+    }
+}
+
+const YES: &[&str] = &[
+    "approved",
+    "go ahead",
+    "yes, go ahead",
+    "ja, genehmigt",
+    "oui, allez-y",
+    "adelante",
+    "akkoord",
+];
+
+const DOUBTS: &[&str] = &[
+    "?",
+    " if she agrees",
+    " but wait",
+    ", wenn er da ist",
+    " sauf le deuxième",
+    " si está de acuerdo",
+    " mits ze belt",
+    ", only step 1",
+];
+
 proptest! {
     #[test]
     fn any_text_is_taken(text in "\\PC{0,300}", html in "[<>a-z/ \"=!\\-&;éí?.\n👍]{0,300}") {
@@ -101,19 +436,20 @@ proptest! {
 
     #[test]
     fn a_question_or_a_condition_is_never_a_yes(
-        yes in prop_oneof![Just("approved"), Just("go ahead"), Just("ja, genehmigt"), Just("oui, allez-y"), Just("adelante"), Just("akkoord")],
-        string in prop_oneof![Just("?"), Just(" if she agrees"), Just(" but wait"), Just(", wenn er da ist"), Just(" sauf le deuxième"), Just(" si está de acuerdo"), Just(" mits ze belt"), Just(", only step 1")],
+        yes in prop::sample::select(YES),
+        doubt in prop::sample::select(DOUBTS),
         before in any::<bool>(),
     ) {
-        let text = if before { format!("{string} {yes}") } else { format!("{yes}{string}") };
+        let text = if before { format!("{doubt} {yes}") } else { format!("{yes}{doubt}") };
         prop_assert_ne!(classify_text(&text).intent, Intent::Approve, "{}", text);
     }
 
     #[test]
-    fn quoting_a_yes_is_no_yes(yes in prop_oneof![Just("approved"), Just("yes, go ahead"), Just("genehmigt")]) {
+    fn a_quoted_yes_is_not_a_yes(yes in prop::sample::select(YES)) {
         let quoted = format!("> {yes}\n> {yes}");
         prop_assert_ne!(classify_text(&quoted).intent, Intent::Approve);
-        let mail = format!("Thanks\n\nOn Tue, 3 Nov 2026 at 10:01, Dana Novak <dana@msp.example> wrote:\n{yes}");
+        let wrote = "On Tue, 3 Nov 2026 at 10:01, Dana Novak <dana@msp.example> wrote:";
+        let mail = format!("Thanks\n\n{wrote}\n{yes}");
         prop_assert_ne!(classify_text(&mail).intent, Intent::Approve);
         let html = format!("<p>Thanks</p><blockquote><p>{yes}</p></blockquote>");
         prop_assert_ne!(classify_html(&html).intent, Intent::Approve);

@@ -1,18 +1,18 @@
 //! Is a ticket sensitive: does it ask for what an attacker would ask for?
-//! Deterministic, offline, and rather once too often: a ticket wrongly taken for
-//! sensitive costs its requester a tap on a phone.
+//! Deterministic, offline, and in doubt yes: a false alarm costs the requester a
+//! tap on a phone.
 
 mod rules;
 
+use crate::text;
 use crate::text::words::fold;
 use rules::{RULES, Rule};
-use serde::Serialize;
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::LazyLock;
 
 /// What is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     PasswordReset,
     AccountUnlock,
@@ -21,7 +21,6 @@ pub enum Kind {
     MailboxAccess,
     PayrollChange,
     RemoteAccess,
-    #[serde(rename = "off-boarding")]
     OffBoarding,
     RecoveryCodes,
     VipChange,
@@ -44,16 +43,36 @@ impl Kind {
     }
 }
 
-/// Why a ticket is sensitive: the kind, and the words it was seen by.
+/// Why a ticket is sensitive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason {
-    pub kind: Kind,
-    pub words: String,
+    /// A built-in [`Kind`], like `mfa-reset`, or the name of one of the MSP's rules.
+    pub kind: String,
+    pub evidence: Evidence,
 }
 
-impl std::fmt::Display for Reason {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: '{}'", self.kind.as_str(), self.words)
+/// What makes a ticket sensitive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// Words on the ticket: they are the requester's.
+    Words(String),
+    /// The rule's `when` holds.
+    Rule,
+}
+
+impl Reason {
+    /// The kind alone, for where the requester's words must not appear.
+    pub fn without_words(&self) -> String {
+        self.kind.clone()
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.evidence {
+            Evidence::Words(words) => write!(f, "{}: '{words}'", self.kind),
+            Evidence::Rule => write!(f, "{}: its rule holds", self.kind),
+        }
     }
 }
 
@@ -67,16 +86,16 @@ pub struct Text<'a> {
     pub ticket_type: &'a str,
 }
 
-/// Words between a thing and what is to be done with it.
+/// At most this many words between a thing and what is to be done with it.
 const WINDOW: usize = 9;
-/// Sentences of a text that are looked at.
+/// Sentences of a text that are read.
 const MAX_SENTENCES: usize = 400;
-/// Words of a sentence that are looked at.
+/// Words of a sentence that are read.
 const MAX_WORDS: usize = 200;
-/// Shorter words are not guessed at.
-const GUESSED: usize = 7;
+/// Only words of at least this many letters may be misspelt.
+const MISSPELT: usize = 7;
 
-/// A phrase: words, each a whole one or a beginning.
+/// A phrase: its words; true: any ending may follow.
 type Phrase = Vec<(String, bool)>;
 
 struct Compiled {
@@ -86,7 +105,7 @@ struct Compiled {
     not: Index,
 }
 
-/// Phrases by the first three letters of their first word.
+/// Phrases by the first two letters of their first word.
 struct Index(HashMap<String, Vec<Phrase>>);
 
 static COMPILED: LazyLock<Vec<Compiled>> = LazyLock::new(|| {
@@ -117,7 +136,7 @@ impl Index {
         Self(index)
     }
 
-    /// Where phrases stand: (first word, words).
+    /// Where phrases are: (first word, words).
     fn find(&self, words: &[String]) -> Vec<(usize, usize)> {
         let mut found = Vec::new();
         for at in 0..words.len() {
@@ -144,27 +163,18 @@ fn beginning(word: &str) -> String {
     word.chars().take(2).collect()
 }
 
-/// Whether a word is meant: it, one that begins so, or it with one letter wrong.
+/// Whether the given word is this one, begins with it, or has one letter wrong.
 fn same(word: &str, open: bool, given: &str) -> bool {
     if word == given || (open && given.starts_with(word)) {
         return true;
     }
-    let long = word.len() >= GUESSED && given.len() >= GUESSED;
-    long && super::reply::one_off(
-        word,
-        if open && given.len() > word.len() + 1 {
-            &given[..boundary(given, word.len() + 1)]
-        } else {
-            given
-        },
-    )
-}
-
-fn boundary(text: &str, at: usize) -> usize {
-    (0..=at.min(text.len()))
-        .rev()
-        .find(|i| text.is_char_boundary(*i))
-        .unwrap_or(0)
+    let long = word.len() >= MISSPELT && given.len() >= MISSPELT;
+    let given = if open {
+        text::cut(given, word.len() + 1)
+    } else {
+        given
+    };
+    long && super::reply::one_off(word, given)
 }
 
 /// Why a ticket is sensitive; empty: it is not.
@@ -172,7 +182,7 @@ pub fn classify(text: &Text<'_>) -> Vec<Reason> {
     let subject = sentences(text.subject);
     let details = sentences(text.details);
     let mut units: Vec<Vec<String>> = Vec::new();
-    // "Password" as a subject, "please reset it" below it, belong together.
+    // "Password" in the subject and "please reset it" below belong together.
     let head: Vec<String> = subject.iter().flatten().cloned().collect();
     for first in details.iter().take(3) {
         units.push(head.iter().chain(first).take(MAX_WORDS).cloned().collect());
@@ -180,33 +190,36 @@ pub fn classify(text: &Text<'_>) -> Vec<Reason> {
     units.push(head);
     units.extend(sentences(text.category));
     units.extend(sentences(text.ticket_type));
-    // Short sentences lean on the one before: "I forgot my password. Can you reset it?"
+    // Short sentences refer to the one before: "I forgot my password. Can you reset it?"
     for pair in details.windows(2) {
         if pair[0].len() + pair[1].len() <= 24 {
             units.push(pair[0].iter().chain(&pair[1]).cloned().collect());
         }
     }
     units.extend(details);
-    let mut reasons: Vec<Reason> = Vec::new();
+    let mut found: Vec<(Kind, String)> = Vec::new();
     for words in &units {
         for rule in COMPILED.iter() {
-            if reasons.iter().any(|r| r.kind == rule.kind) {
+            if found.iter().any(|(kind, _)| *kind == rule.kind) {
                 continue;
             }
             if let Some(words) = rule.applies(words) {
-                reasons.push(Reason {
-                    kind: rule.kind,
-                    words,
-                });
+                found.push((rule.kind, words));
             }
         }
     }
-    reasons.sort_by_key(|r| r.kind);
-    reasons
+    found.sort_by_key(|(kind, _)| *kind);
+    found
+        .into_iter()
+        .map(|(kind, words)| Reason {
+            kind: kind.as_str().into(),
+            evidence: Evidence::Words(words),
+        })
+        .collect()
 }
 
 impl Compiled {
-    /// The words the rule was met by.
+    /// The words by which the rule applies.
     fn applies(&self, words: &[String]) -> Option<String> {
         let what = self.what.find(words);
         if what.is_empty() || !self.not.find(words).is_empty() {

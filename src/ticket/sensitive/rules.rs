@@ -1,16 +1,16 @@
-//! What makes a ticket sensitive, in words. English first, then German, French,
+//! The words that make a ticket sensitive. English first, then German, French,
 //! Spanish and Dutch.
 //!
 //! Written as [`crate::text::words::fold`] leaves them: lower case, no
-//! accents, no apostrophes. `*` at the end stands for any ending.
+//! accents, no apostrophes. `*` at the end is any ending.
 
 use super::Kind;
 
-/// `what` near `deed` makes a ticket sensitive, unless something of `not` is near.
+/// `what` near `deed` makes a ticket sensitive, unless a phrase of `not` is in the same text.
 pub struct Rule {
     pub kind: Kind,
     pub what: &'static str,
-    /// Empty: `what` is enough.
+    /// Empty: `what` alone is enough.
     pub deed: &'static str,
     pub not: &'static str,
 }

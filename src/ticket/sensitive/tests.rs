@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 use serde::Deserialize;
 
-/// Tickets as users write them, each labelled by hand.
+/// Tickets as requesters write them, each labelled by hand.
 const LABELLED: &str = include_str!("../../../tests/data/tickets.jsonl");
 
 #[derive(Deserialize)]
@@ -63,7 +63,7 @@ fn the_labelled_set() {
 }
 
 #[test]
-fn reasons_say_what_was_seen() {
+fn reasons_quote_the_ticket() {
     let reasons = classify(&Text {
         subject: "Help",
         details: "I lost my phone with the authenticator on it.",
@@ -73,6 +73,20 @@ fn reasons_say_what_was_seen() {
         reasons[0].to_string(),
         "mfa-reset: 'phone with the authenticator'"
     );
+}
+
+#[test]
+fn the_words_of_a_reason_can_be_left_out() {
+    let reason = |evidence| Reason {
+        kind: "mfa-reset".into(),
+        evidence,
+    };
+    let words = reason(Evidence::Words("new phone: blue".into()));
+    assert_eq!(words.to_string(), "mfa-reset: 'new phone: blue'");
+    assert_eq!(words.without_words(), "mfa-reset");
+    let rule = reason(Evidence::Rule);
+    assert_eq!(rule.to_string(), "mfa-reset: its rule holds");
+    assert_eq!(rule.without_words(), "mfa-reset");
 }
 
 proptest! {

@@ -5,7 +5,8 @@
 
 use halopsa_operator::halopsa::types::{Action, Agent, HaloClient, Ticket, User, Webhook};
 use halopsa_operator::halopsa::{api, client, webhook};
-use halopsa_operator::ticket::{reply, text};
+use halopsa_operator::text;
+use halopsa_operator::ticket::reply;
 
 /// The body of a webhook.
 pub fn webhook(data: &[u8]) {

@@ -1,0 +1,210 @@
+//! The watches controller and receiver both need, wired once.
+
+use super::index::{ClientIndex, TicketIndex};
+use super::reflect::Reflector;
+use super::scoped;
+use crate::api::{
+    HaloPSAConnection, ImportedClient, Ticket, ToolPolicy, ToolServer, VerificationProvider,
+    Workflow,
+};
+use kube::runtime::reflector::Store;
+use kube::runtime::watcher;
+use kube::{Client, Resource};
+use serde::de::DeserializeOwned;
+use std::fmt::Debug;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Our objects in the cluster, as the watches last saw them.
+#[derive(Clone)]
+pub struct Stores {
+    pub connections: Store<HaloPSAConnection>,
+    pub clients: Store<ImportedClient>,
+    pub tickets: Store<Ticket>,
+    pub policies: Store<ToolPolicy>,
+    pub servers: Store<ToolServer>,
+    pub workflows: Store<Workflow>,
+    pub providers: Store<VerificationProvider>,
+    filled: watch::Receiver<bool>,
+}
+
+impl Stores {
+    /// Waits until every store is filled. Before that, an object that is merely not
+    /// known yet would be taken for deleted.
+    pub async fn filled(&self) {
+        // Only the end of the process drops the sender, and then nothing is decided.
+        if self
+            .filled
+            .clone()
+            .wait_for(|filled| *filled)
+            .await
+            .is_err()
+        {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+pub struct Watches {
+    pub connections: Reflector<HaloPSAConnection>,
+    pub clients: Reflector<ImportedClient>,
+    pub tickets: Reflector<Ticket>,
+    pub policies: Reflector<ToolPolicy>,
+    pub servers: Reflector<ToolServer>,
+    pub workflows: Reflector<Workflow>,
+    pub providers: Reflector<VerificationProvider>,
+    pub ticket_index: Arc<TicketIndex>,
+    pub client_index: Arc<ClientIndex>,
+    filled: watch::Sender<bool>,
+    to_fill: Vec<watch::Receiver<bool>>,
+    tasks: JoinSet<()>,
+}
+
+/// What else a process does when a watch reports a change.
+pub struct Hooks {
+    /// An ImportedClient is gone.
+    pub client_deleted: Box<dyn Fn(&ImportedClient) + Send + Sync>,
+    /// A Ticket is gone.
+    pub ticket_deleted: Box<dyn Fn(&Ticket) + Send + Sync>,
+    /// The store of Tickets has changed.
+    pub tickets_stored: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Default for Hooks {
+    fn default() -> Self {
+        Self {
+            client_deleted: Box::new(|_| ()),
+            ticket_deleted: Box::new(|_| ()),
+            tickets_stored: Box::new(|| ()),
+        }
+    }
+}
+
+impl Default for Watches {
+    fn default() -> Self {
+        let (filled, _) = watch::channel(false);
+        let mut watches = Self {
+            connections: Reflector::default(),
+            clients: Reflector::default(),
+            tickets: Reflector::default(),
+            policies: Reflector::default(),
+            servers: Reflector::default(),
+            workflows: Reflector::default(),
+            providers: Reflector::default(),
+            ticket_index: Arc::default(),
+            client_index: Arc::default(),
+            filled,
+            to_fill: Vec::new(),
+            tasks: JoinSet::new(),
+        };
+        watches.to_fill = vec![
+            watches.connections.filled(),
+            watches.clients.filled(),
+            watches.tickets.filled(),
+            watches.policies.filled(),
+            watches.servers.filled(),
+            watches.workflows.filled(),
+            watches.providers.filled(),
+        ];
+        watches
+    }
+}
+
+impl Watches {
+    pub fn stores(&self) -> Stores {
+        Stores {
+            connections: self.connections.store.clone(),
+            clients: self.clients.store.clone(),
+            tickets: self.tickets.store.clone(),
+            policies: self.policies.store.clone(),
+            servers: self.servers.store.clone(),
+            workflows: self.workflows.store.clone(),
+            providers: self.providers.store.clone(),
+            filled: self.filled.subscribe(),
+        }
+    }
+
+    /// Starts one more watch, which has to be filled like the others.
+    pub fn start<K>(
+        &mut self,
+        kube: &Client,
+        scope: Option<&str>,
+        reflector: Reflector<K>,
+        config: watcher::Config,
+        observe: impl Fn(&watcher::Event<K>) + Send + Sync + 'static,
+    ) where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + DeserializeOwned
+            + Debug
+            + Send
+            + Sync
+            + 'static,
+    {
+        self.to_fill.push(reflector.filled());
+        self.tasks
+            .spawn(reflector.run(scoped(kube, scope), config, observe, || ()));
+    }
+
+    /// Starts the watches, one task each: they run on several threads, and none is on another's
+    /// stack. A task that ends is a watch that is gone, and with it everything here.
+    pub fn run(self, kube: &Client, scope: Option<&str>, hooks: Hooks) -> JoinSet<()> {
+        let any = watcher::Config::default;
+        let Self {
+            mut tasks,
+            to_fill,
+            filled,
+            ..
+        } = self;
+        tasks.spawn(
+            self.connections
+                .run(scoped(kube, scope), any(), |_| (), || ()),
+        );
+        let index = self.client_index;
+        let deleted = hooks.client_deleted;
+        let observe = move |event: &watcher::Event<ImportedClient>| {
+            index.observe(event);
+            if let watcher::Event::Delete(client) = event {
+                deleted(client);
+            }
+        };
+        tasks.spawn(self.clients.run(scoped(kube, scope), any(), observe, || ()));
+        let index = self.ticket_index;
+        let deleted = hooks.ticket_deleted;
+        let observe = move |event: &watcher::Event<Ticket>| {
+            index.observe(event);
+            if let watcher::Event::Delete(ticket) = event {
+                deleted(ticket);
+            }
+        };
+        // Whoever is woken reads the store, so the store has the change first.
+        let stored = hooks.tickets_stored;
+        tasks.spawn(
+            self.tickets
+                .run(scoped(kube, scope), any(), observe, stored),
+        );
+        tasks.spawn(self.policies.run(scoped(kube, scope), any(), |_| (), || ()));
+        tasks.spawn(self.servers.run(scoped(kube, scope), any(), |_| (), || ()));
+        tasks.spawn(
+            self.workflows
+                .run(scoped(kube, scope), any(), |_| (), || ()),
+        );
+        tasks.spawn(
+            self.providers
+                .run(scoped(kube, scope), any(), |_| (), || ()),
+        );
+        tasks.spawn(all_filled(to_fill, filled));
+        tasks
+    }
+}
+
+/// Waits for one store after another: their own wake-ups reach only one waiter.
+async fn all_filled(mut stores: Vec<watch::Receiver<bool>>, filled: watch::Sender<bool>) {
+    for store in &mut stores {
+        // An error is a watch that has ended.
+        let _ = store.wait_for(|filled| *filled).await;
+    }
+    filled.send_replace(true);
+    std::future::pending::<()>().await;
+}

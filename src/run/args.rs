@@ -1,0 +1,76 @@
+//! Arguments of the processes. Each can be set by an environment variable, too.
+
+use clap::Args;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    /// Watch only this namespace. Default: all.
+    #[arg(long, env = "HALOPSA_NAMESPACE")]
+    pub namespace: Option<String>,
+    /// The operator's own namespace.
+    #[arg(long, env = "POD_NAMESPACE")]
+    pub own_namespace: String,
+    /// Name of the operator's Service, for which its certificate is issued.
+    #[arg(long, env = "HALOPSA_SERVICE", default_value = "halopsa-operator")]
+    pub service: String,
+    /// Maximum delay before HaloPSA's reads reflect a write. After a crash, an unconfirmed note
+    /// is not re-sent until it has passed.
+    #[arg(long = "write-settle-time", env = "HALOPSA_WRITE_SETTLE_TIME", default_value = "90s", value_parser = duration)]
+    pub settle: Duration,
+    /// A ticket whose agent sends no heartbeat for this long goes to the next agent.
+    #[arg(long, env = "HALOPSA_LEASE", default_value = "45s", value_parser = duration)]
+    pub lease: Duration,
+    /// This process's share of a tenant's request limit, from 0 to 1.
+    #[arg(long, env = "HALOPSA_RATE_SHARE", default_value_t = 0.3)]
+    pub rate_share: f64,
+    /// Timeout of one request to HaloPSA, like 30s.
+    #[arg(long, env = "HALOPSA_TIMEOUT", default_value = "30s", value_parser = duration)]
+    pub timeout: Duration,
+    /// Address for health and metrics, without TLS.
+    #[arg(long)]
+    pub health_listen: Option<SocketAddr>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct ControllerArgs {
+    #[command(flatten)]
+    pub common: Common,
+    /// Image of the agents.
+    #[arg(long, env = "HALOPSA_AGENT_IMAGE")]
+    pub agent_image: String,
+    /// The gateway's URL as agents reach it. Default: derived from the Service.
+    #[arg(long, env = "HALOPSA_GATEWAY_URL")]
+    pub gateway_url: Option<String>,
+    /// How often a connection is compared with HaloPSA.
+    #[arg(long, env = "HALOPSA_RESYNC", default_value = "60s", value_parser = duration)]
+    pub resync: Duration,
+    /// How often to search for tickets whose webhook was never received.
+    #[arg(long = "sweep-interval", env = "HALOPSA_SWEEP_INTERVAL", default_value = "180s", value_parser = duration)]
+    pub sweep: Duration,
+    /// Run without leader election, as a single process.
+    #[arg(long)]
+    pub no_leader_election: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct ReceiverArgs {
+    #[command(flatten)]
+    pub common: Common,
+    /// Address for webhooks.
+    #[arg(long, default_value = "0.0.0.0:8443")]
+    pub listen: SocketAddr,
+    /// Serve webhooks over TLS. Turn off only behind an Ingress or a service mesh that terminates TLS.
+    #[arg(long, env = "HALOPSA_WEBHOOK_TLS", default_value_t = true, action = clap::ArgAction::Set)]
+    pub webhook_tls: bool,
+    /// Address for agents, always with TLS.
+    #[arg(long, default_value = "0.0.0.0:9443")]
+    pub gateway_listen: SocketAddr,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    text.parse::<kube::core::Duration>()
+        .map(Duration::from)
+        .map_err(|e| e.to_string())
+}

@@ -1,0 +1,89 @@
+//! The controller process.
+
+use super::{ControllerArgs, Outcome};
+use crate::controller::{self, context::Options};
+use crate::k8s::names;
+use crate::metrics::Metrics;
+use crate::server::{self, Ready};
+use kube::Client;
+use kube_lease_manager::LeaseManagerBuilder;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+const LEASE: &str = "halopsa-operator";
+/// A leader that does not renew for this long is replaced, in seconds.
+const LEASE_SECONDS: u64 = 15;
+/// Renewed this long before its end, in seconds.
+const LEASE_GRACE: u64 = 5;
+
+/// The controller, for as long as it leads.
+pub async fn controller(
+    args: ControllerArgs,
+    stop: impl Future<Output = ()> + Clone + Send + Sync + 'static,
+) -> Outcome {
+    let kube = Client::try_default().await?;
+    let common = &args.common;
+    let metrics = Arc::<Metrics>::default();
+    if let Some(listen) = common.health_listen {
+        let ready = Ready::default();
+        // A replica that waits for its turn is ready to take it.
+        ready.set(true);
+        tokio::spawn(server::serve(
+            listen,
+            server::health(ready, metrics.clone()),
+            stop.clone(),
+        ));
+    }
+    let gateway_url = args.gateway_url.clone().unwrap_or_else(|| {
+        format!(
+            "https://{}.{}.svc:9443",
+            common.service, common.own_namespace
+        )
+    });
+    let options = Options {
+        namespace: common.namespace.clone(),
+        own_namespace: common.own_namespace.clone(),
+        agent_image: args.agent_image.clone(),
+        gateway_url,
+        service: common.service.clone(),
+        resync: args.resync,
+        sweep: args.sweep,
+        settle: common.settle,
+        rate_share: common.rate_share,
+        timeout: common.timeout,
+    };
+    if args.no_leader_election {
+        controller::run(kube, options, metrics, stop).await;
+        return Ok(());
+    }
+    let identity = std::env::var("POD_NAME")
+        .unwrap_or_else(|_| format!("{}-{}", names::CONTROLLER, std::process::id()));
+    let manager = LeaseManagerBuilder::new(kube.clone(), LEASE)
+        .with_namespace(&common.own_namespace)
+        .with_identity(&identity)
+        .with_duration(LEASE_SECONDS)
+        .with_grace(LEASE_GRACE)
+        .with_field_manager(names::CONTROLLER)
+        .build()
+        .await?;
+    let (mut leads, task) = manager.watch().await;
+    let mut elected = leads.clone();
+    tokio::select! {
+        () = stop.clone() => {}
+        outcome = async { elected.wait_for(|leads| *leads).await.map(|_| ()) } => {
+            outcome?;
+            tracing::info!(%identity, "leading");
+            tokio::select! {
+                () = controller::run(kube, options, metrics, stop) => {}
+                // Another may lead already: nothing more may be written. The kubelet starts us again as a follower.
+                _ = async { leads.wait_for(|leads| !*leads).await.map(|_| ()) } => return Err("the Lease is lost; stopping so that the next leader is alone".into()),
+            }
+        }
+    }
+    // Closing the channel gives the Lease back, so that the next leader need not wait for its end.
+    drop(leads);
+    drop(elected);
+    let _ = tokio::time::timeout(Duration::from_secs(5), task).await;
+    Ok(())
+}

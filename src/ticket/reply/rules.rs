@@ -1,0 +1,269 @@
+//! How a reply's phrases decide together: the first rule that applies wins.
+//!
+//! What makes a reply neutral in any case comes first, then the rules for a no, then the rules for
+//! a yes. If none applies, there is no decision in the reply.
+
+use super::lexicon::Kind;
+use super::{Classification, Hit, Hits, Intent, leads, neutral};
+
+/// A reply of more words than this is not only a yes.
+const MAX_YES: usize = 40;
+/// Unknown words allowed beside a clear yes, like names and what it is about.
+const UNKNOWN_BESIDE_CLEAR: usize = 2;
+/// Unknown words that are too many for a no in the middle of a reply.
+const UNKNOWN_BESIDE_NO: usize = 6;
+/// Words of a name that is a sentence of its own, before or after what is said.
+const NAME: usize = 3;
+/// After a no, these say what the writer does instead.
+const INSTEAD: [&str; 4] = ["i will", "ill", "i am going to", "im going to"];
+/// With nothing but thanks, these mean "seen" rather than "yes".
+const SEEN: [&str; 6] = ["ok", "okay", "okey", "oki", "oke", "alright"];
+const THANKS: [&str; 7] = [
+    "thanks",
+    "thank you",
+    "thx",
+    "danke",
+    "merci",
+    "gracias",
+    "bedankt",
+];
+
+pub(super) type Rule = fn(&Hits) -> Option<Classification>;
+
+/// In order, by name.
+pub(super) const RULES: &[(&str, Rule)] = &[
+    ("nothing_written", nothing_written),
+    ("irony", irony),
+    ("harmless", harmless),
+    ("asks_for_approval", asks_for_approval),
+    ("wait", wait),
+    ("hedge", hedge),
+    ("question_mark", question_mark),
+    ("others_decision", others_decision),
+    ("yes_and_no", yes_and_no),
+    ("quoted_no", quoted_no),
+    ("conditional_no", conditional_no),
+    ("partial_no", partial_no),
+    ("later_no", later_no),
+    ("more_than_a_no", more_than_a_no),
+    ("plain_no", plain_no),
+    ("question", question),
+    ("conditional_yes", conditional_yes),
+    ("partial_yes", partial_yes),
+    ("later_yes", later_yes),
+    ("others_yes", others_yes),
+    ("wants_more", wants_more),
+    ("report", report),
+    ("negation", negation),
+    ("no_elsewhere", no_elsewhere),
+    ("quoted_yes", quoted_yes),
+    ("number", number),
+    ("too_long", too_long),
+    ("more_than_a_yes", more_than_a_yes),
+    ("perhaps_only_seen", perhaps_only_seen),
+    ("plain_yes", plain_yes),
+];
+
+fn nothing_written(hits: &Hits) -> Option<Classification> {
+    let reason = match (hits.question, hits.cut) {
+        (true, _) => "a question",
+        (false, true) => "nothing but a quote or a signature",
+        (false, false) => "empty",
+    };
+    (hits.words == 0).then(|| neutral(reason.into()))
+}
+
+fn irony(hits: &Hits) -> Option<Classification> {
+    Some(doubt("possibly ironic", hits.first(Kind::Irony)?))
+}
+
+/// "Don't know" is not a no.
+fn harmless(hits: &Hits) -> Option<Classification> {
+    if hits.no.is_some() {
+        return None;
+    }
+    Some(doubt("no decision", hits.first(Kind::Harmless)?))
+}
+
+fn asks_for_approval(hits: &Hits) -> Option<Classification> {
+    Some(doubt("asks for approval", hits.first(Kind::Asks)?))
+}
+
+fn wait(hits: &Hits) -> Option<Classification> {
+    Some(doubt("wants to wait", hits.first(Kind::Wait)?))
+}
+
+fn hedge(hits: &Hits) -> Option<Classification> {
+    Some(doubt("not sure", hits.first(Kind::Hedge)?))
+}
+
+fn question_mark(hits: &Hits) -> Option<Classification> {
+    hits.question.then(|| neutral("a question ('?')".into()))
+}
+
+/// "Kim approved" is not the writer's decision.
+fn others_decision(hits: &Hits) -> Option<Classification> {
+    let others = hits.others.as_ref()?;
+    Some(neutral(format!("somebody else's decision ('{others}')")))
+}
+
+fn yes_and_no(hits: &Hits) -> Option<Classification> {
+    let (no, yes) = (hits.no()?, hits.yes.first()?);
+    let yes = &hits.all[yes.hit].text;
+    Some(neutral(format!("yes ('{yes}') and no ('{}')", no.text)))
+}
+
+fn quoted_no(hits: &Hits) -> Option<Classification> {
+    let no = hits.no()?;
+    no.quoted.then(|| doubt("quotes somebody", no))
+}
+
+/// "No, not if he agrees" is a no: only a no within a sentence can be conditional.
+fn conditional_no(hits: &Hits) -> Option<Classification> {
+    let (no, condition) = (hits.no()?, hits.first(Kind::Condition)?);
+    (!no.first).then(|| doubt("conditional", condition))
+}
+
+fn partial_no(hits: &Hits) -> Option<Classification> {
+    hits.no()?;
+    Some(doubt("only a part", hits.first(Kind::Part)?))
+}
+
+/// "No, I will do it by hand" is a no.
+fn later_no(hits: &Hits) -> Option<Classification> {
+    let (no, later) = (hits.no()?, hits.first(Kind::Later)?);
+    let instead = no.first && INSTEAD.contains(&later.text.as_str());
+    (!instead).then(|| doubt("another time", later))
+}
+
+/// A no in the middle of a long reply or of a report.
+fn more_than_a_no(hits: &Hits) -> Option<Classification> {
+    let at = hits.no?;
+    let unknown = hits.all.iter().filter(|hit| hit.kind.is_none()).count();
+    let more = unknown > UNKNOWN_BESIDE_NO || hits.first(Kind::Report).is_some();
+    (more && !leads(&hits.all, at)).then(|| doubt("more than a no", &hits.all[at]))
+}
+
+fn plain_no(hits: &Hits) -> Option<Classification> {
+    Some(decided(Intent::Deny, hits.no()?))
+}
+
+fn question(hits: &Hits) -> Option<Classification> {
+    Some(doubt("a question", hits.first(Kind::Question)?))
+}
+
+fn conditional_yes(hits: &Hits) -> Option<Classification> {
+    yes_with(hits, Kind::Condition, "conditional")
+}
+
+fn partial_yes(hits: &Hits) -> Option<Classification> {
+    yes_with(hits, Kind::Part, "only a part")
+}
+
+fn later_yes(hits: &Hits) -> Option<Classification> {
+    let why = "another time, or done by somebody else";
+    yes_with(hits, Kind::Later, why)
+}
+
+fn others_yes(hits: &Hits) -> Option<Classification> {
+    yes_with(hits, Kind::Others, "somebody else's words or decision")
+}
+
+fn wants_more(hits: &Hits) -> Option<Classification> {
+    yes_with(hits, Kind::More, "wants something else as well")
+}
+
+fn report(hits: &Hits) -> Option<Classification> {
+    yes_with(hits, Kind::Report, "a status report")
+}
+
+/// A negation too far from the yes to turn it into a no.
+fn negation(hits: &Hits) -> Option<Classification> {
+    yes_with(hits, Kind::Negates, "a negation")
+}
+
+/// A "no" in the middle of a sentence.
+fn no_elsewhere(hits: &Hits) -> Option<Classification> {
+    yes_with(hits, Kind::NoAtStart, "a negation")
+}
+
+fn quoted_yes(hits: &Hits) -> Option<Classification> {
+    let (hit, _) = hits.yes()?;
+    let quoted = hits.yes.iter().all(|yes| hits.all[yes.hit].quoted);
+    quoted.then(|| doubt("quotes somebody", hit))
+}
+
+/// A number may be a part, a time, or another ticket.
+fn number(hits: &Hits) -> Option<Classification> {
+    hits.yes()?;
+    let is_number = |hit: &&Hit| hit.kind.is_none() && hit.text.chars().any(|c| c.is_ascii_digit());
+    let number = hits.all.iter().find(is_number)?;
+    Some(doubt("a number in it", number))
+}
+
+fn too_long(hits: &Hits) -> Option<Classification> {
+    hits.yes()?;
+    (hits.words > MAX_YES).then(|| neutral("much more than a yes".into()))
+}
+
+fn more_than_a_yes(hits: &Hits) -> Option<Classification> {
+    let (_, yes) = hits.yes()?;
+    let allowed = if yes.clear { UNKNOWN_BESIDE_CLEAR } else { 0 };
+    let unknown = beside_names(&hits.all);
+    (unknown.len() > allowed).then(|| doubt("more than a yes", unknown[0]))
+}
+
+/// "Ok thanks" may mean only that it was seen.
+fn perhaps_only_seen(hits: &Hits) -> Option<Classification> {
+    let (hit, _) = hits.yes()?;
+    let is_one_of = |hit: &Hit, list: &[&str]| list.contains(&hit.text.as_str());
+    let seen = hits
+        .yes
+        .iter()
+        .all(|yes| is_one_of(&hits.all[yes.hit], &SEEN));
+    let thanks = hits.all.iter().any(|hit| is_one_of(hit, &THANKS));
+    (thanks && seen).then(|| doubt("may only mean seen", hit))
+}
+
+fn plain_yes(hits: &Hits) -> Option<Classification> {
+    let (hit, _) = hits.yes()?;
+    Some(decided(Intent::Approve, hit))
+}
+
+/// A yes, with something beside it that makes it less than a yes.
+fn yes_with(hits: &Hits, kind: Kind, why: &str) -> Option<Classification> {
+    hits.yes()?;
+    Some(doubt(why, hits.first(kind)?))
+}
+
+fn decided(intent: Intent, hit: &Hit) -> Classification {
+    Classification {
+        intent,
+        reason: format!("'{}'", hit.text),
+    }
+}
+
+fn doubt(why: &str, hit: &Hit) -> Classification {
+    neutral(format!("{why} ('{}')", hit.text))
+}
+
+/// Unknown words, except a name that is a sentence of its own before or after what is said.
+fn beside_names(hits: &[Hit]) -> Vec<&Hit> {
+    let mut sentences: Vec<&[Hit]> = Vec::new();
+    let mut from = 0;
+    for i in 1..=hits.len() {
+        if i == hits.len() || hits[i].first {
+            sentences.push(&hits[from..i]);
+            from = i;
+        }
+    }
+    let last = sentences.len().saturating_sub(1);
+    let is_name = |s: &[Hit]| s.len() <= NAME && s.iter().all(|h| h.kind.is_none());
+    sentences
+        .iter()
+        .enumerate()
+        .filter(|(i, s)| !((*i == 0 || *i == last) && is_name(s)))
+        .flat_map(|(_, s)| s.iter())
+        .filter(|h| h.kind.is_none())
+        .collect()
+}

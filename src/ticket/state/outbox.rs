@@ -1,0 +1,94 @@
+//! The notes written to HaloPSA: recorded before they are sent.
+
+use super::{Applied, Change, Event, JOURNAL_LIMIT, Refused};
+use crate::api::ticket::{ApprovalState, Intent, IntentKind, IntentState, Phase, TicketStatus};
+use crate::ids::ActionId;
+use crate::ticket::marker::Tag;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+impl Change<'_> {
+    pub(super) fn outbox(&mut self) -> Result<Applied, Refused> {
+        let event = self.event;
+        match event {
+            Event::WriteIntended { tag, marker } => self.write_intended(tag, marker),
+            Event::WritePosted { marker, action_id } => self.write_posted(marker, *action_id),
+            Event::WriteRefused { marker } => {
+                self.next
+                    .intents
+                    .retain(|i| i.marker != *marker || i.state == IntentState::Posted);
+                Ok(Applied::Recorded)
+            }
+            _ => Err(self.wrong()),
+        }
+    }
+
+    fn write_intended(&mut self, tag: &Tag, marker: &str) -> Result<Applied, Refused> {
+        let Some(kind) = tag.kind().filter(|kind| self.may_write(*kind)) else {
+            return Err(self.wrong());
+        };
+        let next = &mut self.next;
+        if next.intents.iter().any(|i| i.marker == marker) {
+            return Err(Refused::AlreadyIntended);
+        }
+        next.intents.push(Intent {
+            kind,
+            run: next.run,
+            tag: tag.to_string(),
+            marker: marker.into(),
+            state: IntentState::Intended,
+            recorded_at: Time(self.now),
+            action_id: None,
+        });
+        let excess = next.intents.len().saturating_sub(JOURNAL_LIMIT);
+        next.intents.drain(..excess);
+        Ok(Applied::Recorded)
+    }
+
+    fn write_posted(
+        &mut self,
+        marker: &str,
+        action_id: Option<ActionId>,
+    ) -> Result<Applied, Refused> {
+        let Some(intent) = self.next.intents.iter_mut().find(|i| i.marker == marker) else {
+            return Err(self.wrong());
+        };
+        intent.state = IntentState::Posted;
+        intent.action_id = action_id;
+        Ok(Applied::Recorded)
+    }
+
+    /// Which notes belong to which state.
+    fn may_write(&self, kind: IntentKind) -> bool {
+        let phase = self.next.phase;
+        let request = self.next.approval.as_ref().map(|a| a.state);
+        match kind {
+            IntentKind::PlanNote | IntentKind::TurnNote => phase == Phase::Working,
+            IntentKind::FailureNote => phase == Phase::Failed,
+            IntentKind::ApprovalRequest => {
+                phase == Phase::Working && request == Some(ApprovalState::Preparing)
+            }
+            IntentKind::Reminder => {
+                phase == Phase::AwaitingApproval && request == Some(ApprovalState::Requested)
+            }
+            IntentKind::DecisionNote => matches!(
+                request,
+                Some(
+                    ApprovalState::Approved
+                        | ApprovalState::Executed
+                        | ApprovalState::Denied
+                        | ApprovalState::Expired
+                )
+            ),
+            IntentKind::VerificationNote => self.next.verification.is_some(),
+        }
+    }
+}
+
+/// Whether this run's note is in HaloPSA.
+pub fn posted(status: &TicketStatus, tag: &Tag) -> bool {
+    let tag = tag.to_string();
+    status
+        .intents
+        .iter()
+        .any(|i| i.state == IntentState::Posted && i.run == status.run && i.tag == tag)
+}
