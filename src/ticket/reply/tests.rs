@@ -192,8 +192,8 @@ const RULE_TABLES: &[RuleTable] = &[
     RuleTable {
         rule: "partial_no",
         replies: &[
-            ("Deny only step 2", "a part of it ('only')"),
-            ("No to the first", "a part of it ('the first')"),
+            ("Deny only step 2", "only a part ('only')"),
+            ("No to the first", "only a part ('the first')"),
         ],
     },
     RuleTable {
@@ -241,8 +241,8 @@ const RULE_TABLES: &[RuleTable] = &[
     RuleTable {
         rule: "partial_yes",
         replies: &[
-            ("yes (only the first)", "a part of it ('only')"),
-            ("go ahead with step one only", "a part of it ('one')"),
+            ("yes (only the first)", "only a part ('only')"),
+            ("go ahead with step one only", "only a part ('one')"),
         ],
     },
     RuleTable {

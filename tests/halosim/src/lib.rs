@@ -30,12 +30,13 @@ use faults::Engine;
 pub use faults::Faults;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use store::Store;
 use store::journal::{Journal, Kept};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 /// How a simulator starts.
 #[derive(Clone, Debug)]
@@ -216,31 +217,14 @@ pub struct Sim {
     pub url: String,
     pub admin_url: Option<String>,
     pub shared: Arc<Shared>,
-    tasks: Vec<tokio::task::JoinHandle<()>>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Sim {
     pub async fn start(options: Options) -> std::io::Result<Self> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let seed_name = options.seed.to_string();
-        let kept = match &options.data {
-            Some(path) => Journal::read(path)?,
-            None => None,
-        };
-        let (ca, kept) = match kept {
-            Some((head, _)) if head.seed != seed_name => {
-                let message = format!(
-                    "the state was begun with --seed {}; give that, or another file",
-                    head.seed
-                );
-                return Err(std::io::Error::new(
-                    std::io::ErrorKind::InvalidInput,
-                    message,
-                ));
-            }
-            Some((head, kept)) => (Some((head.ca_pem, head.ca_key)), kept),
-            None => (None, Kept::default()),
-        };
+        let (ca, kept) = read_state(options.data.as_deref(), &seed_name)?;
         let tls = tls::issue(&options.names, ca).map_err(std::io::Error::other)?;
         let (queue, deliveries) = mpsc::channel(MAX_QUEUE);
         let mut store = seed::make(&options.seed);
@@ -282,33 +266,13 @@ impl Sim {
         if options.data.is_some() {
             tasks.push(tokio::spawn(sync(shared.clone())));
         }
-        let listener = std::net::TcpListener::bind(options.listen)?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
-        let server = axum_server::from_tcp_rustls(
-            listener,
-            axum_server::tls_rustls::RustlsConfig::from_config(tls.server),
-        )?;
-        let app = verifier::router(shared.clone())
-            .merge(web::router(shared.clone()))
-            .merge(api::router(shared.clone()))
-            .into_make_service();
-        tasks.push(tokio::spawn(async move {
-            if let Err(error) = server.serve(app).await {
-                tracing::error!(%error, "the API server ended");
-            }
-        }));
+        let (address, task) = serve_api(&shared, options.listen, tls.server)?;
+        tasks.push(task);
         let admin_url = match options.admin {
             None => None,
             Some(admin) => {
-                let listener = tokio::net::TcpListener::bind(admin).await?;
-                let url = format!("http://{}", listener.local_addr()?);
-                let app = admin::router(shared.clone());
-                tasks.push(tokio::spawn(async move {
-                    if let Err(error) = axum::serve(listener, app).await {
-                        tracing::error!(%error, "the admin server ended");
-                    }
-                }));
+                let (url, task) = serve_admin(&shared, admin).await?;
+                tasks.push(task);
                 Some(url)
             }
         };
@@ -326,7 +290,70 @@ impl Sim {
     }
 }
 
-/// Brings the state to disk every second.
+/// The CA (certificate and key) and the rest of a kept state, which has to be of this seed.
+fn read_state(
+    data: Option<&Path>,
+    seed: &str,
+) -> std::io::Result<(Option<(String, String)>, Kept)> {
+    let state = match data {
+        Some(path) => Journal::read(path)?,
+        None => None,
+    };
+    match state {
+        Some((head, _)) if head.seed != seed => Err(std::io::Error::new(
+            std::io::ErrorKind::InvalidInput,
+            format!(
+                "the state was created with --seed {}; use that seed or another file",
+                head.seed
+            ),
+        )),
+        Some((head, kept)) => Ok((Some((head.ca_pem, head.ca_key)), kept)),
+        None => Ok((None, Kept::default())),
+    }
+}
+
+/// Serves the API, the pages and the verification provider over TLS.
+fn serve_api(
+    shared: &Arc<Shared>,
+    listen: SocketAddr,
+    tls: Arc<rustls::ServerConfig>,
+) -> std::io::Result<(SocketAddr, JoinHandle<()>)> {
+    let listener = std::net::TcpListener::bind(listen)?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    let server = axum_server::from_tcp_rustls(
+        listener,
+        axum_server::tls_rustls::RustlsConfig::from_config(tls),
+    )?;
+    let app = verifier::router(shared.clone())
+        .merge(web::router(shared.clone()))
+        .merge(api::router(shared.clone()))
+        .into_make_service();
+    let task = tokio::spawn(async move {
+        if let Err(error) = server.serve(app).await {
+            tracing::error!(%error, "the API server stopped");
+        }
+    });
+    Ok((address, task))
+}
+
+/// Serves the admin API over plain HTTP; its URL.
+async fn serve_admin(
+    shared: &Arc<Shared>,
+    listen: SocketAddr,
+) -> std::io::Result<(String, JoinHandle<()>)> {
+    let listener = tokio::net::TcpListener::bind(listen).await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let app = admin::router(shared.clone());
+    let task = tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, app).await {
+            tracing::error!(%error, "the admin server stopped");
+        }
+    });
+    Ok((url, task))
+}
+
+/// Syncs the state to disk every second.
 async fn sync(shared: Arc<Shared>) {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -176,16 +176,26 @@ fn digits(text: &str) -> String {
 }
 
 /// What the query asks of each row; `Err` for an advanced search HaloPSA refuses.
-fn tests<'a>(kind: &'a str, query: &'a Query) -> Result<Vec<Test<'a>>, &'static str> {
-    let mut tests: Vec<Test> = Vec::new();
-    let mut equals = |name: &'static str, field: &'static str| {
-        if let Some(wanted) = query.number(name) {
-            tests.push(Box::new(move |row| {
-                !row.has(field) || row.number(field) == Some(wanted)
-            }));
-        }
-    };
-    let fields = [
+fn tests<'a>(kind: &str, query: &'a Query) -> Result<Vec<Test<'a>>, &'static str> {
+    let mut tests = Vec::new();
+    ids(query, &mut tests);
+    id_lists(kind, query, &mut tests);
+    match kind {
+        "tickets" => ticket_filters(query, &mut tests),
+        "agent" => agent_filters(query, &mut tests),
+        _ => activity(query, &mut tests),
+    }
+    last_update(query, &mut tests);
+    searches(kind, query, &mut tests);
+    if let Some(filters) = query.get("advanced_search") {
+        advanced(filters, &mut tests)?;
+    }
+    Ok(tests)
+}
+
+/// Parameters with one id. A row without the field passes.
+fn ids<'a>(query: &'a Query, tests: &mut Vec<Test<'a>>) {
+    let same_name = [
         "client_id",
         "site_id",
         "user_id",
@@ -196,20 +206,27 @@ fn tests<'a>(kind: &'a str, query: &'a Query) -> Result<Vec<Test<'a>>, &'static 
         "tickettype_id",
         "slaid",
         "parent_id",
-    ];
-    for field in fields {
-        equals(field, field);
+        "ticket_id",
+        "action_id",
+        "lookupid",
+        "type_id",
+    ]
+    .map(|field| (field, field));
+    for (name, field) in same_name
+        .into_iter()
+        .chain([("requesttype_id", "tickettype_id")])
+    {
+        if let Some(wanted) = query.number(name) {
+            tests.push(Box::new(move |row| {
+                !row.has(field) || row.number(field) == Some(wanted)
+            }));
+        }
     }
-    for (name, field) in [
-        ("requesttype_id", "tickettype_id"),
-        ("ticket_id", "ticket_id"),
-        ("action_id", "action_id"),
-        ("lookupid", "lookupid"),
-        ("type_id", "type_id"),
-    ] {
-        equals(name, field);
-    }
-    let lists = [
+}
+
+/// Parameters with several ids.
+fn id_lists<'a>(kind: &str, query: &'a Query, tests: &mut Vec<Test<'a>>) {
+    let of_tickets = [
         ("agent", "agent_id"),
         ("team", "team_id"),
         ("status", "status_id"),
@@ -217,14 +234,11 @@ fn tests<'a>(kind: &'a str, query: &'a Query) -> Result<Vec<Test<'a>>, &'static 
         ("priority", "priority_id"),
         ("ticketids", "id"),
     ];
-    let clients = [(
-        "client_ids",
-        if kind == "client" { "id" } else { "client_id" },
-    )];
-    for (name, field) in lists
+    let client = if kind == "client" { "id" } else { "client_id" };
+    for (name, field) in of_tickets
         .into_iter()
         .filter(|_| kind == "tickets")
-        .chain(clients)
+        .chain([("client_ids", client)])
     {
         if let Some(wanted) = query.numbers(name) {
             tests.push(Box::new(move |row| {
@@ -232,59 +246,64 @@ fn tests<'a>(kind: &'a str, query: &'a Query) -> Result<Vec<Test<'a>>, &'static 
             }));
         }
     }
-    match kind {
-        "tickets" => {
-            let (open, closed) = (query.flag("open_only"), query.flag("closed_only"));
-            if open || closed {
-                tests.push(Box::new(move |row| {
-                    !(open && row.flag("hasbeenclosed") || closed && !row.flag("hasbeenclosed"))
-                }));
-            }
-            for category in ["category_1", "category_2", "category_3", "category_4"] {
-                if let Some(wanted) = query.get(category) {
-                    tests.push(Box::new(move |row| {
-                        row.text(category).eq_ignore_ascii_case(wanted)
-                    }));
-                }
-            }
-            if query.flag("withattachments") {
-                tests.push(Box::new(|row| {
-                    row.number("attachment_count").unwrap_or_default() > 0
-                }));
-            }
-            dates(query, &mut tests);
-        }
-        "agent" => {
-            let (api, disabled) = (
-                query.flag("includeapiagents"),
-                query.flag("includedisabled"),
-            );
+}
+
+fn ticket_filters<'a>(query: &'a Query, tests: &mut Vec<Test<'a>>) {
+    let (open, closed) = (query.flag("open_only"), query.flag("closed_only"));
+    if open || closed {
+        tests.push(Box::new(move |row| {
+            !(open && row.flag("hasbeenclosed") || closed && !row.flag("hasbeenclosed"))
+        }));
+    }
+    for category in ["category_1", "category_2", "category_3", "category_4"] {
+        if let Some(wanted) = query.get(category) {
             tests.push(Box::new(move |row| {
-                (api || !row.flag("isapiagent")) && (disabled || !row.flag("isdisabled"))
-            }));
-            if let Some(team) = query.get("team") {
-                tests.push(Box::new(move |row| {
-                    row.text("team").eq_ignore_ascii_case(team)
-                }));
-            }
-        }
-        _ => {
-            let activity = query
-                .get("activeinactive")
-                .map(|v| v.split(',').map(|s| s.trim() == "true").collect::<Vec<_>>());
-            let inactive = query.flag("includeinactive")
-                || activity.as_ref().is_some_and(|a| a.get(1) == Some(&true));
-            let active = query.get("includeactive").is_none_or(|v| v != "false")
-                && activity.is_none_or(|a| a.first() != Some(&false));
-            tests.push(Box::new(move |row| {
-                if row.flag("inactive") {
-                    inactive
-                } else {
-                    active
-                }
+                row.text(category).eq_ignore_ascii_case(wanted)
             }));
         }
     }
+    if query.flag("withattachments") {
+        tests.push(Box::new(|row| {
+            row.number("attachment_count").unwrap_or_default() > 0
+        }));
+    }
+    dates(query, tests);
+}
+
+fn agent_filters<'a>(query: &'a Query, tests: &mut Vec<Test<'a>>) {
+    let (api, disabled) = (
+        query.flag("includeapiagents"),
+        query.flag("includedisabled"),
+    );
+    tests.push(Box::new(move |row| {
+        (api || !row.flag("isapiagent")) && (disabled || !row.flag("isdisabled"))
+    }));
+    if let Some(team) = query.get("team") {
+        tests.push(Box::new(move |row| {
+            row.text("team").eq_ignore_ascii_case(team)
+        }));
+    }
+}
+
+/// Active and inactive rows.
+fn activity<'a>(query: &'a Query, tests: &mut Vec<Test<'a>>) {
+    let activity = query
+        .get("activeinactive")
+        .map(|v| v.split(',').map(|s| s.trim() == "true").collect::<Vec<_>>());
+    let inactive =
+        query.flag("includeinactive") || activity.as_ref().is_some_and(|a| a.get(1) == Some(&true));
+    let active = query.get("includeactive").is_none_or(|v| v != "false")
+        && activity.is_none_or(|a| a.first() != Some(&false));
+    tests.push(Box::new(move |row| {
+        if row.flag("inactive") {
+            inactive
+        } else {
+            active
+        }
+    }));
+}
+
+fn last_update<'a>(query: &'a Query, tests: &mut Vec<Test<'a>>) {
     for (name, from) in [("lastupdatefromdate", true), ("lastupdatetodate", false)] {
         if let Some(at) = query.get(name) {
             let at = at.trim_end_matches('Z').to_string();
@@ -299,30 +318,24 @@ fn tests<'a>(kind: &'a str, query: &'a Query) -> Result<Vec<Test<'a>>, &'static 
             }));
         }
     }
+}
+
+/// The search of all texts, and those of one field.
+fn searches<'a>(kind: &str, query: &'a Query, tests: &mut Vec<Test<'a>>) {
     let phones = query.flag("search_phonenumbers");
     if let Some(words) = query.get("search") {
         tests.push(search(searched(kind, phones), words, phones));
     }
-    for (name, field) in [
-        ("search_summary", "summary"),
-        ("search_details", "details"),
-        ("search_user_name", "user_name"),
-        ("search_reportedby", "reportedby"),
+    for (name, fields) in [
+        ("search_summary", &["summary"]),
+        ("search_details", &["details"]),
+        ("search_user_name", &["user_name"]),
+        ("search_reportedby", &["reportedby"]),
     ] {
         if let Some(words) = query.get(name) {
-            let field: &'static [&'static str] = match field {
-                "summary" => &["summary"],
-                "details" => &["details"],
-                "user_name" => &["user_name"],
-                _ => &["reportedby"],
-            };
-            tests.push(search(field, words, false));
+            tests.push(search(fields, words, false));
         }
     }
-    if let Some(filters) = query.get("advanced_search") {
-        advanced(filters, &mut tests)?;
-    }
-    Ok(tests)
 }
 
 /// `startdate`, `enddate` on the date that `datesearch` names.

@@ -76,7 +76,7 @@ pub fn applications() -> Vec<Application> {
 
 pub fn make(seed: &Seed) -> Store {
     let mut store = Store::default();
-    lookups(&mut store);
+    stock(&mut store);
     match seed {
         Seed::Demo => demo(&mut store),
         Seed::Scale {
@@ -95,7 +95,15 @@ fn put(store: &mut Store, kind: &'static str, rows: Value) {
 }
 
 /// What a stock tenant has.
-fn lookups(store: &mut Store) {
+fn stock(store: &mut Store) {
+    simple_lists(store);
+    categories(store);
+    lookups(store);
+    priorities(store);
+    agents(store);
+}
+
+fn simple_lists(store: &mut Store) {
     put(
         store,
         "client",
@@ -142,6 +150,9 @@ fn lookups(store: &mut Store) {
         "assettype",
         json!([{"id": 1, "name": "Workstation", "assetgroup_id": 1}, {"id": 2, "name": "Printer", "assetgroup_id": 1}]),
     );
+}
+
+fn categories(store: &mut Store) {
     let categories = [
         "Hardware",
         "Hardware>Printer",
@@ -155,7 +166,10 @@ fn lookups(store: &mut Store) {
     for name in categories {
         store.put("category", object(json!({"category_name": name, "value": name, "type_id": 1, "guid": uuid::Uuid::new_v4().to_string()})));
     }
-    // Look-ups share a table: ids count within their lookupid, here they are made unique.
+}
+
+fn lookups(store: &mut Store) {
+    // Look-ups share a table: HaloPSA's ids are unique per lookupid, here across all.
     for (lookup, names) in [
         (11, ["Incident", "Change", "Problem"]),
         (27, ["High", "Medium", "Low"]),
@@ -165,6 +179,9 @@ fn lookups(store: &mut Store) {
             store.put("lookup", object(json!({"id": lookup * 100 + index as i64 + 1, "lookupid": lookup, "name": name, "sequence": index})));
         }
     }
+}
+
+fn priorities(store: &mut Store) {
     let priorities = ["Critical", "High", "Medium", "Low"];
     for (index, name) in priorities.iter().enumerate() {
         // The row's own id is a UUID on the wire; the number tickets use is priorityid.
@@ -176,6 +193,9 @@ fn lookups(store: &mut Store) {
             row.insert("id".into(), uuid::Uuid::new_v4().to_string().into());
         }
     }
+}
+
+fn agents(store: &mut Store) {
     put(
         store,
         "agent",

@@ -48,6 +48,9 @@ struct Challenge {
     callback: String,
 }
 
+/// The URL, headers and body of a signed callback.
+pub type Callback = (String, Vec<(&'static str, String)>, String);
+
 #[derive(Debug, Default)]
 pub struct Verifier {
     challenges: Mutex<BTreeMap<String, Challenge>>,
@@ -87,13 +90,8 @@ impl Verifier {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The signed callback for a challenge: path, headers and body, to be sent or replayed.
-    pub fn callback(
-        &self,
-        id: &str,
-        state: &str,
-        at: i64,
-    ) -> Option<(String, Vec<(&'static str, String)>, String)> {
+    /// The signed callback for a challenge, to be sent or replayed.
+    pub fn callback(&self, id: &str, state: &str, at: i64) -> Option<Callback> {
         let url = self
             .all()
             .get(id)

@@ -6,7 +6,7 @@ use super::session::Who;
 use super::tickets::{agents, names, pairs, priorities, status};
 use crate::Shared;
 use crate::query::Query;
-use crate::store::{No, Object, flag, number, object, text};
+use crate::store::{No, Object, Store, flag, number, object, text};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -52,6 +52,44 @@ pub async fn show(
     )
 }
 
+/// The actions this reader may see, oldest first.
+fn thread(store: &Store, id: i64, agent: bool) -> Vec<Object> {
+    store
+        .actions(id)
+        .into_iter()
+        .filter(|a| agent || !flag(a, "hiddenfromuser"))
+        .cloned()
+        .collect()
+}
+
+/// A file of the thread.
+struct File {
+    id: i64,
+    action: i64,
+    name: String,
+    size: i64,
+}
+
+fn files(store: &Store, ticket: i64) -> Vec<File> {
+    store
+        .rows("attachment")
+        .filter(|f| f.number("ticket_id") == Some(ticket))
+        .map(|f| File {
+            id: f.id(),
+            action: f.number("action_id").unwrap_or_default(),
+            name: f.text("filename").into_owned(),
+            size: f.number("filesize").unwrap_or_default(),
+        })
+        .collect()
+}
+
+/// What an agent can set on a ticket: ids and names.
+struct Choices {
+    statuses: Vec<(String, String)>,
+    agents: Vec<(String, String)>,
+    priorities: Vec<(String, String)>,
+}
+
 /// `draft` is what was typed into a form that was refused.
 fn page(
     shared: &Shared,
@@ -67,32 +105,22 @@ fn page(
     };
     let agent = matches!(who, Who::Agent(_));
     let store = shared.store();
-    let actions: Vec<Object> = store
-        .actions(id)
-        .into_iter()
-        .filter(|a| agent || !flag(a, "hiddenfromuser"))
-        .cloned()
-        .collect();
-    let files: Vec<(i64, i64, String, i64)> = store
-        .rows("attachment")
-        .filter(|f| f.number("ticket_id") == Some(id))
-        .map(|f| {
-            (
-                f.id(),
-                f.number("action_id").unwrap_or_default(),
-                f.text("filename").into_owned(),
-                f.number("filesize").unwrap_or_default(),
-            )
-        })
-        .collect();
-    let (statuses, priorities, agents) =
-        (names(&store, "status"), priorities(&store), agents(&store));
+    let actions = thread(&store, id, agent);
+    let files = files(&store, id);
+    let choices = Choices {
+        statuses: names(&store, "status"),
+        agents: agents(&store),
+        priorities: priorities(&store),
+    };
     drop(store);
     let now = format!("{}.{}", actions.len(), text(&ticket, "last_update"));
     if seen == Some(now.as_str()) {
         return StatusCode::NO_CONTENT.into_response();
     }
-    let field = |name: &str| number(&ticket, name).unwrap_or_default().to_string();
+    let assigned = name_of(
+        &choices.agents,
+        number(&ticket, "agent_id").unwrap_or_default(),
+    );
     let title = format!("{id:07} {}", text(&ticket, "summary"));
     let shown = Page {
         shared,
@@ -100,83 +128,115 @@ fn page(
         title: &title,
         at: "",
     };
-    shown.show_with(message,
-        &html! {
-            h1 { span.id { (format!("{id:07}")) } " " (text(&ticket, "summary")) }
-            (alert(message))
-            div.ticket {
-                div {
-                    @if agent {
-                        details.act open[!draft.is_empty()] name="act" { summary accesskey="r" { "Reply to user" }
-                            form.stacked method="post" action={ "/tickets/" (id) "/actions" } {
-                                input type="hidden" name="outcome" value="Email User";
-                                label { "To " (text(&ticket, "user_name")) " <" (text(&ticket, "user_email")) ">" textarea name="note" rows="6" required { (draft) } }
-                                button.primary { "Send reply" }
-                            }
-                        }
-                        details.act.private name="act" { summary accesskey="n" { "Private note" }
-                            form.stacked method="post" action={ "/tickets/" (id) "/actions" } {
-                                input type="hidden" name="outcome" value="Private Note";
-                                label { "Only agents see it" textarea name="note" rows="6" required {} }
-                                button.primary { "Add private note" }
-                            }
-                        }
-                    } @else {
-                        details.act open[!draft.is_empty()] { summary accesskey="r" { "Reply" }
-                            form.stacked method="post" action={ "/tickets/" (id) "/actions" } {
-                                label { "Your message" textarea name="note" rows="6" required { (draft) } }
-                                button.primary { "Send" }
-                            }
-                        }
+    let content = html! {
+        h1 { span.id { (format!("{id:07}")) } " " (text(&ticket, "summary")) }
+        (alert(message))
+        div.ticket {
+            div {
+                @if agent { (agent_forms(&ticket, id, draft)) } @else { (user_form(id, draft)) }
+                div data-live={ "/tickets/" (id) } data-seen=(now) {
+                    p.facts {
+                        (status(&ticket)) " " (text(&ticket, "client_name")) " · "
+                        (text(&ticket, "user_name"))
+                        @if let Some(name) = assigned { " · " (name) }
                     }
-                    div data-live={ "/tickets/" (id) } data-seen=(now) {
-                        p.facts {
-                            (status(&ticket)) " " (text(&ticket, "client_name")) " · " (text(&ticket, "user_name"))
-                            @if let Some((_, name)) = agents.iter().find(|(value, _)| *value == field("agent_id")) { " · " (name) }
+                    ol.thread {
+                        @for action in actions.iter().rev() {
+                            (entry(action, &files, &choices.agents))
                         }
-                        ol.thread {
-                            @for action in actions.iter().rev() { (entry(action, &files, &agents)) }
-                        }
-                    }
-                }
-                aside {
-                    @if agent {
-                        form.stacked method="post" action={ "/tickets/" (id) } {
-                            label { "Status" select name="status_id" { (options(pairs(&statuses), &field("status_id"))) } }
-                            label { "Agent" select name="agent_id" { (options(pairs(&agents), &field("agent_id"))) } }
-                            label { "Priority" select name="priority_id" { (options(pairs(&priorities), &field("priority_id"))) } }
-                            button { "Save" }
-                        }
-                    }
-                    dl {
-                        dt { "Client" } dd { (text(&ticket, "client_name")) }
-                        dt { "Site" } dd { (text(&ticket, "site_name")) }
-                        dt { "User" } dd { (text(&ticket, "user_name")) }
-                        dt { "Type" } dd { (text(&ticket, "tickettype_name")) }
-                        dt { "Priority" } dd { (text(&ticket, "priority_name")) }
-                        dt { "Team" } dd { (text(&ticket, "team")) }
-                        dt { "Opened" } dd { (time(text(&ticket, "dateoccurred"))) }
-                        dt { "Closed" } dd { (time(text(&ticket, "dateclosed"))) }
                     }
                 }
             }
-        },
-    )
+            aside {
+                @if agent { (change_form(&ticket, id, &choices)) }
+                (properties(&ticket))
+            }
+        }
+    };
+    shown.show_with(message, &content)
 }
 
-fn entry(
-    action: &Object,
-    files: &[(i64, i64, String, i64)],
-    agents: &[(String, String)],
-) -> Markup {
+fn name_of(agents: &[(String, String)], id: i64) -> Option<&str> {
+    let id = id.to_string();
+    agents
+        .iter()
+        .find(|(value, _)| *value == id)
+        .map(|(_, name)| name.as_str())
+}
+
+/// A reply to the user, and a private note.
+fn agent_forms(ticket: &Object, id: i64, draft: &str) -> Markup {
+    html! {
+        details.act open[!draft.is_empty()] name="act" {
+            summary accesskey="r" { "Reply to user" }
+            form.stacked method="post" action={ "/tickets/" (id) "/actions" } {
+                input type="hidden" name="outcome" value="Email User";
+                label {
+                    "To " (text(ticket, "user_name")) " <" (text(ticket, "user_email")) ">"
+                    textarea name="note" rows="6" required { (draft) }
+                }
+                button.primary { "Send reply" }
+            }
+        }
+        details.act.private name="act" {
+            summary accesskey="n" { "Private note" }
+            form.stacked method="post" action={ "/tickets/" (id) "/actions" } {
+                input type="hidden" name="outcome" value="Private Note";
+                label { "Only agents see it" textarea name="note" rows="6" required {} }
+                button.primary { "Add private note" }
+            }
+        }
+    }
+}
+
+fn user_form(id: i64, draft: &str) -> Markup {
+    html! {
+        details.act open[!draft.is_empty()] {
+            summary accesskey="r" { "Reply" }
+            form.stacked method="post" action={ "/tickets/" (id) "/actions" } {
+                label { "Your message" textarea name="note" rows="6" required { (draft) } }
+                button.primary { "Send" }
+            }
+        }
+    }
+}
+
+fn change_form(ticket: &Object, id: i64, choices: &Choices) -> Markup {
+    let select = |label: &str, name: &str, all: &[(String, String)]| {
+        let chosen = number(ticket, name).unwrap_or_default().to_string();
+        html! { label { (label) select name=(name) { (options(pairs(all), &chosen)) } } }
+    };
+    html! {
+        form.stacked method="post" action={ "/tickets/" (id) } {
+            (select("Status", "status_id", &choices.statuses))
+            (select("Agent", "agent_id", &choices.agents))
+            (select("Priority", "priority_id", &choices.priorities))
+            button { "Save" }
+        }
+    }
+}
+
+fn properties(ticket: &Object) -> Markup {
+    html! {
+        dl {
+            dt { "Client" } dd { (text(ticket, "client_name")) }
+            dt { "Site" } dd { (text(ticket, "site_name")) }
+            dt { "User" } dd { (text(ticket, "user_name")) }
+            dt { "Type" } dd { (text(ticket, "tickettype_name")) }
+            dt { "Priority" } dd { (text(ticket, "priority_name")) }
+            dt { "Team" } dd { (text(ticket, "team")) }
+            dt { "Opened" } dd { (time(text(ticket, "dateoccurred"))) }
+            dt { "Closed" } dd { (time(text(ticket, "dateclosed"))) }
+        }
+    }
+}
+
+fn entry(action: &Object, files: &[File], agents: &[(String, String)]) -> Markup {
     let hidden = flag(action, "hiddenfromuser");
     let id = number(action, "id").unwrap_or_default();
-    let files: Vec<_> = files.iter().filter(|(_, of, ..)| *of == id).collect();
+    let files: Vec<_> = files.iter().filter(|f| f.action == id).collect();
     let note = text(action, "note_html");
-    let assigned = number(action, "new_agent").map(|a| a.to_string());
-    let assigned = assigned
-        .and_then(|a| agents.iter().find(|(value, _)| *value == a))
-        .map(|(_, name)| name.as_str());
+    let assigned = number(action, "new_agent").and_then(|id| name_of(agents, id));
     let changed = number(action, "old_status")
         .zip(number(action, "new_status"))
         .is_some_and(|(old, new)| old != new);
@@ -200,7 +260,11 @@ fn entry(
                 @if note.is_empty() { p.plain { (text(action, "note")) } } @else { (clean(note)) }
             }
             @if !files.is_empty() {
-                ul.files { @for (id, _, name, size) in files { li { a href={ "/attachments/" (id) } { (name) } " " (size) " bytes" } } }
+                ul.files {
+                    @for file in files {
+                        li { a href={ "/attachments/" (file.id) } { (file.name) } " " (file.size) " bytes" }
+                    }
+                }
             }
         }
     }

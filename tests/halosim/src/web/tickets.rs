@@ -95,6 +95,17 @@ fn api_query(store: &Store, who: Who, view: &str, query: &Query) -> Query {
     )
 }
 
+/// Another page of the list, with the same filters.
+fn page_link(query: &Query, page: usize) -> String {
+    let mut url = reqwest::Url::parse("https://list/tickets")
+        .unwrap_or_else(|_| unreachable!("a constant URL"));
+    let fields = ["view", "search", "client", "status_id", "priority_id"];
+    url.query_pairs_mut()
+        .extend_pairs(fields.into_iter().filter_map(|f| Some((f, query.get(f)?))))
+        .append_pair("page", &page.to_string());
+    format!("/tickets?{}", url.query().unwrap_or_default())
+}
+
 pub async fn list(
     State(shared): State<Arc<Shared>>,
     person: Person,
@@ -134,15 +145,7 @@ pub async fn list(
     );
     let agent_names = agents(&store);
     drop(store);
-    let kept = |page: usize| {
-        let mut url = reqwest::Url::parse("https://list/tickets")
-            .unwrap_or_else(|_| unreachable!("a constant URL"));
-        let fields = ["view", "search", "client", "status_id", "priority_id"];
-        url.query_pairs_mut()
-            .extend_pairs(fields.into_iter().filter_map(|f| Some((f, query.get(f)?))))
-            .append_pair("page", &page.to_string());
-        format!("/tickets?{}", url.query().unwrap_or_default())
-    };
+    let link = |page| page_link(&query, page);
     let chosen = |name| query.get(name).unwrap_or_default();
     let shown = Page {
         shared: &shared,
@@ -162,7 +165,7 @@ pub async fn list(
             label { "Search " input type="search" name="search" value=(chosen("search")); }
             button { "Filter" }
         }
-        div data-live=(kept(number)) data-seen=(seen) {
+        div data-live=(link(number)) data-seen=(seen) {
             p.hint { (total) @if total == 1 { " ticket" } @else { " tickets" } }
             @if page.is_empty() { p.empty { "No ticket passes these filters." } } @else {
                 table {
@@ -173,9 +176,9 @@ pub async fn list(
                 }
             }
             nav.pages aria-label="Pages" {
-                @if number > 1 { a href=(kept(number - 1)) rel="prev" { "Previous" } }
+                @if number > 1 { a href=(link(number - 1)) rel="prev" { "Previous" } }
                 span { "Page " (number) " of " (total.div_ceil(PAGE_SIZE).max(1)) }
-                @if number * PAGE_SIZE < total { a href=(kept(number + 1)) rel="next" { "Next" } }
+                @if number * PAGE_SIZE < total { a href=(link(number + 1)) rel="next" { "Next" } }
             }
         }
     })
