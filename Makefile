@@ -1,5 +1,5 @@
-# Two commands do everything: `make demo` shows the main job on a real cluster,
-# `make test` runs every test. The rest are their parts.
+# `make demo` shows the main job on a real cluster, `make test` runs every test. The
+# other targets are their parts.
 
 SHELL := /bin/bash
 LOCAL := .local
@@ -15,10 +15,10 @@ endif
 demo: ## The main job, end to end, on a real cluster
 	@tests/demo/demo $(CLUSTER)
 
-test: ## Everything
+test: ## Every test
 	@tests/run
 
-lint: .local/bin/cargo-deny ## Formatting, warnings, licences, generated files
+lint: .local/bin/cargo-deny ## Formatting, lints, licences, generated files
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --features halopsa-operator/failpoints -- -D warnings
 	cargo run -q -- crds --out crds --check
@@ -29,24 +29,24 @@ lint: .local/bin/cargo-deny ## Formatting, warnings, licences, generated files
 .local/bin/cargo-deny:
 	cargo install --quiet --locked --root .local --version 0.20.2 cargo-deny
 
-unit: ## Rules and the shape of the code, without a cluster
+unit: ## Rules and code structure, without a cluster
 	cargo test --workspace --lib --features halopsa-operator/failpoints
 	cargo test --features failpoints --test architecture --test texts
 
-texts: ## Accepts changed texts; review them in the diff of tests/texts/snapshots
+texts: ## Accepts changed texts; review the diff of tests/texts/snapshots
 	INSTA_UPDATE=always cargo test --features failpoints --test texts
 
 client: ## The HaloPSA client against the simulator's faults and limits, without a cluster
 	cargo test --features failpoints --test client
 
-render: cluster-up ## Chart, kustomize and examples are valid
+render: cluster-up ## Checks that chart and kustomize are valid
 	@tests/render
 
 integration: cluster-up ## Reconcilers, receiver and gateway against a real apiserver and halosim
 	kubectl apply --server-side --force-conflicts -f crds >/dev/null
 	cargo test --features failpoints --test integration
 
-pictures: cluster-up ## The pictures in docs/halosim, taken again
+pictures: cluster-up ## Retakes the screenshots in docs/halosim
 	SCREENSHOTS=$(CURDIR)/docs/halosim cargo test --features failpoints --test integration browser
 
 e2e: ## The demo, then what must hold after it
@@ -54,14 +54,14 @@ e2e: ## The demo, then what must hold after it
 	@tests/e2e/faults
 	@tests/e2e/quiet
 
-chaos: ## Kills in the middle of 50 tickets
+chaos: ## Kills processes in the middle of 50 tickets
 	@tests/e2e/chaos
 
 FUZZ_SECONDS ?= 60
-fuzz: ## Untrusted bytes against the fuzzer, a minute for each target
+fuzz: ## Fuzzes what parses untrusted bytes, a minute per target
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run
 
-bench: cluster-up ## How fast; prints, asserts nothing. Not while a demo's operator runs in the cluster
+bench: cluster-up ## Benchmarks; asserts nothing. Not while a demo's operator runs in the cluster
 	kubectl apply --server-side --force-conflicts -f crds >/dev/null
 	cargo bench --features failpoints --bench bench
 

@@ -12,6 +12,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
+use std::fmt::Debug;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -166,7 +168,10 @@ pub struct ConnectionLabels {
 
 /// The request windows of this process's connections, read when metrics are scraped.
 #[derive(Clone, Debug, Default)]
-struct Windows(Arc<Mutex<Vec<(String, Weak<Limiter>)>>>);
+struct Windows(Arc<Mutex<Vec<Window>>>);
+
+/// A connection, and its window while it exists.
+type Window = (String, Weak<Limiter>);
 
 impl Collector for Windows {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
@@ -236,101 +241,76 @@ fn request_histogram() -> Histogram {
     Histogram::new([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0])
 }
 
-/// Registers a metric and returns it.
-fn registered<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
-    registry.register(name, help, metric.clone());
-    metric
+/// Registers metrics as they are made.
+struct Registered(Registry);
+
+impl Registered {
+    fn metric<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
+        self.0.register(name, help, metric.clone());
+        metric
+    }
+
+    fn counter(&mut self, name: &str, help: &str) -> Counter {
+        self.metric(name, help, Counter::default())
+    }
+
+    fn counters<L>(&mut self, name: &str, help: &str) -> Family<L, Counter>
+    where
+        L: EncodeLabelSet + Clone + Hash + Eq + Debug + Send + Sync + 'static,
+    {
+        self.metric(name, help, Family::default())
+    }
+
+    fn durations<L>(&mut self, name: &str, help: &str) -> Histograms<L>
+    where
+        L: EncodeLabelSet + Clone + Hash + Eq + Debug + Send + Sync + 'static,
+    {
+        let family = Family::new_with_constructor(request_histogram as fn() -> Histogram);
+        self.metric(name, help, family)
+    }
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut all = Registry::with_prefix("halopsa");
-        let r = &mut all;
-        let histograms = request_histogram as fn() -> Histogram;
+        let mut r = Registered(Registry::with_prefix("halopsa"));
         let windows = Windows::default();
-        r.register_collector(Box::new(windows.clone()));
+        r.0.register_collector(Box::new(windows.clone()));
         Self {
-            webhooks: registered(
-                r,
-                "webhook_events",
-                "Webhook events by result",
-                Family::default(),
-            ),
-            webhook_duration_seconds: registered(
-                r,
+            webhooks: r.counters("webhook_events", "Webhook events by result"),
+            webhook_duration_seconds: r.metric(
                 "webhook_duration_seconds",
                 "Time from a webhook's arrival to its answer",
                 webhook_histogram(),
             ),
-            claims: registered(
-                r,
-                "ticket_claims",
-                "Tickets handed to agents",
-                Counter::default(),
-            ),
-            completions: registered(
-                r,
-                "ticket_completions",
-                "Tickets agents finished",
-                Counter::default(),
-            ),
-            tool_calls: registered(r, "tool_calls", "Tool calls by agents", Family::default()),
-            approvals: registered(
-                r,
-                "approvals",
-                "Requests for approval by outcome",
-                Family::default(),
-            ),
-            approved_steps: registered(
-                r,
-                "approved_steps",
-                "Approved steps run, by outcome",
-                Family::default(),
-            ),
-            model_calls: registered(
-                r,
-                "model_calls",
-                "Calls to language models by outcome",
-                Family::default(),
-            ),
-            model_tokens: registered(
-                r,
+            claims: r.counter("ticket_claims", "Tickets handed to agents"),
+            completions: r.counter("ticket_completions", "Tickets agents finished"),
+            tool_calls: r.counters("tool_calls", "Tool calls by agents"),
+            approvals: r.counters("approvals", "Requests for approval by outcome"),
+            approved_steps: r.counters("approved_steps", "Approved steps run, by outcome"),
+            model_calls: r.counters("model_calls", "Calls to language models by outcome"),
+            model_tokens: r.counter(
                 "model_tokens",
                 "Tokens used by language models, as their providers count them",
-                Counter::default(),
             ),
-            verifications: registered(
-                r,
+            verifications: r.counters(
                 "verifications",
                 "Identity verifications of requesters by outcome",
-                Family::default(),
             ),
-            reconciles: registered(
-                r,
-                "reconciles",
-                "Reconciliations by kind and result",
-                Family::default(),
-            ),
-            reconcile_duration_seconds: registered(
-                r,
+            reconciles: r.counters("reconciles", "Reconciliations by kind and result"),
+            reconcile_duration_seconds: r.durations(
                 "reconcile_duration_seconds",
                 "Duration of one reconciliation",
-                Family::new_with_constructor(histograms),
             ),
-            requests: registered(
-                r,
+            requests: r.counters(
                 "requests",
                 "Requests to HaloPSA by path and HTTP status (0: no answer)",
-                Family::default(),
             ),
-            request_duration_seconds: registered(
-                r,
+            request_duration_seconds: r.durations(
                 "request_duration_seconds",
                 "Duration of one request to HaloPSA",
-                Family::new_with_constructor(histograms),
             ),
             windows,
-            registry: all,
+            registry: r.0,
         }
     }
 }

@@ -15,10 +15,8 @@ use rcgen::{
     KeyUsagePurpose,
 };
 use serde_json::json;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::Mutex;
 
 /// Two reads; also how soon a deleted certificate is back.
 const CHECK_EVERY: Duration = Duration::from_secs(15);
@@ -37,19 +35,12 @@ pub enum Error {
     Kube(#[from] kube::Error),
     #[error("cannot issue a certificate: {0}")]
     Issue(#[from] rcgen::Error),
-    #[error("Secret {0} is damaged; delete it to have it made anew")]
+    #[error("Secret {0} is corrupt; delete it and the operator will regenerate it")]
     Damaged(String),
 }
 
 fn ca_secret(service: &str) -> String {
     format!("{service}-ca")
-}
-
-/// The CA, once there is one, and the namespaces that have it.
-#[derive(Debug, Default)]
-pub struct Published {
-    ca: tokio::sync::RwLock<Option<String>>,
-    namespaces: Mutex<HashMap<String, Instant>>,
 }
 
 /// Waits until there is a certificate.
@@ -59,7 +50,7 @@ pub async fn prepare(ctx: &Context) {
     }
 }
 
-/// Keeps the certificate fresh for ever.
+/// Keeps the certificate fresh.
 pub async fn run(ctx: Arc<Context>) {
     loop {
         tokio::time::sleep(super::context::jitter(CHECK_EVERY)).await;
@@ -67,7 +58,7 @@ pub async fn run(ctx: Arc<Context>) {
     }
 }
 
-/// One look at CA and certificate; false when something failed.
+/// Checks CA and certificate; false if that failed.
 async fn refresh(ctx: &Context) -> bool {
     match ensure(&ctx.kube, &ctx.options.own_namespace, &ctx.options.service).await {
         Ok(ca) => {
@@ -79,13 +70,13 @@ async fn refresh(ctx: &Context) -> bool {
             true
         }
         Err(error) => {
-            tracing::error!(%error, "the gateway's certificate is not in order, agents cannot connect; it is tried again");
+            tracing::error!(%error, "the gateway's certificate could not be issued, so agents cannot connect; will retry");
             false
         }
     }
 }
 
-/// Sees to CA and certificate; the CA's certificate.
+/// Issues CA and certificate where needed; returns the CA's certificate.
 async fn ensure(kube: &Client, namespace: &str, service: &str) -> Result<String, Error> {
     let secrets: Api<Secret> = Api::namespaced(kube.clone(), namespace);
     let text = |secret: &Secret, key: &str| {
@@ -200,7 +191,7 @@ async fn put(
     Ok(())
 }
 
-/// Sees to it that a namespace's agents have the CA. Reads now and then, writes when it differs.
+/// Publishes the CA to a namespace's agents. Reads it now and then, writes it if it differs.
 pub async fn publish_ca(ctx: &Context, namespace: &str) -> Result<(), kube::Error> {
     let mut namespaces = ctx.published.namespaces.lock().await;
     if namespaces

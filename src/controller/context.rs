@@ -1,6 +1,6 @@
 //! What the reconcilers share.
 
-use super::connection::import::Directory;
+use super::memory::{Applied, Directory, Polls, Published, Sweeps, Verified};
 use crate::api::condition;
 use crate::api::reason::Reason;
 use crate::halopsa_pool::HaloPool;
@@ -55,11 +55,11 @@ pub struct Context {
     pub halopsa: HaloPool,
     pub directory: Directory,
     pub backoff: Backoff,
-    pub sweeps: super::connection::sweep::Sweeps,
-    pub polls: super::ticket::approval::Polls,
-    pub verified: super::connection::Verified,
-    pub applied: super::client::workload::Applied,
-    pub published: super::certificates::Published,
+    pub sweeps: Sweeps,
+    pub polls: Polls,
+    pub verified: Verified,
+    pub applied: Applied,
+    pub published: Published,
     recorder: Recorder,
 }
 
@@ -89,11 +89,11 @@ impl Context {
             clients: watches.client_index.clone(),
             deployments,
             backoff: Backoff::default(),
-            sweeps: super::connection::sweep::Sweeps::default(),
-            polls: super::ticket::approval::Polls::default(),
-            verified: super::connection::Verified::default(),
-            applied: super::client::workload::Applied::default(),
-            published: super::certificates::Published::default(),
+            sweeps: Sweeps::default(),
+            polls: Polls::default(),
+            verified: Verified::default(),
+            applied: Applied::default(),
+            published: Published::default(),
             kube,
             options,
             stores: watches.stores(),

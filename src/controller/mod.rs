@@ -5,12 +5,14 @@
 //! - [`ticket`]: moves tickets on, reads replies, has requesters verified
 //! - [`policy`], [`workflow`]: check ToolPolicies and Workflows; [`tool_server`] pins tools
 //! - [`provider`]: checks VerificationProviders
+//! - [`context`], [`memory`]: what they share, and what they remember
 //! - [`certificates`]: issues the gateway's certificate and publishes its CA
 
 pub mod certificates;
 pub mod client;
 pub mod connection;
 pub mod context;
+pub mod memory;
 pub mod policy;
 pub mod provider;
 pub mod ticket;

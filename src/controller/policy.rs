@@ -18,6 +18,8 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Resource, ResourceExt};
 use std::sync::Arc;
 
+const KIND: &str = "ToolPolicy";
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{}", k8s::explain(.0))]
@@ -69,103 +71,98 @@ fn about(
 pub async fn reconcile(policy: Arc<ToolPolicy>, ctx: Arc<Context>) -> Result<Action, Error> {
     ctx.stores.filled().await;
     let namespace = policy.namespace().unwrap_or_default();
-    let connection = &policy.spec.connection_ref.name;
-    let unknown: Vec<&String> = policy
-        .spec
-        .clients
-        .iter()
-        .flatten()
-        .filter(|c| reflect::get(&ctx.stores.clients, &namespace, c).is_none())
-        .collect();
-    let rules = rule_status(&policy, &tool_names(&ctx, &namespace, connection));
-    let verdict = if reflect::get(&ctx.stores.connections, &namespace, connection).is_none() {
-        ConditionUpdate::no(
-            Reason::ConnectionNotFound,
-            format!(
-                "there is no HaloPSAConnection {connection} in namespace {namespace}; apply it, or correct spec.connectionRef"
-            ),
-        )
-    } else if let Some(why) = broken(&policy) {
-        ConditionUpdate::no(
-            Reason::Invalid,
-            format!(
-                "{why}; until it is mended the policy permits nothing by that rule, and forbids what it forbids"
-            ),
-        )
-    } else if !unknown.is_empty() {
-        let names: Vec<&str> = unknown.iter().take(10).map(|s| s.as_str()).collect();
-        ConditionUpdate::no(
-            Reason::ClientNotFound,
-            format!(
-                "there is no ImportedClient {}; the policy is in force for the others",
-                names.join(", ")
-            ),
-        )
-    } else {
-        let idle: Vec<String> = rules
-            .iter()
-            .enumerate()
-            .filter(|(_, r)| r.decides == 0)
-            .map(|(i, _)| (i + 1).to_string())
-            .collect();
-        let matches = match idle.as_slice() {
-            [] => String::new(),
-            rules => format!(
-                "; rule {} decides about no tool there is now",
-                rules.join(", ")
-            ),
-        };
-        ConditionUpdate::yes(
-            Reason::Accepted,
-            format!("in force from the next call on{matches}"),
-        )
-    };
-    let before = policy.status.clone().unwrap_or_default();
-    let mut status = before.clone();
-    status.observed_generation = policy.metadata.generation;
+    let tools = tool_names(&ctx, &namespace, &policy.spec.connection_ref.name);
+    let rules = rule_status(&policy, &tools);
+    let accepted = accepted(&policy, &rules, &namespace, &ctx);
+    let before = policy.status.as_ref();
+    let mut status = before.cloned().unwrap_or_default();
+    let generation = policy.metadata.generation;
+    status.observed_generation = generation;
     status.rule_count = Some(rules.len() as i64);
     status.rules = rules;
     condition::set(
         &mut status.conditions,
         condition::ACCEPTED,
-        &verdict,
-        policy.metadata.generation,
+        &accepted,
+        generation,
         Timestamp::now(),
     );
     let api: Api<ToolPolicy> = Api::namespaced(ctx.kube.clone(), &namespace);
-    if k8s::apply_status(
-        &api,
-        &*policy,
-        policy.status.as_ref(),
-        &status,
-        names::CONTROLLER,
-    )
-    .await?
-    {
-        ctx.emit_transitions(
-            &policy.object_ref(&()),
-            &before.conditions,
-            &status.conditions,
-        )
-        .await;
+    if k8s::apply_status(&api, &*policy, before, &status, names::CONTROLLER).await? {
+        let conditions = before.map(|s| s.conditions.as_slice()).unwrap_or_default();
+        ctx.emit_transitions(&policy.object_ref(&()), conditions, &status.conditions)
+            .await;
     }
     Ok(Action::await_change())
 }
 
-/// What cannot be evaluated, and why.
+/// Whether the policy applies as written.
+fn accepted(
+    policy: &ToolPolicy,
+    rules: &[RuleStatus],
+    namespace: &str,
+    ctx: &Context,
+) -> ConditionUpdate {
+    let connection = &policy.spec.connection_ref.name;
+    if reflect::get(&ctx.stores.connections, namespace, connection).is_none() {
+        return ConditionUpdate::no(
+            Reason::ConnectionNotFound,
+            format!(
+                "HaloPSAConnection {connection} does not exist in namespace {namespace}; create \
+                 it, or correct spec.connectionRef"
+            ),
+        );
+    }
+    if let Some(why) = broken(policy) {
+        return ConditionUpdate::no(
+            Reason::Invalid,
+            format!(
+                "{why}; until this is fixed, the rule grants nothing; its Disabled and \
+                 ApprovalNeeded effects still apply"
+            ),
+        );
+    }
+    let clients = policy.spec.clients.iter().flatten();
+    let missing: Vec<&str> = clients
+        .filter(|c| reflect::get(&ctx.stores.clients, namespace, c).is_none())
+        .take(10)
+        .map(String::as_str)
+        .collect();
+    if !missing.is_empty() {
+        return ConditionUpdate::no(
+            Reason::ClientNotFound,
+            format!(
+                "ImportedClient {} does not exist; the policy applies to the others",
+                missing.join(", ")
+            ),
+        );
+    }
+    let idle = rules.iter().enumerate().filter(|(_, r)| r.decides == 0);
+    let idle: Vec<String> = idle.map(|(i, _)| (i + 1).to_string()).collect();
+    let message = match idle.as_slice() {
+        [] => "in effect".to_string(),
+        rules => format!(
+            "in effect; rule {} currently matches no tool",
+            rules.join(", ")
+        ),
+    };
+    ConditionUpdate::yes(Reason::Accepted, message)
+}
+
+/// What cannot be evaluated, and why. Pure.
 fn broken(policy: &ToolPolicy) -> Option<String> {
     if let Some(selector) = &policy.spec.client_selector
         && let Err(error) = Selector::try_from(selector.clone())
     {
-        return Some(format!("spec.clientSelector cannot be read: {error}"));
+        return Some(format!("spec.clientSelector is invalid: {error}"));
     }
     policy.spec.rules.iter().enumerate().find_map(|(i, rule)| {
         let why = expression::check(rule.when.as_deref()?).err()?;
-        Some(format!("rule {}: its when cannot be used: {why}", i + 1))
+        Some(format!("rule {}: its when is invalid: {why}", i + 1))
     })
 }
 
-/// Every tool there is for a connection's clients.
+/// Every tool of a connection's clients.
 fn tool_names(ctx: &Context, namespace: &str, connection: &str) -> Vec<String> {
     let mut names: Vec<String> = read::TOOLS.iter().map(|t| t.name.to_string()).collect();
     names.extend(write::TOOLS.iter().map(|t| t.name.to_string()));
@@ -209,7 +206,8 @@ fn rule_status(policy: &ToolPolicy, tools: &[String]) -> Vec<RuleStatus> {
 }
 
 pub fn error_policy(policy: Arc<ToolPolicy>, error: &Error, ctx: Arc<Context>) -> Action {
-    let (namespace, name) = (policy.namespace().unwrap_or_default(), policy.name_any());
-    tracing::warn!(kind = "ToolPolicy", %namespace, %name, %error, "reconciling failed, it is tried again");
-    Action::requeue(ctx.backoff.next("ToolPolicy", &Key::new(namespace, name)))
+    let key = Key::of(&*policy);
+    tracing::warn!(kind = KIND, namespace = key.namespace, name = key.name, %error,
+        "reconciliation failed; will retry");
+    Action::requeue(ctx.backoff.next(KIND, &key))
 }

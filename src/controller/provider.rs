@@ -1,11 +1,11 @@
 //! The VerificationProvider's reconciler: says whether it can be asked.
 
 use super::context::{Context, jitter};
-use crate::api::VerificationProvider;
 use crate::api::condition::{self, ConditionUpdate};
 use crate::api::reason::Reason;
+use crate::api::{HaloPSAConnection, VerificationProvider};
 use crate::k8s::key::Key;
-use crate::k8s::{self, names};
+use crate::k8s::{self, names, reflect};
 use crate::verify::Provider;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
@@ -83,9 +83,22 @@ pub fn error_policy(
         provider.namespace().unwrap_or_default(),
         provider.name_any(),
     );
-    tracing::warn!(kind = "VerificationProvider", %namespace, %name, %error, "reconciling failed, it is tried again");
+    tracing::warn!(kind = "VerificationProvider", %namespace, %name, %error, "reconciliation failed; will retry");
     Action::requeue(
         ctx.backoff
             .next("VerificationProvider", &Key::new(namespace, name)),
+    )
+}
+
+/// The provider of a connection, if it names one.
+pub fn of_connection(
+    connection: &HaloPSAConnection,
+    ctx: &Context,
+) -> Option<Arc<VerificationProvider>> {
+    let name = &connection.spec.sensitivity.provider_ref.as_ref()?.name;
+    reflect::get(
+        &ctx.stores.providers,
+        &connection.namespace().unwrap_or_default(),
+        name,
     )
 }

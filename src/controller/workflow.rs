@@ -110,6 +110,6 @@ pub fn error_policy(workflow: Arc<Workflow>, error: &Error, ctx: Arc<Context>) -
         workflow.namespace().unwrap_or_default(),
         workflow.name_any(),
     );
-    tracing::warn!(kind = "Workflow", %namespace, %name, %error, "reconciling failed, it is tried again");
+    tracing::warn!(kind = "Workflow", %namespace, %name, %error, "reconciliation failed; will retry");
     Action::requeue(ctx.backoff.next("Workflow", &Key::new(namespace, name)))
 }

@@ -235,7 +235,7 @@ pub fn hash<'a>(
             step_hash(&step.tool, &step.arguments, &step.pin)
         ));
     }
-    hex::encode(&digest.finalize())
+    hex::encode(digest.finalize())
 }
 
 /// What a step is bound to: the tool, its definition where it is not ours, the arguments.
@@ -245,7 +245,7 @@ pub fn step_hash(tool: &str, arguments: &str, pin: &str) -> String {
         digest.update((part.len() as u64).to_le_bytes());
         digest.update(part);
     }
-    hex::encode(&digest.finalize())
+    hex::encode(digest.finalize())
 }
 
 /// The steps a request names, in its order; None when one is missing.

@@ -14,14 +14,14 @@ impl Source {
         let mut modules = BTreeMap::new();
         let mut folders = vec![root.clone()];
         while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(&folder).unwrap() {
-                let path = entry.unwrap().path();
+            for entry in std::fs::read_dir(&folder).expect("a folder") {
+                let path = entry.expect("an entry").path();
                 if path.is_dir() && !path.ends_with("bin") {
                     folders.push(path);
                 } else if path.extension().is_some_and(|e| e == "rs")
                     && let Some(module) = module_of(&root, &path)
                 {
-                    let text = std::fs::read_to_string(&path).unwrap();
+                    let text = std::fs::read_to_string(&path).expect("a file");
                     modules.insert(module, without_comments(&text));
                 }
             }

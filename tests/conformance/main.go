@@ -1,5 +1,5 @@
 // An independent MCP client (the official Go SDK) uses the gateway's tools.
-// Prints what it checked; ends with 1 at the first thing that is not by the book.
+// Prints each check; exits with 1 at the first that fails.
 package main
 
 import (

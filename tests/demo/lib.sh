@@ -8,7 +8,7 @@ SIM_NS=halosim
 say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 fail() { printf '\033[1;31mFAILED:\033[0m %s\n' "$*" >&2; exit 1; }
 
-# until_ok SECONDS WHAT COMMAND...: until the command succeeds.
+# until_ok SECONDS WHAT COMMAND...: waits until the command succeeds.
 until_ok() {
   local seconds=$1 what=$2 deadline
   shift 2
@@ -35,11 +35,11 @@ new_ticket() {
   jq -nc --arg c "$1" --arg u "$2" --arg s "$3" --arg d "$4" '{client:$c,user:$u,summary:$s,details:$d}' | sim post tickets | jq -r .id
 }
 
-# our_notes TICKET: how many of our notes are on it.
+# our_notes TICKET: how many notes the operator wrote on it.
 our_notes() { sim get "tickets/$1/actions" | jq '[.[] | select(.actionby_application_id == "Rallied Agent")] | length'; }
 has_one_note() { [ "$(our_notes "$1")" = 1 ]; }
 
-# read_notes TICKET: our actions on it, as a technician reads them.
+# read_notes TICKET: the operator's actions on it, as a technician reads them.
 read_notes() {
   sim get "tickets/$1/actions" | jq -r '.[] | select(.actionby_application_id == "Rallied Agent") |
     "--- \(.outcome), by \(.who), \(if .hiddenfromuser then "internal" else "to the requester" end)", .note_html' |

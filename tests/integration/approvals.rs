@@ -1,7 +1,7 @@
 //! Execute mode: plan, steps, approval by a reply, results.
 
 use crate::harness::{ACME, Harness, eventually};
-use halopsa_operator::api::ticket::{ApprovalState, StepState, Ticket};
+use halopsa_operator::api::ticket::{ApprovalState, StepState, Ticket, TicketStatus};
 use halopsa_operator::ids::TechnicianId;
 use halosim::store::Author;
 use serde_json::{Value, json};
@@ -44,7 +44,25 @@ async fn the_assigned_technicians_yes_runs_exactly_what_was_asked() {
     harness.execute(&[ACME], json!({})).await;
     harness.run_agent("acme-dental-group").await;
     let (id, name) = asked(&harness, "Label printer is offline").await;
-    // First the plan, then the request; nothing has changed.
+    only_plan_and_request_so_far(&harness, id);
+    others_words_change_nothing(&harness, id, &name).await;
+    harness.reply(
+        id,
+        DANA,
+        "<p>Approved, go ahead.</p><blockquote>No, wait</blockquote>",
+    );
+    let status = harness.ticket_in(&name, "Done").await.status.unwrap();
+    everything_ran_once(&harness, id, &status);
+
+    // The same yes again, and more of them, run nothing more.
+    harness.reply(id, DANA, "<p>Approved</p>");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(harness.our_actions(id).len(), 6);
+    harness.stop().await;
+}
+
+/// First the plan, then the request; nothing has changed.
+fn only_plan_and_request_so_far(harness: &Harness, id: i64) {
     let actions = harness.our_actions(id);
     assert_eq!(actions.len(), 2, "{actions:#?}");
     assert!(
@@ -66,8 +84,10 @@ async fn the_assigned_technicians_yes_runs_exactly_what_was_asked() {
     }
     assert!(actions.iter().all(|a| a["hiddenfromuser"] == true));
     assert_eq!(harness.halo(id, "status_id"), 1);
+}
 
-    // Others' words change nothing.
+/// Another technician, an integration and an e-mail.
+async fn others_words_change_nothing(harness: &Harness, id: i64, name: &str) {
     harness.reply(id, LUIS, "<p>Approved, go ahead</p>");
     let robot = Author::Agent {
         id: DANA,
@@ -83,31 +103,21 @@ async fn the_assigned_technicians_yes_runs_exactly_what_was_asked() {
     };
     harness.act(&mail, json!({"ticket_id": id, "outcome": "Email User", "note": "approved", "emaildirection": "I"}));
     eventually("the replies are seen and ignored", || async {
-        (journal(&harness, &name, "ReplyIgnored").await == 3).then_some(())
+        (journal(harness, name, "ReplyIgnored").await == 3).then_some(())
     })
     .await;
     assert_eq!(harness.halo(id, "status_id"), 1);
+}
 
-    harness.reply(
-        id,
-        DANA,
-        "<p>Approved, go ahead.</p><blockquote>No, wait</blockquote>",
-    );
-    let ticket = harness.ticket_in(&name, "Done").await;
-    let status = ticket.status.unwrap();
+fn everything_ran_once(harness: &Harness, id: i64, status: &TicketStatus) {
     assert!(
         status.steps.iter().all(|s| s.state == StepState::Done),
         "{:#?}",
         status.steps
     );
-    assert_eq!(
-        status.approval.as_ref().unwrap().state,
-        ApprovalState::Executed
-    );
-    assert_eq!(
-        status.approval.unwrap().decided_by,
-        Some(TechnicianId(DANA))
-    );
+    let approval = status.approval.as_ref().unwrap();
+    assert_eq!(approval.state, ApprovalState::Executed);
+    assert_eq!(approval.decided_by, Some(TechnicianId(DANA)));
     assert_eq!(harness.halo(id, "status_name"), "In Progress");
     let sent: Vec<_> = harness
         .our_actions(id)
@@ -125,19 +135,13 @@ async fn the_assigned_technicians_yes_runs_exactly_what_was_asked() {
         ("the approved steps", 1),
         ("All approved steps are done", 1),
     ] {
-        assert_eq!(notes_with(&harness, id, text), times, "{text}");
+        assert_eq!(notes_with(harness, id, text), times, "{text}");
     }
     assert!(
         status.steps.iter().all(|s| !s.arguments.contains("Hello")),
-        "no text is kept of what is over: {:?}",
+        "a finished ticket keeps no text: {:?}",
         status.steps
     );
-
-    // The same yes again, and more of them, run nothing more.
-    harness.reply(id, DANA, "<p>Approved</p>");
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_eq!(harness.our_actions(id).len(), 6);
-    harness.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,7 +159,7 @@ async fn a_no_runs_nothing_and_a_question_is_answered() {
     assert_eq!(
         ticket.status.unwrap().approval.unwrap().state,
         ApprovalState::Requested,
-        "the request stands"
+        "the request is still open"
     );
     harness.reply(id, DANA, "<p>No, don't.</p>");
     let status = harness.ticket_in(&name, "Done").await.status.unwrap();

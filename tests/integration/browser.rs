@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// A network of its own for the browsers: they give up what they load whenever a link
-/// of theirs changes, and the cluster's Pods come and go. It lives as long as its holder;
-/// `ip netns` would mount /run/netns anew, above the mounts of those Pods.
+/// A separate network for the browsers: they abort a page load whenever a network link
+/// changes, and the cluster's Pods come and go. It lives as long as its holder;
+/// `ip netns` would mount /run/netns again, above the mounts of those Pods.
 struct Network {
     holder: Child,
     /// This side's address, and the browsers'.
@@ -33,7 +33,7 @@ impl Network {
             std::thread::sleep(Duration::from_millis(10));
         }
         let number: u16 = rand::random();
-        // Of the range that is kept for tests of networks.
+        // From the range reserved for network tests.
         let [a, b] = number.to_be_bytes();
         let base = b & 0xfc;
         let network = Self {
@@ -51,19 +51,19 @@ impl Network {
             "{inside} ip address add {}/30 dev {far}",
             network.there
         ));
-        // No address comes later by itself.
+        // No address may appear later by itself.
         run(&format!("{inside} ip link set {far} addrgenmode none"));
         run(&format!("{inside} ip link set {far} up"));
         run(&format!("{inside} ip link set lo up"));
         network
     }
 
-    /// What a command begins with that runs there.
+    /// The prefix of a command that runs there.
     fn inside(&self) -> String {
         format!("nsenter --net=/proc/{}/ns/net", self.holder.id())
     }
 
-    /// A port here that leads to this one on loopback.
+    /// A port on this side that forwards to this one on loopback.
     async fn forward(&self, to: std::net::SocketAddr) -> (String, tokio::task::JoinHandle<()>) {
         let listener = tokio::net::TcpListener::bind((self.here.as_str(), 0))
             .await
@@ -144,7 +144,7 @@ impl Driver {
     }
 
     async fn browser(&self) -> Person {
-        // The simulator's CA is its own; that the operator checks it is tested elsewhere.
+        // The simulator has its own CA; that the operator checks it is tested elsewhere.
         let capabilities = json!({
             "browserName": "chrome", "acceptInsecureCerts": true,
             "goog:chromeOptions": {"args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,960", "--no-proxy-server"]},
@@ -173,7 +173,7 @@ impl Drop for Driver {
     }
 }
 
-/// Somebody in front of a browser.
+/// A human with a browser.
 struct Person {
     client: Client,
     halo: String,
@@ -196,7 +196,7 @@ impl Person {
             .unwrap_or_else(|e| panic!("{css}: {e}"))
     }
 
-    /// Clicks; when the page is just being replaced, on the new one.
+    /// Clicks; if the page is just being replaced, on the new one.
     async fn click(&self, locator: Locator<'_>) {
         for _ in 0..20 {
             let found = self
@@ -217,7 +217,7 @@ impl Person {
                 Err(error) => panic!("{locator:?}: {error}"),
             }
         }
-        panic!("{locator:?}: never stays");
+        panic!("{locator:?}: replaced on every click");
     }
 
     async fn link(&self, text: &str) {
@@ -292,7 +292,7 @@ async fn a_requester_and_a_technician_work_a_ticket_in_their_browsers() {
     harness.run_agent("acme-dental-group").await;
     let driver = Driver::start(&harness.sim.url).await;
     let (kim, dana) = (driver.browser().await, driver.browser().await);
-    // Whatever happens, the browsers are closed.
+    // The browsers are closed whatever happens.
     let windows = (kim.client.clone(), dana.client.clone());
     let played = tokio::spawn(play(kim, dana)).await;
     let _ = windows.0.close().await;
@@ -305,7 +305,17 @@ async fn a_requester_and_a_technician_work_a_ticket_in_their_browsers() {
 }
 
 async fn play(kim: Person, dana: Person) {
-    // The requester opens a ticket, with markup in it that has to stay text.
+    let path = requester_opens_a_ticket(&kim).await;
+    technician_takes_it(&dana, &kim).await;
+    technician_approves_by_keyboard(&dana).await;
+    both_reply(&kim, &dana).await;
+    requester_sees_no_configuration(&kim).await;
+    technician_configures(&dana).await;
+    technician_signs_out(&dana, &path).await;
+}
+
+/// With markup in it that has to stay text. Returns the ticket's path.
+async fn requester_opens_a_ticket(kim: &Person) -> String {
     kim.sign_in("Kim Lee").await;
     kim.link("New Ticket").await;
     kim.fill("input[name=summary]", "Label printer is offline")
@@ -315,9 +325,11 @@ async fn play(kim: Person, dana: Person) {
     kim.press("Create ticket").await;
     kim.sees("<script>window.hacked = 1</script>").await;
     assert_eq!(kim.script("return window.hacked").await, Value::Null);
-    let path = kim.client.current_url().await.unwrap().path().to_string();
+    kim.client.current_url().await.unwrap().path().to_string()
+}
 
-    // The technician finds it, takes it, and sees the agent's notes come.
+/// Finds it, assigns it to herself, and sees the agent's notes arrive.
+async fn technician_takes_it(dana: &Person, kim: &Person) {
     dana.open("/tickets").await;
     assert!(
         dana.client.current_url().await.unwrap().path() == "/signin",
@@ -346,10 +358,12 @@ async fn play(kim: Person, dana: Person) {
     dana.picture("ticket-agent").await;
     assert!(
         !kim.text().await.contains("Diagnosis and plan"),
-        "internal notes are not the requester's"
+        "the requester does not see internal notes"
     );
+}
 
-    // By keyboard: the skip link comes first, a note is opened by Enter, and sent.
+/// The skip link comes first; Enter opens a note and sends it.
+async fn technician_approves_by_keyboard(dana: &Person) {
     dana.find("body")
         .await
         .send_keys(&Key::Tab.to_string())
@@ -373,8 +387,10 @@ async fn play(kim: Person, dana: Person) {
     let keys = format!("Approved, go ahead.{}{}", Key::Tab, Key::Enter);
     dana.fill(".act.private textarea", &keys).await;
     dana.sees("All approved steps are done").await;
+}
 
-    // The agent's reply reaches the requester, who answers; nothing internal does.
+/// The agent's reply reaches the requester, who answers; nothing internal does.
+async fn both_reply(kim: &Person, dana: &Person) {
     kim.sees("Email User").await;
     kim.click(Locator::Css(".act summary")).await;
     kim.fill(
@@ -397,12 +413,16 @@ async fn play(kim: Person, dana: Person) {
     dana.fill(".act[open] textarea", "Glad to hear it.").await;
     dana.press("Send reply").await;
     kim.sees("Glad to hear it.").await;
+}
 
-    // Configuration is for agents.
+async fn requester_sees_no_configuration(kim: &Person) {
     kim.open("/config/webhooks").await;
     kim.sees("Only agents see this page").await;
     kim.open("/tickets/4001").await;
     kim.sees("Not found").await;
+}
+
+async fn technician_configures(dana: &Person) {
     dana.link("Webhooks").await;
     dana.picture("webhooks").await;
     dana.click(Locator::Css("main tbody a")).await;
@@ -437,9 +457,12 @@ async fn play(kim: Person, dana: Person) {
     dana.link("Agents").await;
     dana.sees("rallied@northwind-msp.example").await;
     dana.picture("agents").await;
-    dana.open(&path).await;
+}
+
+async fn technician_signs_out(dana: &Person, path: &str) {
+    dana.open(path).await;
     dana.press("Sign out").await;
-    dana.open(&path).await;
+    dana.open(path).await;
     assert_eq!(dana.client.current_url().await.unwrap().path(), "/signin");
     dana.picture("signin").await;
 }

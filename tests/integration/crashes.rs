@@ -6,14 +6,15 @@ use crate::fake::Tools;
 use crate::harness::{ACME, Harness};
 use crate::tool_servers;
 use futures::StreamExt;
-use halopsa_operator::api::ticket::{Phase, StepState, Ticket};
+use halopsa_operator::api::ticket::{Phase, StepState, Ticket, TicketStatus};
 use halopsa_operator::failpoint;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use std::time::Duration;
+use tokio::sync::oneshot;
 
-/// Each place, and the how-manieth time it is come to.
+/// Each failpoint, and the occurrence of it that ends the process.
 const POINTS: [(&str, u32); 19] = [
-    // The plan, the request, what was run, the agent's last words.
+    // The plan, the request, the executed steps, the agent's last note.
     ("outbox.intended", 1),
     ("outbox.posted", 1),
     ("outbox.intended", 2),
@@ -32,9 +33,11 @@ const POINTS: [(&str, u32); 19] = [
     ("step.sent", 2),
     ("step.stored", 2),
     ("steps.run", 1),
-    ("nowhere", 1),
+    (NOWHERE, 1),
 ];
-/// Operators at once.
+/// The process does not end at all.
+const NOWHERE: &str = "nowhere";
+/// How many operators run concurrently.
 const AT_ONCE: usize = 7;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,117 +64,125 @@ async fn one(point: &'static str, nth: u32) -> Result<(), String> {
     let id = harness.open_ticket(ACME, "Label printer is offline");
     harness.assign(id, DANA);
     let name = format!("acme-dental-group-{id}");
-    let api = harness.api::<Ticket>();
-    tokio::pin!(ended);
-    let mut crashed = point == "nowhere";
-    let mut answered = false;
-    let finished = async {
-        for _ in 0..900 {
-            if !crashed && futures::poll!(&mut ended).is_ready() {
-                crashed = true;
-                harness.restart().await;
-            }
-            // The apiserver may be busy; that is not what is tested here.
-            let status = api
-                .get_opt(&name)
-                .await
-                .ok()
-                .flatten()
-                .and_then(|t| t.status);
-            match status.map(|s| s.phase) {
-                Some(Phase::AwaitingApproval) if !answered => {
-                    answered = true;
-                    harness.reply(id, DANA, "<p>Approved</p>");
-                }
-                Some(Phase::Done) if crashed => return true,
-                Some(phase) if phase.is_terminal() && crashed => return false,
-                _ => {}
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        false
+    let mut crash = Crash {
+        ended,
+        restarted: point == NOWHERE,
     };
-    let finished = finished.await;
-    let ticket = api.get(&name).await.map_err(|e| e.to_string())?;
-    let status = ticket.status.unwrap_or_default();
-    let outcome = || {
-        if !crashed {
-            return Err("never came there".to_string());
+    let finished = approve_and_wait(&mut harness, id, &name, &mut crash).await;
+    let ticket = harness.api::<Ticket>().get(&name).await;
+    let status = ticket.map_err(|e| e.to_string())?.status.unwrap_or_default();
+    let outcome = if !crash.restarted {
+        Err("failpoint never hit".to_string())
+    } else if !finished {
+        Err(format!("not done: {:?} {:?}", status.phase, status.message))
+    } else {
+        everything_once(&harness, id, &status)
+    };
+    harness.stop().await;
+    outcome.map_err(|why| format!("{point} {nth}: {why}"))
+}
+
+/// The end of the process that a test waits for.
+struct Crash {
+    ended: oneshot::Receiver<()>,
+    /// It has ended, and the operator runs again.
+    restarted: bool,
+}
+
+impl Crash {
+    /// Restarts the operator once it has ended.
+    async fn recover(&mut self, harness: &mut Harness) {
+        if !self.restarted && futures::poll!(&mut self.ended).is_ready() {
+            self.restarted = true;
+            harness.restart().await;
         }
-        if !finished {
-            return Err(format!("not done: {:?} {:?}", status.phase, status.message));
-        }
-        // The note before the last one may come a moment after the phase.
-        for text in [
-            "Diagnosis and plan",
-            "approval needed",
-            "the approved steps",
-            "All approved steps are done",
-        ] {
-            let times = notes_with(&harness, id, text);
-            if times != 1 {
-                return Err(format!(
-                    "{times} notes with '{text}'; steps: {:?}",
-                    status.steps
-                ));
+    }
+}
+
+/// Approves when asked, through the crash; returns whether the ticket is done at the end.
+async fn approve_and_wait(harness: &mut Harness, id: i64, name: &str, crash: &mut Crash) -> bool {
+    let api = harness.api::<Ticket>();
+    let mut answered = false;
+    for _ in 0..900 {
+        crash.recover(harness).await;
+        // The apiserver may be busy; that is not what this tests.
+        let ticket = api.get_opt(name).await.ok().flatten();
+        match ticket.and_then(|t| t.status).map(|s| s.phase) {
+            Some(Phase::AwaitingApproval) if !answered => {
+                answered = true;
+                harness.reply(id, DANA, "<p>Approved</p>");
             }
+            Some(Phase::Done) if crash.restarted => return true,
+            Some(phase) if phase.is_terminal() && crash.restarted => return false,
+            _ => {}
         }
-        let actions = harness.our_actions(id);
-        let replies = actions
-            .iter()
-            .filter(|a| a["hiddenfromuser"] == false)
-            .count();
-        let changes = actions
-            .iter()
-            .filter(|a| {
-                a["note"]
-                    .as_str()
-                    .unwrap_or_default()
-                    .contains("Changed by Rallied")
-            })
-            .count();
-        if (replies, changes, actions.len()) != (1, 1, 6) {
-            let notes: Vec<String> = actions
-                .iter()
-                .map(|a| {
-                    format!(
-                        "{} {} {} {:.70}",
-                        a["id"],
-                        a["outcome"],
-                        a["datetime"],
-                        a["note"].as_str().unwrap_or_default()
-                    )
-                })
-                .collect();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    false
+}
+
+/// Every note, reply and change is in HaloPSA once, and every step is done.
+fn everything_once(harness: &Harness, id: i64, status: &TicketStatus) -> Result<(), String> {
+    // The note before the last one may come a moment after the phase.
+    for text in [
+        "Diagnosis and plan",
+        "approval needed",
+        "the approved steps",
+        "All approved steps are done",
+    ] {
+        let times = notes_with(harness, id, text);
+        if times != 1 {
             return Err(format!(
-                "{replies} replies, {changes} changes, {} actions: {notes:#?} {:#?} {:#?}",
-                actions.len(),
-                status.steps,
-                status
-                    .journal
-                    .iter()
-                    .map(|j| format!(
-                        "{} {} {}",
-                        j.event,
-                        j.by.clone().unwrap_or_default(),
-                        j.detail.clone().unwrap_or_default()
-                    ))
-                    .collect::<Vec<_>>()
+                "{times} notes with '{text}'; steps: {:?}",
+                status.steps
             ));
         }
-        match status
-            .steps
-            .iter()
-            .filter(|s| s.state != StepState::Superseded)
-            .all(|s| s.state == StepState::Done)
-        {
-            true => Ok(()),
-            false => Err(format!("{:?}", status.steps)),
-        }
+    }
+    let actions = harness.our_actions(id);
+    let replies = actions
+        .iter()
+        .filter(|a| a["hiddenfromuser"] == false)
+        .count();
+    let changes = notes_with(harness, id, "Changed by Rallied");
+    if (replies, changes, actions.len()) != (1, 1, 6) {
+        return Err(format!(
+            "{replies} replies, {changes} changes, {} actions: {:#?} {:#?} {:#?}",
+            actions.len(),
+            action_lines(&actions),
+            status.steps,
+            journal_lines(status)
+        ));
+    }
+    let mut steps = status
+        .steps
+        .iter()
+        .filter(|s| s.state != StepState::Superseded);
+    match steps.all(|s| s.state == StepState::Done) {
+        true => Ok(()),
+        false => Err(format!("{:?}", status.steps)),
+    }
+}
+
+fn action_lines(actions: &[Map<String, Value>]) -> Vec<String> {
+    let line = |a: &Map<String, Value>| {
+        format!(
+            "{} {} {} {:.70}",
+            a["id"],
+            a["outcome"],
+            a["datetime"],
+            a["note"].as_str().unwrap_or_default()
+        )
     };
-    let outcome = outcome().map_err(|why| format!("{point} {nth}: {why}"));
-    harness.stop().await;
-    outcome
+    actions.iter().map(line).collect()
+}
+
+fn journal_lines(status: &TicketStatus) -> Vec<String> {
+    let text = |part: &Option<String>| part.clone().unwrap_or_default();
+    status
+        .journal
+        .iter()
+        .map(|j| format!("{} {} {}", j.event, text(&j.by), text(&j.detail)))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -189,10 +200,10 @@ async fn another_servers_tool_that_was_interrupted_is_unknown_and_not_repeated()
     harness.restart().await;
     let status = harness.ticket_in(&name, "Done").await.status.unwrap();
     assert_eq!(status.steps[0].state, StepState::Unknown);
-    assert_eq!(tools.called.lock().unwrap().len(), 1, "not a second time");
+    assert_eq!(tools.called.lock().unwrap().len(), 1, "not repeated");
     assert!(
         notes_with(&harness, id, "cannot be found out from here") >= 1,
-        "a human is told"
+        "a technician is told"
     );
     assert_eq!(
         notes_with(&harness, id, "Not every approved step was done"),

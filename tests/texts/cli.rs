@@ -24,7 +24,7 @@ spec:
   clients: {all: true}
 ",
     )
-    .unwrap()
+    .expect("a connection")
 }
 
 fn doctor(halo: HaloAccess) -> String {

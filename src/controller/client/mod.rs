@@ -1,13 +1,20 @@
-//! The client's reconciler: resolves the HaloPSA client, keeps its agent.
+//! The client's reconciler: resolves the HaloPSA client, runs its agent.
+//!
+//! - [`scale`]: how many agents there should be (pure)
+//! - [`workload`]: the agent's objects (pure)
 
 pub mod scale;
 pub mod workload;
 
+use crate::api::client::ImportedClientStatus;
 use crate::api::condition::{self, ConditionUpdate};
 use crate::api::reason::Reason;
 use crate::api::{AgentPhase, HaloPSAConnection, ImportedClient};
-use crate::controller::connection::import;
 use crate::controller::context::{Context, jitter};
+use crate::controller::{certificates, connection};
+use crate::halopsa::types::HaloClient;
+use crate::k8s::cache::Remembered;
+use crate::k8s::index::Load;
 use crate::k8s::key::Key;
 use crate::k8s::{self, names, reflect};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -20,11 +27,11 @@ use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 use serde_json::Value;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use workload::Agent;
 
+const KIND: &str = "ImportedClient";
 /// The agent's objects are compared with the cluster again after this time.
 const RESYNC: Duration = Duration::from_secs(3600);
 
@@ -34,237 +41,162 @@ pub enum Error {
     Kube(#[from] kube::Error),
 }
 
-/// The clients of a connection, when something about it changed that matters to them.
+/// The clients of a connection, when its generation or readiness changed.
 pub fn of_connection(
     context: Arc<Context>,
 ) -> impl Fn(Arc<HaloPSAConnection>) -> Vec<ObjectRef<ImportedClient>> {
-    let seen: Mutex<HashMap<(String, String), (Option<i64>, Option<String>)>> = Mutex::default();
+    let seen: Remembered<Key, Seen> = Remembered::default();
     move |connection| {
-        let key = (
-            connection.namespace().unwrap_or_default(),
-            connection.name_any(),
-        );
-        let ready = connection
-            .status
-            .as_ref()
-            .and_then(|s| condition::get(&s.conditions, condition::READY))
-            .map(|c| c.reason.clone());
-        let now = (connection.metadata.generation, ready);
-        let mut seen = seen
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if seen.insert(key.clone(), now.clone()) == Some(now) {
+        let key = Key::of(&*connection);
+        let status = connection.status.as_ref();
+        let now = Seen {
+            generation: connection.metadata.generation,
+            ready: status
+                .and_then(|s| condition::get(&s.conditions, condition::READY))
+                .map(|c| c.reason.clone()),
+        };
+        if !seen.changed(key.clone(), now) {
             return Vec::new();
         }
         let of_it = |c: &ImportedClient| {
-            c.namespace().as_deref() == Some(&key.0) && c.spec.connection_ref.name == key.1
+            c.namespace().as_deref() == Some(&key.namespace)
+                && c.spec.connection_ref.name == key.name
         };
-        context
-            .stores
-            .clients
-            .state_filter(of_it)
-            .iter()
-            .map(|c| ObjectRef::from_obj(&**c))
-            .collect()
+        let clients = context.stores.clients.state_filter(of_it);
+        clients.iter().map(|c| ObjectRef::from_obj(&**c)).collect()
     }
+}
+
+/// What about a connection matters to its clients.
+#[derive(PartialEq)]
+struct Seen {
+    generation: Option<i64>,
+    ready: Option<String>,
+}
+
+/// What a pass found and did.
+struct Outcome {
+    found: ConditionUpdate,
+    available: ConditionUpdate,
+    phase: AgentPhase,
+    requeue: Duration,
 }
 
 pub async fn reconcile(client: Arc<ImportedClient>, ctx: Arc<Context>) -> Result<Action, Error> {
     ctx.stores.filled().await;
-    let (namespace, name) = (client.namespace().unwrap_or_default(), client.name_any());
+    let key = Key::of(&*client);
     if client.metadata.deletion_timestamp.is_some() {
-        // What the agent is made of is owned by the client and goes with it.
-        ctx.applied.forget(&namespace, &names::agent(&name));
+        // The agent's objects are owned by the client and are deleted with it.
+        let agent = Key::new(&key.namespace, names::agent(&key.name));
+        ctx.applied.forget(&agent);
         return Ok(Action::await_change());
     }
-    let api: Api<ImportedClient> = Api::namespaced(ctx.kube.clone(), &namespace);
-    let before = client.status.clone().unwrap_or_default();
-    let mut status = before.clone();
-    let load = ctx.index.load(&namespace, &name);
+    let load = ctx.index.load(&key.namespace, &key.name);
+    let mut status = client.status.clone().unwrap_or_default();
     status.open_tickets = Some(load.open() as i64);
     status.observed_generation = client.metadata.generation;
-
-    let connection = reflect::get(
-        &ctx.stores.connections,
-        &namespace,
-        &client.spec.connection_ref.name,
-    );
-    let found = find(&client, connection.as_deref(), &ctx);
-    let mut next_look = RESYNC;
-    let (found, available, phase) = match (found, &connection) {
+    let reference = &client.spec.connection_ref.name;
+    let connection = reflect::get(&ctx.stores.connections, &key.namespace, reference);
+    let outcome = match (find(&client, connection.as_deref(), &ctx), &connection) {
         (Ok(halo), Some(connection)) => {
             status.halo_client_id = Some(halo.id);
             status.halo_client_name = Some(halo.name.clone());
             status.mode = Some(client.spec.mode.unwrap_or(connection.spec.agent.mode));
-            let deployment = reflect::get(&ctx.deployments, &namespace, &names::agent(&name));
-            let current = deployment
-                .as_ref()
-                .and_then(|d| d.spec.as_ref()?.replicas)
-                .unwrap_or_default();
-            let idle = workload::setting(&client, connection, |s| s.idle_time)
-                .map_or(workload::DEFAULT_IDLE, Duration::from);
-            let max = workload::setting(&client, connection, |s| s.max_replicas)
-                .unwrap_or(workload::DEFAULT_MAX_REPLICAS);
-            let now = Timestamp::now();
-            let scale = scale::wanted(&load, current, max, idle, now);
-            if let Some(at) = scale.look_again_at {
-                // A moment later, so that the time has certainly come.
-                next_look = Duration::try_from(at.duration_since(now)).unwrap_or_default()
-                    + Duration::from_millis(500);
-            }
-            status.replicas = Some(scale.replicas);
-            match keep_agent(
-                &client,
-                connection,
-                deployment.as_deref(),
-                scale.replicas,
-                &ctx,
-            )
-            .await
-            {
-                Ok(()) => {
-                    let (available, phase) = agent_verdict(deployment.as_deref(), scale.replicas);
-                    (
-                        ConditionUpdate::yes(
-                            Reason::Found,
-                            format!("HaloPSA client {} \"{}\"", halo.id, halo.name),
-                        ),
-                        available,
-                        phase,
-                    )
-                }
-                // An object the apiserver refuses is the user's to mend; anything else is tried again.
-                Err(kube::Error::Api(refusal))
-                    if (400..500).contains(&refusal.code)
-                        && !matches!(refusal.code, 404 | 409 | 429) =>
-                {
-                    (
-                        ConditionUpdate::yes(
-                            Reason::Found,
-                            format!("HaloPSA client {} \"{}\"", halo.id, halo.name),
-                        ),
-                        ConditionUpdate::no(
-                            Reason::AgentRefused,
-                            format!(
-                                "the apiserver does not take the agent's objects: {}; check spec.agent",
-                                refusal.message
-                            ),
-                        ),
-                        AgentPhase::Error,
-                    )
-                }
-                Err(error) => return Err(error.into()),
-            }
+            keep_agent(&client, connection, &halo, &load, &mut status, &ctx).await?
         }
         (Ok(_), None) => return Ok(Action::requeue(Duration::from_secs(5))),
-        (Err(verdict), _) => {
-            let phase = if verdict.status == condition::Status::Unknown {
-                AgentPhase::Pending
-            } else {
-                AgentPhase::Error
-            };
-            (
-                verdict,
-                ConditionUpdate::unknown(Reason::Pending, "waits for ClientFound"),
-                phase,
-            )
-        }
+        (Err(found), _) => Outcome {
+            phase: match found.status {
+                condition::Status::Unknown => AgentPhase::Pending,
+                _ => AgentPhase::Error,
+            },
+            found,
+            available: ConditionUpdate::unknown(Reason::Pending, "waiting for ClientFound"),
+            requeue: RESYNC,
+        },
     };
-    status.agent = Some(phase);
-    let now = Timestamp::now();
-    let generation = client.metadata.generation;
-    condition::set(
-        &mut status.conditions,
-        condition::CLIENT_FOUND,
-        &found,
-        generation,
-        now,
-    );
-    condition::set(
-        &mut status.conditions,
-        condition::AGENT_AVAILABLE,
-        &available,
-        generation,
-        now,
-    );
-    let ready = match [&found, &available].into_iter().find(|v| !v.is_true()) {
+    report(&client, status, &outcome, &ctx).await?;
+    ctx.backoff.reset(KIND, &key);
+    Ok(Action::requeue(if outcome.requeue == RESYNC {
+        jitter(RESYNC)
+    } else {
+        outcome.requeue
+    }))
+}
+
+pub fn error_policy(client: Arc<ImportedClient>, error: &Error, ctx: Arc<Context>) -> Action {
+    let key = Key::of(&*client);
+    tracing::warn!(kind = KIND, namespace = key.namespace, name = key.name, %error,
+        "reconciliation failed; will retry");
+    Action::requeue(ctx.backoff.next(KIND, &key))
+}
+
+/// Writes the status if it changed, and an Event per condition that did.
+async fn report(
+    client: &ImportedClient,
+    mut status: ImportedClientStatus,
+    outcome: &Outcome,
+    ctx: &Context,
+) -> Result<(), Error> {
+    let parts = [&outcome.found, &outcome.available];
+    let ready = match parts.into_iter().find(|part| !part.is_true()) {
         None if client.spec.suspend => ConditionUpdate::yes(
             Reason::Suspended,
             "takes no new tickets: spec.suspend is true",
         ),
-        None => ConditionUpdate::yes(Reason::Ready, available.message.clone()),
+        None => ConditionUpdate::yes(Reason::Ready, outcome.available.message.clone()),
         Some(bad) if bad.status == condition::Status::Unknown => {
             ConditionUpdate::unknown(bad.reason, bad.message.clone())
         }
         Some(bad) => ConditionUpdate::no(bad.reason, bad.message.clone()),
     };
-    condition::set(
-        &mut status.conditions,
-        condition::READY,
-        &ready,
-        generation,
-        now,
-    );
-    if k8s::apply_status(
-        &api,
-        &*client,
-        client.status.as_ref(),
-        &status,
-        names::CONTROLLER,
-    )
-    .await?
-    {
-        ctx.emit_transitions(
-            &client.object_ref(&()),
-            &before.conditions,
-            &status.conditions,
-        )
-        .await;
+    let (generation, now) = (client.metadata.generation, Timestamp::now());
+    for (type_, update) in [
+        (condition::CLIENT_FOUND, &outcome.found),
+        (condition::AGENT_AVAILABLE, &outcome.available),
+        (condition::READY, &ready),
+    ] {
+        condition::set(&mut status.conditions, type_, update, generation, now);
     }
-    ctx.backoff
-        .reset("ImportedClient", &Key::new(namespace, name));
-    Ok(Action::requeue(if next_look == RESYNC {
-        jitter(RESYNC)
-    } else {
-        next_look
-    }))
+    status.agent = Some(outcome.phase);
+    let namespace = client.namespace().unwrap_or_default();
+    let api: Api<ImportedClient> = Api::namespaced(ctx.kube.clone(), &namespace);
+    let before = client.status.as_ref();
+    if k8s::apply_status(&api, client, before, &status, names::CONTROLLER).await? {
+        let conditions = before.map(|s| s.conditions.as_slice()).unwrap_or_default();
+        ctx.emit_transitions(&client.object_ref(&()), conditions, &status.conditions)
+            .await;
+    }
+    Ok(())
 }
 
-pub fn error_policy(client: Arc<ImportedClient>, error: &Error, ctx: Arc<Context>) -> Action {
-    let (namespace, name) = (client.namespace().unwrap_or_default(), client.name_any());
-    tracing::warn!(kind = "ImportedClient", %namespace, %name, %error, "reconciling failed, it is tried again");
-    Action::requeue(
-        ctx.backoff
-            .next("ImportedClient", &Key::new(namespace, name)),
-    )
-}
-
-/// The HaloPSA client that is meant, or why there is none.
+/// The HaloPSA client that the spec names, or why there is none.
 fn find(
     client: &ImportedClient,
     connection: Option<&HaloPSAConnection>,
     ctx: &Context,
-) -> Result<crate::halopsa::types::HaloClient, ConditionUpdate> {
+) -> Result<HaloClient, ConditionUpdate> {
     let namespace = client.namespace().unwrap_or_default();
     let reference = &client.spec.connection_ref.name;
     let Some(connection) = connection else {
         return Err(ConditionUpdate::no(
             Reason::ConnectionNotFound,
             format!(
-                "there is no HaloPSAConnection {reference} in namespace {namespace}; apply it, or correct spec.connectionRef"
+                "HaloPSAConnection {reference} does not exist in namespace {namespace}; create it, \
+                 or correct spec.connectionRef"
             ),
         ));
     };
-    let Some(listing) = ctx.directory.get(&namespace, reference) else {
+    let Some(listing) = ctx.directory.get(&Key::of(connection)) else {
         return Err(ConditionUpdate::unknown(
             Reason::ConnectionNotReady,
             format!(
-                "HaloPSAConnection {reference} has not listed its clients yet; see kubectl describe halo {}",
-                connection.name_any()
+                "HaloPSAConnection {reference} has not listed its clients yet; see kubectl \
+                 describe halo {reference}"
             ),
         ));
     };
-    let found = import::resolve(
+    let found = connection::resolve(
         &listing,
         client.spec.halo_client_id,
         client.spec.halo_client_name.as_deref(),
@@ -274,49 +206,95 @@ fn find(
         return Err(ConditionUpdate::no(
             Reason::ClientInactive,
             format!(
-                "HaloPSA client {} \"{}\" is inactive; reactivate it in HaloPSA or delete this ImportedClient",
+                "HaloPSA client {} \"{}\" is inactive; reactivate it in HaloPSA or delete this \
+                 ImportedClient",
                 found.id, found.name
             ),
         ));
     }
-    let same = |other: &ImportedClient| {
-        other.namespace() == client.namespace()
-            && other.spec.connection_ref == client.spec.connection_ref
-            && other.name_any() != client.name_any()
-            && (other.spec.halo_client_id == Some(found.id)
-                || (other.spec.halo_client_id.is_none()
-                    && other
-                        .status
-                        .as_ref()
-                        .is_some_and(|s| s.halo_client_id == Some(found.id))))
-    };
-    let age = |c: &ImportedClient| {
-        (
-            c.metadata.creation_timestamp.as_ref().map(|t| t.0),
-            c.name_any(),
-        )
-    };
-    let clash = ctx
-        .stores
-        .clients
-        .state_filter(same)
-        .into_iter()
-        .find(|other| age(other) < age(client));
-    if let Some(older) = clash {
-        return Err(ConditionUpdate::no(
+    match older_twin(client, found.id, ctx) {
+        None => Ok(found.clone()),
+        Some(older) => Err(ConditionUpdate::no(
             Reason::Duplicate,
             format!(
-                "ImportedClient {} is for HaloPSA client {} already and is older; delete one of the two",
+                "ImportedClient {} already exists for HaloPSA client {} and is older; delete one \
+                 of the two",
                 older.name_any(),
                 found.id
             ),
-        ));
+        )),
     }
-    Ok(found.clone())
 }
 
-/// Applies what is not as it has to be.
+/// An older ImportedClient of the same HaloPSA client.
+fn older_twin(client: &ImportedClient, halo_id: i64, ctx: &Context) -> Option<Arc<ImportedClient>> {
+    let same = |other: &ImportedClient| {
+        let resolved = other.status.as_ref().and_then(|s| s.halo_client_id);
+        other.namespace() == client.namespace()
+            && other.spec.connection_ref == client.spec.connection_ref
+            && other.name_any() != client.name_any()
+            && other.spec.halo_client_id.or(resolved) == Some(halo_id)
+    };
+    let age = |c: &ImportedClient| {
+        let created = c.metadata.creation_timestamp.as_ref().map(|t| t.0);
+        (created, c.name_any())
+    };
+    let twins = ctx.stores.clients.state_filter(same);
+    twins.into_iter().find(|other| age(other) < age(client))
+}
+
+/// Scales the agent, and applies its objects.
 async fn keep_agent(
+    client: &ImportedClient,
+    connection: &HaloPSAConnection,
+    halo: &HaloClient,
+    load: &Load,
+    status: &mut ImportedClientStatus,
+    ctx: &Context,
+) -> Result<Outcome, Error> {
+    let namespace = client.namespace().unwrap_or_default();
+    let name = names::agent(&client.name_any());
+    let deployment = reflect::get(&ctx.deployments, &namespace, &name);
+    let deployment = deployment.as_deref();
+    let current = deployment.and_then(|d| d.spec.as_ref()?.replicas);
+    let idle = workload::setting(client, connection, |s| s.idle_time)
+        .map_or(workload::DEFAULT_IDLE, Duration::from);
+    let max = workload::setting(client, connection, |s| s.max_replicas)
+        .unwrap_or(workload::DEFAULT_MAX_REPLICAS);
+    let now = Timestamp::now();
+    let scale = scale::wanted(load, current.unwrap_or_default(), max, idle, now);
+    status.replicas = Some(scale.replicas);
+    let requeue = scale.look_again_at.map_or(RESYNC, |at| {
+        // A moment later, so that the time has certainly come.
+        Duration::try_from(at.duration_since(now)).unwrap_or_default() + Duration::from_millis(500)
+    });
+    let applied = apply_agent(client, connection, deployment, scale.replicas, ctx).await;
+    let (available, phase) = match applied {
+        Ok(()) => agent_condition(deployment, scale.replicas),
+        // An object the apiserver refuses is the user's to fix; anything else is retried.
+        Err(kube::Error::Api(refusal))
+            if (400..500).contains(&refusal.code) && !matches!(refusal.code, 404 | 409 | 429) =>
+        {
+            let message = format!(
+                "the apiserver rejected the agent's objects: {}; check spec.agent",
+                refusal.message
+            );
+            let update = ConditionUpdate::no(Reason::AgentRefused, message);
+            (update, AgentPhase::Error)
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let found = format!("HaloPSA client {} \"{}\"", halo.id, halo.name);
+    Ok(Outcome {
+        found: ConditionUpdate::yes(Reason::Found, found),
+        available,
+        phase,
+        requeue,
+    })
+}
+
+/// Applies those of the agent's objects that differ.
+async fn apply_agent(
     client: &ImportedClient,
     connection: &HaloPSAConnection,
     deployment: Option<&Deployment>,
@@ -324,7 +302,7 @@ async fn keep_agent(
     ctx: &Context,
 ) -> Result<(), kube::Error> {
     let namespace = client.namespace().unwrap_or_default();
-    let name = names::agent(&client.name_any());
+    let key = Key::new(&namespace, names::agent(&client.name_any()));
     let image = workload::setting(client, connection, |s| s.image.as_deref())
         .unwrap_or(&ctx.options.agent_image);
     let agent = Agent {
@@ -335,55 +313,30 @@ async fn keep_agent(
         gateway_namespace: &ctx.options.own_namespace,
         replicas,
     };
-    super::certificates::publish_ca(ctx, &namespace).await?;
-    apply_metadata::<ServiceAccount>(
-        ctx,
-        &namespace,
-        &name,
-        "ServiceAccount",
-        &agent.service_account(),
-    )
-    .await?;
-    apply_metadata::<NetworkPolicy>(
-        ctx,
-        &namespace,
-        &name,
-        "NetworkPolicy",
-        &agent.network_policy(),
-    )
-    .await?;
+    certificates::publish_ca(ctx, &namespace).await?;
+    apply_metadata::<ServiceAccount>(ctx, &key, "ServiceAccount", &agent.service_account()).await?;
+    apply_metadata::<NetworkPolicy>(ctx, &key, "NetworkPolicy", &agent.network_policy()).await?;
     let wanted = agent.deployment();
     let observed = deployment.map(workload::version_of_deployment);
-    if !ctx.applied.is_current(
-        &namespace,
-        &name,
-        "Deployment",
-        &wanted,
-        observed.as_deref(),
-    ) {
+    let kind = "Deployment";
+    if !ctx
+        .applied
+        .is_current(&key, kind, &wanted, observed.as_deref())
+    {
         let api: Api<Deployment> = Api::namespaced(ctx.kube.clone(), &namespace);
+        let params = PatchParams::apply(names::CONTROLLER).force();
         let stored = api
-            .patch(
-                &name,
-                &PatchParams::apply(names::CONTROLLER).force(),
-                &Patch::Apply(&wanted),
-            )
+            .patch(&key.name, &params, &Patch::Apply(&wanted))
             .await?;
-        ctx.applied.remember(
-            &namespace,
-            &name,
-            "Deployment",
-            &wanted,
-            workload::version_of_deployment(&stored),
-        );
+        let version = workload::version_of_deployment(&stored);
+        ctx.applied.remember(&key, kind, &wanted, version);
     }
     Ok(())
 }
 
 async fn apply_metadata<K>(
     ctx: &Context,
-    namespace: &str,
-    name: &str,
+    key: &Key,
     kind: &'static str,
     wanted: &Value,
 ) -> Result<(), kube::Error>
@@ -394,39 +347,27 @@ where
         + serde::Serialize
         + std::fmt::Debug,
 {
-    let api: Api<K> = Api::namespaced(ctx.kube.clone(), namespace);
-    let observed: Option<PartialObjectMeta<K>> = api.get_metadata_opt(name).await?;
-    if ctx.applied.is_current(
-        namespace,
-        name,
-        kind,
-        wanted,
-        observed
-            .as_ref()
-            .map(workload::version_of_metadata)
-            .as_deref(),
-    ) {
+    let api: Api<K> = Api::namespaced(ctx.kube.clone(), &key.namespace);
+    let observed: Option<PartialObjectMeta<K>> = api.get_metadata_opt(&key.name).await?;
+    let observed = observed.as_ref().map(workload::version_of_metadata);
+    if ctx
+        .applied
+        .is_current(key, kind, wanted, observed.as_deref())
+    {
         return Ok(());
     }
-    let stored = api
-        .patch(
-            name,
-            &PatchParams::apply(names::CONTROLLER).force(),
-            &Patch::Apply(wanted),
-        )
-        .await?;
-    ctx.applied.remember(
-        namespace,
-        name,
-        kind,
-        wanted,
-        stored.meta().resource_version.clone().unwrap_or_default(),
-    );
+    let params = PatchParams::apply(names::CONTROLLER).force();
+    let stored = api.patch(&key.name, &params, &Patch::Apply(wanted)).await?;
+    let version = stored.meta().resource_version.clone().unwrap_or_default();
+    ctx.applied.remember(key, kind, wanted, version);
     Ok(())
 }
 
-/// What the Deployment says of the agent.
-fn agent_verdict(deployment: Option<&Deployment>, replicas: i32) -> (ConditionUpdate, AgentPhase) {
+/// The agent's condition, from its Deployment.
+fn agent_condition(
+    deployment: Option<&Deployment>,
+    replicas: i32,
+) -> (ConditionUpdate, AgentPhase) {
     let status = deployment.and_then(|d| d.status.as_ref());
     let available = status
         .and_then(|s| s.available_replicas)
@@ -435,7 +376,7 @@ fn agent_verdict(deployment: Option<&Deployment>, replicas: i32) -> (ConditionUp
         return (
             ConditionUpdate::yes(
                 Reason::Idle,
-                "no ticket waits; the agent starts with the next one",
+                "no ticket is waiting; the agent starts with the next one",
             ),
             AgentPhase::Idle,
         );
@@ -444,7 +385,7 @@ fn agent_verdict(deployment: Option<&Deployment>, replicas: i32) -> (ConditionUp
         return (
             ConditionUpdate::yes(
                 Reason::Running,
-                format!("{available} of {replicas} agents run"),
+                format!("{available} of {replicas} agents are running"),
             ),
             AgentPhase::Active,
         );

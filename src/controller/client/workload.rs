@@ -1,5 +1,4 @@
-//! An agent's objects: ServiceAccount, Deployment, NetworkPolicy. Pure, but for
-//! [`Applied`], which remembers what was applied so that nothing is written twice.
+//! An agent's objects: ServiceAccount, Deployment, NetworkPolicy. Pure.
 
 use crate::api::connection::AgentSettings;
 use crate::api::{CLIENT_LABEL, CONNECTION_LABEL, HaloPSAConnection, ImportedClient};
@@ -8,9 +7,6 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::core::PartialObjectMeta;
 use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 /// What an agent is made of, its settings resolved.
 #[derive(Clone, Debug, PartialEq)]
@@ -136,57 +132,6 @@ impl Agent<'_> {
     }
 }
 
-/// What was applied last, and the version the apiserver gave it. An object that
-/// is still at that version, and wanted to be the same, need not be written.
-#[derive(Debug, Default)]
-pub struct Applied(Mutex<HashMap<(String, String, &'static str), ([u8; 32], String)>>);
-
-impl Applied {
-    pub fn is_current(
-        &self,
-        namespace: &str,
-        name: &str,
-        kind: &'static str,
-        wanted: &Value,
-        observed: Option<&str>,
-    ) -> bool {
-        let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(observed) = observed else {
-            return false;
-        };
-        map.get(&(namespace.into(), name.into(), kind))
-            .is_some_and(|(hash, version)| *hash == digest(wanted) && version == observed)
-    }
-
-    pub fn remember(
-        &self,
-        namespace: &str,
-        name: &str,
-        kind: &'static str,
-        wanted: &Value,
-        version: String,
-    ) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(
-                (namespace.into(), name.into(), kind),
-                (digest(wanted), version),
-            );
-    }
-
-    pub fn forget(&self, namespace: &str, name: &str) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|(ns, n, _), _| ns != namespace || n != name);
-    }
-}
-
-fn digest(value: &Value) -> [u8; 32] {
-    Sha256::digest(value.to_string()).into()
-}
-
 /// What changes when somebody changes a Deployment's specification, and not with its status.
 pub fn version_of_deployment(deployment: &Deployment) -> String {
     let replicas = deployment
@@ -256,23 +201,5 @@ mod tests {
         );
         // The same input gives the same object: no write without a change.
         assert_eq!(deployment, agent.deployment());
-    }
-
-    #[test]
-    fn what_was_applied_is_not_applied_again() {
-        let applied = Applied::default();
-        let wanted = json!({"a": 1});
-        assert!(!applied.is_current("ns", "n", "Deployment", &wanted, Some("1")));
-        applied.remember("ns", "n", "Deployment", &wanted, "1".into());
-        assert!(applied.is_current("ns", "n", "Deployment", &wanted, Some("1")));
-        assert!(
-            !applied.is_current("ns", "n", "Deployment", &wanted, Some("2")),
-            "somebody changed it"
-        );
-        assert!(
-            !applied.is_current("ns", "n", "Deployment", &wanted, None),
-            "somebody deleted it"
-        );
-        assert!(!applied.is_current("ns", "n", "Deployment", &json!({"a": 2}), Some("1")));
     }
 }

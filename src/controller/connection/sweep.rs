@@ -1,123 +1,110 @@
-//! Tickets whose webhook never came, and finished Tickets beyond what is kept.
+//! Finds tickets whose webhook was never received; deletes finished Tickets beyond what is kept.
 //!
-//! Every few minutes HaloPSA is asked for the open tickets changed since the
-//! last time, a little overlapped. One that no Ticket stands for, and that is
-//! younger than the connection, is stored as if its webhook had come now.
+//! Every few minutes HaloPSA is asked for the open tickets that changed since the last sweep, with
+//! an overlap. A ticket without a Ticket resource that is younger than the connection is stored as
+//! if its webhook had just been received.
 
+use super::Failure;
 use crate::api::HaloPSAConnection;
 use crate::api::reason::Reason;
 use crate::api::ticket::{Source, Ticket};
 use crate::controller::context::Context;
-use crate::controller::ticket;
+use crate::controller::ticket::{client_for, store};
 use crate::halopsa;
+use crate::k8s::key::Key;
 use futures::TryStreamExt;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, DeleteParams};
 use kube::runtime::events::EventType;
 use kube::{Resource, ResourceExt};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::Range;
+use std::sync::Arc;
 
-/// HaloPSA's clock may differ, and its reads lag.
+/// HaloPSA's clock may differ, and its reads lag behind its writes.
 const OVERLAP: SignedDuration = SignedDuration::from_secs(120);
 /// How far back the first sweep after a start looks.
 const LOOK_BACK: SignedDuration = SignedDuration::from_hours(24);
-/// A ticket gets this long for its webhook to come.
+/// How long a ticket's webhook may take.
 const GRACE: SignedDuration = SignedDuration::from_secs(30);
-
-/// Up to when each connection has been swept. Kept in memory: a restart looks a
-/// day back and finds nothing new, and no object is written to remember it.
-#[derive(Debug, Default)]
-pub struct Sweeps(Mutex<HashMap<(String, String), Timestamp>>);
-
-impl Sweeps {
-    fn last(&self, key: &(String, String)) -> Option<Timestamp> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(key)
-            .copied()
-    }
-
-    fn done(&self, key: (String, String), at: Timestamp) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key, at);
-    }
-}
 
 pub async fn sweep_if_due(
     connection: &HaloPSAConnection,
     halo: &halopsa::Client,
     ctx: &Context,
-) -> Result<Result<(), halopsa::Error>, super::Error> {
-    let (namespace, name) = (
-        connection.namespace().unwrap_or_default(),
-        connection.name_any(),
-    );
-    let key = (namespace.clone(), name.clone());
+) -> Result<(), Failure> {
+    let key = Key::of(connection);
     let now = Timestamp::now();
-    let last = ctx.sweeps.last(&key);
+    let last = ctx.sweeps.get(&key);
     let interval = SignedDuration::try_from(ctx.options.sweep).unwrap_or(SignedDuration::ZERO);
     if last.is_some_and(|at| now.duration_since(at) < interval - SignedDuration::from_secs(1)) {
-        return Ok(Ok(()));
+        return Ok(());
     }
-    let born = connection
-        .metadata
-        .creation_timestamp
-        .as_ref()
-        .map_or(now, |t| t.0);
+    let born = born(connection, now);
     let since = last.map_or(born.max(now - LOOK_BACK), |at| at - OVERLAP);
-    let api: Api<Ticket> = Api::namespaced(ctx.kube.clone(), &namespace);
-    let mut late = Vec::new();
-    let mut pages = std::pin::pin!(halo.tickets_changed_since(since));
-    let read = loop {
-        let changed = match pages.try_next().await {
-            Ok(Some(changed)) => changed,
-            Ok(None) => break Ok(()),
-            Err(error) => break Err(error),
-        };
+    let api: Api<Ticket> = Api::namespaced(ctx.kube.clone(), &key.namespace);
+    let mut late = 0;
+    let read = store_late(connection, halo, since..now, &api, &mut late, ctx).await;
+    if late > 0 {
+        announce(connection, late, ctx).await;
+    }
+    // What came before a page that failed is stored and was announced; the rest comes with the
+    // next sweep.
+    read?;
+    prune(connection, &api, ctx).await?;
+    ctx.sweeps.set(key, now);
+    Ok(())
+}
+
+/// Stores the tickets changed in this time whose webhook should have been received by now.
+async fn store_late(
+    connection: &HaloPSAConnection,
+    halo: &halopsa::Client,
+    time: Range<Timestamp>,
+    api: &Api<Ticket>,
+    late: &mut usize,
+    ctx: &Context,
+) -> Result<(), Failure> {
+    let Key { namespace, name } = Key::of(connection);
+    let born = born(connection, time.end);
+    let mut pages = std::pin::pin!(halo.tickets_changed_since(time.start));
+    while let Some(changed) = pages.try_next().await? {
         for halo_ticket in changed {
-            let known = !ctx
-                .index
-                .of_halo_ticket(&namespace, &name, halo_ticket.id)
-                .is_empty();
-            if known || !is_late(&halo_ticket, born, now) {
+            let stored = ctx.index.of_halo_ticket(&namespace, &name, halo_ticket.id);
+            if !stored.is_empty() || !is_late(&halo_ticket, born, time.end) {
                 continue;
             }
-            let Some(client) = halo_ticket
-                .client_id
-                .and_then(|id| ticket::client_for(ctx, &namespace, &name, id))
-            else {
+            let client = halo_ticket.client_id;
+            let Some(client) = client.and_then(|id| client_for(ctx, &namespace, &name, id)) else {
                 continue;
             };
-            ticket::store(&api, connection, &client, &halo_ticket, Source::Sweep).await?;
-            late.push(halo_ticket.id);
+            store(api, connection, &client, &halo_ticket, Source::Sweep).await?;
+            *late += 1;
         }
-    };
-    if !late.is_empty() {
-        let note = format!(
-            "{} tickets came without a webhook and are handled now; look at the webhook's Deliveries in HaloPSA",
-            late.len()
-        );
-        tracing::warn!(%namespace, connection = %name, count = late.len(), "tickets without a webhook");
-        ctx.event(
-            &connection.object_ref(&()),
-            EventType::Warning,
-            Reason::WebhooksMissed,
-            "Sweep",
-            &note,
-        )
-        .await;
     }
-    // What came before a page that failed is stored, and was said; the rest comes with the next sweep.
-    if read.is_err() {
-        return Ok(read);
-    }
-    prune(connection, &api, ctx).await?;
-    ctx.sweeps.done(key, now);
-    Ok(Ok(()))
+    Ok(())
+}
+
+async fn announce(connection: &HaloPSAConnection, late: usize, ctx: &Context) {
+    let note = format!(
+        "picked up {late} tickets whose webhook was never received; check the webhook's \
+         Deliveries tab in HaloPSA"
+    );
+    let key = Key::of(connection);
+    tracing::warn!(namespace = key.namespace, connection = key.name, "{note}");
+    ctx.event(
+        &connection.object_ref(&()),
+        EventType::Warning,
+        Reason::WebhooksMissed,
+        "Sweep",
+        &note,
+    )
+    .await;
+}
+
+/// Older tickets were there before the connection, and are not its work.
+fn born(connection: &HaloPSAConnection, now: Timestamp) -> Timestamp {
+    let created = connection.metadata.creation_timestamp.as_ref();
+    created.map_or(now, |t| t.0)
 }
 
 /// A ticket made since the connection, open, and old enough for its webhook to have come.

@@ -3,14 +3,12 @@
 use super::{Error, Pass};
 use crate::api::ImportedClient;
 use crate::api::reason::Reason;
-use crate::api::ticket::{Approval, ApprovalState, REQUESTED_AT_ANNOTATION, Ticket, TicketStatus};
+use crate::api::ticket::{Approval, ApprovalState, TicketStatus};
 use crate::audit;
 use crate::failpoint;
 use crate::halopsa::technicians::{agents, assigned_name};
 use crate::halopsa::{self, types};
 use crate::ids::{ActionId, TechnicianId};
-use crate::k8s::cache::Remembered;
-use crate::k8s::key::Key;
 use crate::k8s::tickets;
 use crate::metrics::{ApprovalLabels, ApprovalOutcome};
 use crate::policy::approvers::further_approvers;
@@ -24,43 +22,10 @@ use crate::ticket::state::{self, Event, Refused};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::events::EventType;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Actions of a ticket that are read, newest first.
 const DEPTH: usize = 200;
-
-/// When a ticket was read last, and which request it followed.
-#[derive(Clone, Debug)]
-struct Poll {
-    at: Instant,
-    requested_at: Option<String>,
-}
-
-/// When each waiting ticket was read last. Kept in memory: after a restart each is read once more.
-#[derive(Debug, Default)]
-pub struct Polls(Remembered<Key, Poll>);
-
-impl Polls {
-    /// How long to wait before the next poll; none: it is due, and counts as made.
-    pub fn wait(&self, ticket: &Ticket, every: Duration) -> Option<Duration> {
-        let key = Key::of(ticket);
-        let requested_at = ticket.annotations().get(REQUESTED_AT_ANNOTATION).cloned();
-        let mut polls = self.0.lock();
-        if let Some(last) = polls.get(&key)
-            && last.requested_at == requested_at
-            && last.at.elapsed() < every
-        {
-            return Some(every.saturating_sub(last.at.elapsed()));
-        }
-        let at = Instant::now();
-        polls.insert(key, Poll { at, requested_at });
-        None
-    }
-
-    pub fn forget(&self, key: &Key) {
-        self.0.forget(key);
-    }
-}
 
 /// Reads the replies on a ticket that waits, if it is time to. Returns when to do so again.
 pub(super) async fn poll(pass: &mut Pass, client: &ImportedClient) -> Result<Duration, Error> {

@@ -6,12 +6,11 @@ use super::{Error, Pass};
 use crate::api::reason::Reason;
 use crate::api::ticket::{ApprovalState, TicketStatus, Verification, VerificationState};
 use crate::api::verification::FailurePolicy;
-use crate::api::{HaloPSAConnection, ImportedClient, VerificationProvider};
+use crate::api::{ImportedClient, VerificationProvider};
 use crate::audit;
-use crate::controller::context::Context;
+use crate::controller::provider;
 use crate::failpoint;
 use crate::halopsa::{self, types};
-use crate::k8s::reflect;
 use crate::metrics::{VerificationLabels, VerificationOutcome};
 use crate::policy::sensitivity::of_ticket;
 use crate::ticket::ownership::Ownership;
@@ -21,7 +20,6 @@ use crate::verify::{self, Challenge, Provider};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use kube::runtime::events::EventType;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Technicians' replies are read for this long after a challenge.
@@ -34,19 +32,6 @@ const DEPTH: usize = 100;
 /// The API's defaults, for a connection whose provider is missing.
 const TIMEOUT: Duration = Duration::from_secs(300);
 const VALID_FOR: Duration = Duration::from_secs(8 * 3600);
-
-/// The provider of a connection, if it names one.
-pub fn provider_of(
-    connection: &HaloPSAConnection,
-    ctx: &Context,
-) -> Option<Arc<VerificationProvider>> {
-    let name = &connection.spec.sensitivity.provider_ref.as_ref()?.name;
-    reflect::get(
-        &ctx.stores.providers,
-        &connection.namespace().unwrap_or_default(),
-        name,
-    )
-}
 
 /// The event for a ticket just received that is sensitive: its requester is asked first.
 pub(super) async fn start(pass: &Pass) -> Result<Option<Event>, Error> {
@@ -75,8 +60,8 @@ pub(super) async fn start(pass: &Pass) -> Result<Option<Event>, Error> {
             false => reason.to_string(),
         })
         .collect();
-    let timeout =
-        provider_of(&pass.connection, &pass.ctx).map_or(TIMEOUT, |p| p.spec.timeout.into());
+    let timeout = provider::of_connection(&pass.connection, &pass.ctx)
+        .map_or(TIMEOUT, |p| p.spec.timeout.into());
     Ok(Some(verification::start(
         &status,
         &pass.connection,
@@ -94,7 +79,7 @@ pub(super) async fn poll(pass: &mut Pass, client: &ImportedClient) -> Result<Dur
     let Some(current) = pass.status().verification else {
         return Ok(Duration::from_secs(60));
     };
-    let Some(provider) = provider_of(&pass.connection, &pass.ctx) else {
+    let Some(provider) = provider::of_connection(&pass.connection, &pass.ctx) else {
         // It may still be applied; if it is not, the deadline decides.
         return Ok(Duration::from_secs(5));
     };
@@ -370,7 +355,7 @@ pub(super) async fn listen(pass: &mut Pass) -> Result<Option<Duration>, Error> {
 
 /// Does what a technician asked for.
 async fn carry_out(pass: &mut Pass, status: &TicketStatus, wished: &Wished) -> Result<(), Error> {
-    let provider = provider_of(&pass.connection, &pass.ctx);
+    let provider = provider::of_connection(&pass.connection, &pass.ctx);
     let (event, outcome) = match wished.ask {
         Ask::Again => {
             let timeout = provider.map_or(TIMEOUT, |p| p.spec.timeout.into());

@@ -1,4 +1,4 @@
-"""Whole flows of a public HaloPSA client, unmodified, against halosim.
+"""Whole flows of an unmodified public HaloPSA client against halosim.
 
 The client is the package HaloPSA from PyPI. It insists on https://TENANT.halopsa.com, so
 that name is resolved to the simulator here, whose certificate is issued for it.
@@ -70,13 +70,13 @@ nulls = sum(1 for value in whole.values() if value is None)
 step("a full object with its many nulls", whole["agent_id"] == 3 and nulls > 200, nulls)
 step("search it", ticket["id"] in [t["id"] for t in halo.Tickets.search(search="scanner jams", open_only=True)["tickets"]])
 
-# A private note, and what people see of it.
+# A private note, and who sees it.
 note = halo.Actions.update(ticket_id=ticket["id"], outcome="Private Note", note_html="<p>Roller <i>worn</i></p>", hiddenfromuser=True)
 step("add a private note", note["hiddenfromuser"] is True and note["note"] == "Roller worn" and note["id"] == 2, note)
 seen = halo.Actions.search(ticket_id=ticket["id"], includehtmlnote=True)["actions"]
 step("read it", seen[0]["note_html"] == "<p>Roller <i>worn</i></p>" and seen[0]["who"] == "Rallied Agent", seen)
 public = halo.Actions.search(ticket_id=ticket["id"], excludeprivate=True)["actions"]
-step("leave private ones out", [a["id"] for a in public] == [1], public)
+step("leave out private ones", [a["id"] for a in public] == [1], public)
 try:
     halo.Actions.update(ticket_id=ticket["id"], note="no outcome")
     step("an action needs an outcome", False)
@@ -90,7 +90,7 @@ step("attach a file", files[0]["filename"] == "log.txt" and files[0]["filesize"]
 data = halo.Attachments.get(files[0]["id"], includedetails=True)["data_base64"]
 step("read the file", base64.b64decode(data).decode() == "größe", data)
 
-# Lists without an envelope, and the others.
+# Lists with and without an envelope.
 step("agents", {a["name"] for a in halo.Agents.search()} >= {"Dana Novak", "Luis Ortega"})
 step("statuses", any(s["name"] == "In Progress" for s in halo.Status.search()))
 step("teams", any(t["name"] == "1st Line Support" for t in halo.Teams.search()))
@@ -100,7 +100,7 @@ step("sites", halo.Sites.search(client_id=12)["record_count"] == 2)
 step("assets", halo.Assets.search(client_id=12)["record_count"] == 10)
 step("articles", any("Printer" in a["name"] for a in halo.KnowledgeBase.search(search="printer")["articles"]))
 
-# A webhook: the client has no class for it, so by its own request function.
+# A webhook: the client has no class for it, so its request function is used.
 request, url = halo._mh._requester, halo._mh.url
 hook = request("post", f"{url}/Webhook", {"name": "flow", "url": "https://receiver.example/x", "events": [{"eventno": 3}]})
 step("create a webhook", len(hook["id"]) == 36 and hook["events"] == [], hook)
@@ -110,6 +110,6 @@ step("read it", [e["eventno"] for e in request("get", f"{url}/Webhook/{hook['id'
 step("update it", request("post", f"{url}/Webhook", {"id": hook["id"], "active": False})["name"] == "flow")
 gone = halo._mh.session.delete(f"{url}/Webhook/{hook['id']}")
 step("delete it", gone.status_code == 200 and halo._mh.session.get(f"{url}/webhook/{hook['id']}").status_code == 404, gone.status_code)
-step("paths have no case", halo._mh.session.get(f"{url}/TICKETS/{ticket['id']}").json()["id"] == ticket["id"])
+step("paths are case-insensitive", halo._mh.session.get(f"{url}/TICKETS/{ticket['id']}").json()["id"] == ticket["id"])
 
 print(f"{len(done)} passed, 0 failed")

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The application of HaloPSA's own web pages: what people do comes from here.
+/// The application of HaloPSA's own web pages, for what people do there.
 pub const WEB_APPLICATION: &str = "nethelpdesk-agent-web-application";
 
 pub fn router(shared: Arc<Shared>) -> Router {
@@ -92,7 +92,7 @@ async fn rate_limit(State(shared): App, Json(limit): Json<Limit>) -> Response {
     if limit.requests == 0 || limit.window_seconds == 0 {
         return (
             StatusCode::BAD_REQUEST,
-            "give requests and window_seconds above 0\n",
+            "requests and window_seconds must be above 0\n",
         )
             .into_response();
     }
@@ -100,7 +100,7 @@ async fn rate_limit(State(shared): App, Json(limit): Json<Limit>) -> Response {
     StatusCode::NO_CONTENT.into_response()
 }
 
-/// `{"life_seconds": 60}` for tokens from now on; `{"forget": true}` ends those there are.
+/// `{"life_seconds": 60}` for tokens from now on; `{"forget": true}` revokes all tokens.
 async fn tokens(State(shared): App, Json(body): Json<Value>) -> Response {
     if let Some(seconds) = whole(&body, "life_seconds").filter(|s| *s > 0) {
         shared
@@ -143,8 +143,8 @@ async fn applications(State(shared): App) -> Json<Value> {
     Json(all.into())
 }
 
-/// Changes secret, scopes or enabled of an application; permissions are baked
-/// into tokens, so the old ones end.
+/// Changes an application's secret, scopes or `enabled`. Permissions are baked into
+/// tokens, so the old ones are revoked.
 async fn application(State(shared): App, Json(body): Json<Value>) -> Response {
     let client_id = body
         .get("client_id")
@@ -200,11 +200,11 @@ fn done(shared: &Shared, outcome: Result<(Object, Vec<Change>), No>) -> Response
     }
 }
 
-/// Many tickets, so many milliseconds apart, while the caller goes on:
+/// Many tickets, created in the background at an interval:
 /// `{"interval_ms": 200, "tickets": [...]}`.
 async fn batch(State(shared): App, Json(body): Json<Value>) -> Response {
     let Some(tickets) = body.get("tickets").and_then(Value::as_array).cloned() else {
-        return (StatusCode::BAD_REQUEST, "give tickets\n").into_response();
+        return (StatusCode::BAD_REQUEST, "tickets is missing\n").into_response();
     };
     let interval = Duration::from_millis(
         whole(&body, "interval_ms")
@@ -217,7 +217,7 @@ async fn batch(State(shared): App, Json(body): Json<Value>) -> Response {
         for body in tickets {
             match open(&shared, body) {
                 Ok(ticket) => shared.batch().extend(number(&ticket, "id")),
-                Err((_, why)) => tracing::warn!("a ticket of the batch is refused: {why}"),
+                Err((_, why)) => tracing::warn!("a ticket of the batch was refused: {why}"),
             }
             tokio::time::sleep(interval).await;
         }
@@ -225,12 +225,12 @@ async fn batch(State(shared): App, Json(body): Json<Value>) -> Response {
     StatusCode::ACCEPTED.into_response()
 }
 
-/// The ids of the last batch, as far as it is.
+/// The ids of the last batch, as far as it has got.
 async fn batch_ids(State(shared): App) -> Json<Value> {
     Json(shared.batch().clone().into())
 }
 
-/// A new or changed ticket. Names do for ids: `client`, `user`.
+/// A new or changed ticket. Names work in place of ids: `client`, `user`.
 async fn ticket(State(shared): App, Json(body): Json<Value>) -> Response {
     match open(&shared, body) {
         Ok(ticket) => (StatusCode::CREATED, Json(Value::Object(ticket))).into_response(),
@@ -261,7 +261,7 @@ fn open(shared: &Shared, mut body: Value) -> Result<Object, (StatusCode, String)
         input.remove(key);
     }
     if let Some(id) = number(&input, "id") {
-        // The pages send type and client along.
+        // The pages always send type and client.
         let current = shared
             .store()
             .get("tickets", id)
@@ -303,7 +303,7 @@ async fn actions(State(shared): App, Path(id): Path<i64>) -> Json<Value> {
     Json(all.into())
 }
 
-/// How many actions the integration has on each ticket that anybody did something on.
+/// How many actions the integration wrote on each ticket that has any actions.
 async fn notes(State(shared): App) -> Json<Value> {
     let application = crate::seed::applications()
         .into_iter()
@@ -353,7 +353,7 @@ async fn record(State(shared): App, Path((kind, id)): Path<(String, i64)>) -> Re
     )
 }
 
-/// Sets fields of a record as they are, without events.
+/// Sets fields of a record directly, without events.
 async fn change(
     State(shared): App,
     Path((kind, id)): Path<(String, i64)>,
@@ -386,7 +386,7 @@ async fn webhooks(State(shared): App) -> Json<Value> {
     Json(all.into())
 }
 
-/// Changes every webhook: drift for the operator to find.
+/// Changes every webhook: drift for the operator to detect.
 async fn webhook(State(shared): App, Json(body): Json<Value>) -> Response {
     let body = object(body);
     {

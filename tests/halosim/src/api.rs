@@ -162,7 +162,7 @@ fn token(
             "The tenant is not known.",
         );
     }
-    // By post body as most clients do it, or by basic authentication.
+    // In the POST body, as most clients do, or by basic authentication.
     let basic = header(header::AUTHORIZATION)
         .strip_prefix("Basic ")
         .and_then(|b| base64::engine::general_purpose::STANDARD.decode(b).ok());
@@ -212,7 +212,7 @@ fn token(
     }
 }
 
-/// Who the application acts as. Not signed with a key anyone could check.
+/// Who the application acts as. Not signed with a key that clients could check.
 fn id_token(shared: &Shared, agent: i64, client_id: &str, seconds: u64) -> String {
     let agent = shared
         .store()
@@ -476,7 +476,7 @@ fn objects(headers: &HeaderMap, body: &[u8]) -> Result<Vec<Object>, Box<Response
     }
 }
 
-/// Writes each object. One gives the bare object; of several actions the last,
+/// Writes each object. One object is returned bare; of several actions only the last,
 /// unless `returnall=true`.
 fn write(
     shared: &Shared,
@@ -517,7 +517,8 @@ fn write(
 
 fn tickets(shared: &Shared, query: &Query, caller: &Caller) -> Response {
     let store = shared.store();
-    // Without all:teams only the tickets of the agent's own teams are seen; the API agent is in none.
+    // Without all:teams only tickets of the agent's own teams are visible; the API agent
+    // is in no team.
     let everyones = caller.has(&["all", "all:teams"]);
     let mine = query.flag("mine");
     let rows = store
@@ -711,7 +712,7 @@ fn deliveries(shared: &Shared, query: &Query) -> Response {
     ok(show(rows.take(count).collect()))
 }
 
-/// `POST /WebhookEvent`: sends a delivery of the log once more.
+/// `POST /WebhookEvent`: sends a logged delivery again.
 fn resend(shared: &Shared, objects: &[Object]) -> Response {
     let mut sent = Vec::new();
     for input in objects {

@@ -84,16 +84,16 @@ struct Counted {
     peak: AtomicU64,
 }
 
-/// What came since the start.
+/// Counts since the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Counts {
     /// Tokens issued.
     pub tokens: u64,
     /// Requests to the API.
     pub requests: u64,
-    /// Those beyond the limit.
+    /// Requests over the limit.
     pub refused: u64,
-    /// The most requests any window has held, those refused not counted.
+    /// The most requests in any window, not counting refused ones.
     pub peak: u64,
 }
 
@@ -103,7 +103,7 @@ pub struct Counts {
 pub struct Limit {
     pub requests: usize,
     pub window_seconds: u64,
-    /// A 429 says by `Retry-After` when there is room again.
+    /// A 429 carries `Retry-After`.
     pub retry_after: bool,
     /// A 429 names the limit in its text.
     pub named: bool,
@@ -120,7 +120,7 @@ impl Default for Limit {
     }
 }
 
-/// A token and what is said with it.
+/// A token and what is returned with it.
 pub struct Issued {
     pub token: String,
     pub scope: Option<String>,
@@ -153,7 +153,7 @@ impl Auth {
         }
     }
 
-    /// A token and the granted scopes. Permissions are looked at now and baked in.
+    /// A token and the granted scopes. Permissions are read now and baked in.
     pub fn issue(
         &self,
         grant: &str,
@@ -176,7 +176,7 @@ impl Auth {
         {
             return Err(Refusal::InvalidScope);
         }
-        // An application that has `all` or `admin` has what is below them too.
+        // `all` and `admin` include the scopes below them.
         let allowed = |s: &str| {
             application.scopes.iter().any(|a| {
                 a.eq_ignore_ascii_case(s)
@@ -226,7 +226,7 @@ impl Auth {
             .map(|t| t.caller.clone())
     }
 
-    /// Counts a request; when the window is full, how long until there is room.
+    /// Counts a request; if the window is full, returns the time until there is room.
     pub fn admit(&self) -> Result<(), Duration> {
         let (now, limit) = (Instant::now(), self.limit());
         let window = Duration::from_secs(limit.window_seconds);
@@ -259,7 +259,7 @@ impl Auth {
         *lock(&self.limit) = limit;
     }
 
-    /// A request to the API arrived, whatever becomes of it.
+    /// Counts a request to the API, whatever its outcome.
     pub fn arrived(&self) {
         self.counts.received.fetch_add(1, Ordering::Relaxed);
     }
@@ -299,7 +299,7 @@ impl Auth {
             .is_some()
     }
 
-    /// Ends every token: what a permission change or a restart of HaloPSA does.
+    /// Revokes every token, as a permission change or a restart of HaloPSA does.
     pub fn forget_tokens(&self) {
         lock(&self.tokens).clear();
     }

@@ -1,4 +1,4 @@
-//! Webhooks out: queued, one attempt each, recorded as Deliveries.
+//! Outgoing webhooks: queued, one attempt each, recorded as Deliveries.
 
 use crate::Shared;
 use crate::store::{Change, Object, Store, flag, number, object, text};
@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// Bytes kept of a receiver's answer.
+/// Bytes kept of a receiver's response.
 const MAX_ANSWER: usize = 4096;
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// Deliveries under way at once.
+/// Concurrent deliveries.
 const PARALLEL: usize = 32;
-/// Deliveries of one webhook that wait for their batch.
+/// Deliveries waiting in one webhook's batch.
 const MAX_BATCH: usize = 1_000;
 
 /// A webhook about to be posted.
@@ -24,7 +24,7 @@ pub struct Delivery {
     pub notification_id: i64,
 }
 
-/// A delivery of the log and the same once more, to the webhook as it is now.
+/// A logged delivery, and a copy to send to the webhook as it is now.
 pub fn again(store: &Store, id: &str) -> Option<(Object, Delivery)> {
     let logged = store
         .deliveries
@@ -47,7 +47,7 @@ pub fn again(store: &Store, id: &str) -> Option<(Object, Delivery)> {
     ))
 }
 
-/// The deliveries a change causes: one for each webhook that subscribes to its event.
+/// The deliveries a change causes: one per webhook subscribed to its event.
 pub fn deliveries(store: &Store, change: &Change) -> Vec<Delivery> {
     let mut all = Vec::new();
     for (id, webhook) in &store.webhooks {
@@ -123,7 +123,8 @@ fn payload(store: &Store, webhook: &Object, change: &Change, notification_id: i6
     body
 }
 
-/// The custom payload: JSON with HaloPSA's `$variables` in its texts. What is no JSON is sent as text.
+/// The custom payload: JSON with HaloPSA's `$variables` in its strings.
+/// Anything that is not JSON is sent as text.
 fn custom(template: &str, change: &Change) -> Value {
     let id = number(&change.ticket, "id").unwrap_or_default().to_string();
     let variables = [
@@ -158,7 +159,7 @@ fn custom(template: &str, change: &Change) -> Value {
         .map_or_else(|_| fill(template).into(), |value| each(value, &fill))
 }
 
-/// Deliveries that wait to be posted as one array.
+/// Deliveries waiting to be posted as one array.
 struct Batch {
     due: tokio::time::Instant,
     limit: usize,
@@ -181,7 +182,7 @@ impl Batch {
     }
 }
 
-/// Posts what is queued until the simulator ends.
+/// Posts queued deliveries until the simulator stops.
 pub async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Delivery>, delay: Duration) {
     let mut sender = Sender {
         shared: shared.clone(),
@@ -295,7 +296,7 @@ fn make_client(ca: Option<&str>) -> Result<reqwest::Client, reqwest::Error> {
     builder.build()
 }
 
-/// One attempt, and with `webhook_retries` some more, each in the log.
+/// One attempt plus `webhook_retries` more, each logged.
 async fn post(shared: &Shared, http: &reqwest::Client, delivery: Delivery) {
     let attempts = 1 + shared.store().settings.webhook_retries;
     for attempt in 0..attempts {
@@ -308,7 +309,7 @@ async fn post(shared: &Shared, http: &reqwest::Client, delivery: Delivery) {
     }
 }
 
-/// Posts and records; true when the receiver took it.
+/// Posts and records; true if the receiver accepted it.
 async fn attempt_once(shared: &Shared, http: &reqwest::Client, delivery: &Delivery) -> bool {
     let webhook = &delivery.webhook;
     let started = Instant::now();
@@ -347,7 +348,7 @@ async fn attempt_once(shared: &Shared, http: &reqwest::Client, delivery: &Delive
     if off {
         tracing::warn!(
             webhook = id,
-            "too many deliveries failed in a row; the webhook has switched itself off"
+            "too many deliveries failed in a row; webhook disabled"
         );
     }
     shared.commit();
@@ -368,7 +369,7 @@ fn request(http: &reqwest::Client, webhook: &Object, body: &Value) -> reqwest::R
     };
     let request = http.request(method, text(webhook, "url"));
     let request = match body {
-        // A custom payload that is no JSON.
+        // A custom payload that is not JSON.
         Value::String(text) => request
             .header("content-type", "text/plain")
             .body(text.clone()),

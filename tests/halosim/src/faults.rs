@@ -1,4 +1,4 @@
-//! What goes wrong on purpose: standing faults, the next so many requests, and by chance.
+//! Deliberate faults: standing, for the next requests, or at random.
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -10,33 +10,33 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What goes wrong.
+/// The faults in force.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Faults {
     /// Every request is answered 503 with an HTML page.
     pub down: bool,
-    /// Every answer takes this long.
+    /// Every response takes this long.
     pub latency_ms: u64,
-    /// Answers take as long as they happen to: a log-normal distribution.
+    /// Response times follow a log-normal distribution.
     pub latency: Option<Latency>,
-    /// A write can be read only after this time.
+    /// A write is visible to reads only after this time.
     pub read_lag_ms: u64,
-    /// HaloPSA's clock is ahead by this, or behind.
+    /// HaloPSA's clock is ahead by this, or behind if negative.
     pub clock_skew_seconds: i64,
     /// Webhooks are recorded but not sent.
     pub lose_webhooks: bool,
     /// Webhooks are sent twice.
     pub duplicate_webhooks: bool,
-    /// Every other webhook is held back until the one after it was sent.
+    /// Every other webhook is held back until the next one has been sent.
     pub reorder_webhooks: bool,
-    /// So many of the next writes are carried out and then answered 504.
+    /// This many of the next writes are carried out, then answered 504.
     pub lose_replies: u32,
-    /// So many of the next requests are answered 500.
+    /// This many of the next requests are answered 500.
     pub fail_next: u32,
-    /// What the next requests get; an entry is used up after its `times`.
+    /// Faults for the next requests; an entry is used up after `times` of them.
     pub next: Vec<Next>,
-    /// How often each kind of fault hits a request, from 0 to 1.
+    /// Probability of each kind of fault per request, from 0 to 1.
     pub chance: BTreeMap<Kind, f64>,
     /// The same seed and the same requests give the same faults.
     pub seed: u64,
@@ -58,7 +58,7 @@ pub struct Next {
     /// Only requests with this method.
     #[serde(default)]
     pub method: Option<String>,
-    /// Only paths that start so, like `/api/actions`.
+    /// Only paths with this prefix, like `/api/actions`.
     #[serde(default)]
     pub path: Option<String>,
     /// The request is carried out before it goes wrong.
@@ -73,34 +73,34 @@ fn once() -> u32 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// 500, 502, 503, 504 with a page in HTML, as a proxy sends it.
+    /// 500, 502, 503, 504 with an HTML page, as a proxy sends it.
     Http500,
     Http502,
     Http503,
     Http504,
     /// 500 with a .NET exception.
     Exception,
-    /// 200 and a page in HTML.
+    /// 200 and an HTML page.
     HtmlPage,
-    /// 200 and an error in JSON.
+    /// 200 and an error as JSON.
     ErrorIn200,
-    /// 200 and nothing.
+    /// 200 and an empty body.
     Empty,
-    /// The token is not taken any more, in the middle of its life.
+    /// The token is rejected before it expires.
     Unauthorized,
     /// The request limit is reached, with `Retry-After: 1`.
     RateLimited,
     /// The same without `Retry-After`, and without naming the limit.
     RateLimitedSilently,
-    /// The connection ends without an answer.
+    /// The connection closes without a response.
     Reset,
-    /// The connection ends in the middle of the answer.
+    /// The connection closes in the middle of the response.
     HalfBody,
-    /// The answer comes in drips over 3 s.
+    /// The response trickles in over 3 s.
     SlowBody,
-    /// The answer begins and never ends.
+    /// The response begins and never ends.
     Hang,
-    /// The answer is longer than anybody should read.
+    /// The response is longer than any client should read.
     Endless,
     /// 302 to another host.
     Redirect,
@@ -127,7 +127,7 @@ impl Kind {
         Kind::Redirect,
     ];
 
-    /// These spoil the answer to a request that was carried out.
+    /// These corrupt the response to a request that was carried out.
     fn needs_answer(self) -> bool {
         matches!(self, Kind::HalfBody | Kind::SlowBody | Kind::Hang)
     }
@@ -140,7 +140,7 @@ pub struct Hit {
     pub carried_out: bool,
 }
 
-/// Faults with the dice that chance needs.
+/// Faults, with the random numbers they need.
 #[derive(Debug)]
 pub struct Engine {
     pub faults: Faults,
@@ -165,13 +165,13 @@ impl Engine {
         self.faults = faults;
     }
 
-    /// How long this answer takes.
+    /// How long this response takes.
     pub fn latency(&mut self) -> Duration {
         let fixed = Duration::from_millis(self.faults.latency_ms);
         let Some(latency) = self.faults.latency else {
             return fixed;
         };
-        // Box and Muller's normal number; p99 is 2.326 deviations away.
+        // Box-Muller transform; p99 is 2.326 standard deviations from the median.
         let (a, b): (f64, f64) = (
             self.dice.random_range(f64::EPSILON..1.0),
             self.dice.random(),
@@ -182,7 +182,7 @@ impl Engine {
         fixed + Duration::from_secs_f64((p50 * (deviation * normal).exp()).min(600_000.0) / 1000.0)
     }
 
-    /// What goes wrong with this request, if anything.
+    /// The fault for this request, if any.
     pub fn hit(&mut self, method: &str, path: &str) -> Option<Hit> {
         let hit = self.next(method, path);
         self.hits += u64::from(hit.is_some());
@@ -278,7 +278,7 @@ pub async fn spoil(kind: Kind, answer: Response) -> Response {
             (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "1")], text).into_response()
         }
         Kind::RateLimitedSilently => StatusCode::TOO_MANY_REQUESTS.into_response(),
-        // Unwinding ends the connection's task without a word, and with it the connection. No panic hook runs.
+        // Unwinding silently ends the connection's task and so the connection. No panic hook runs.
         Kind::Reset => std::panic::resume_unwind(Box::new("a fault: the connection ends")),
         Kind::Redirect => (StatusCode::FOUND, [(header::LOCATION, "https://elsewhere.example/api")], "").into_response(),
         Kind::Endless => endless(),
@@ -319,7 +319,7 @@ async fn broken_body(kind: Kind, answer: Response) -> Response {
         match kind {
             Kind::HalfBody => {
                 let _ = send.send(Ok(bytes.slice(..half))).await;
-                // What was sent has to leave before the connection breaks.
+                // What was sent has to go out before the connection breaks.
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 let _ = send
                     .send(Err(std::io::Error::other("a fault: half a body")))

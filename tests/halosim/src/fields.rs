@@ -1,12 +1,12 @@
 //! The fields HaloPSA's objects have. Those with no value are null on the wire: a
-//! full ticket has more than 800, a client that cannot take that fails here first.
+//! full ticket has more than 800. A client that cannot handle that fails here first.
 
 use crate::store::Object;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-/// What a list shows of each row, and what a single object has besides.
+/// The fields a list shows of each row, and those a single object has besides.
 static FIELDS: LazyLock<HashMap<&'static str, Vec<&'static str>>> = LazyLock::new(|| {
     include_str!("fields.txt")
         .lines()

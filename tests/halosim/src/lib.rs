@@ -1,17 +1,17 @@
 //! A faithful simulator of the HaloPSA REST API: real HTTPS, real webhooks.
 //!
 //! - [`store`]: entities and the rules HaloPSA keeps between them
-//! - [`seed`]: believable and large data sets
+//! - [`seed`]: realistic and large data sets
 //! - [`auth`]: applications, tokens, scopes, the request limit
 //! - [`api`]: the REST API, [`query`]: its list filters and paging, [`fields`]: its many nulls
-//! - [`faults`]: what goes wrong on purpose
-//! - [`deliver`]: webhooks out, with their Deliveries
-//! - [`web`]: the pages for people
-//! - [`admin`]: what scripts do in place of people, and faults on demand
+//! - [`faults`]: deliberate faults
+//! - [`deliver`]: outgoing webhooks and their Deliveries
+//! - [`web`]: the web pages
+//! - [`admin`]: for scripts: what a person does in the pages, and faults on demand
 //! - [`verifier`]: the reference verification provider
-//! - [`tls`]: a CA of its own
+//! - [`tls`]: the simulator's own CA
 //!
-//! Facts that are not public are switches; see `docs/halosim.md`.
+//! Where HaloPSA's behaviour is not public, it is a setting; see `docs/halosim.md`.
 
 pub mod admin;
 pub mod api;
@@ -38,7 +38,7 @@ use store::journal::{Journal, Kept};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// How a simulator starts.
+/// How to start a simulator.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub listen: SocketAddr,
@@ -47,14 +47,14 @@ pub struct Options {
     pub seed: seed::Seed,
     /// Host names in the certificate, besides localhost and 127.0.0.1.
     pub names: Vec<String>,
-    /// Requests in a rolling five minutes.
+    /// Requests per rolling five minutes.
     pub rate_limit: usize,
     pub token_life: Duration,
-    /// From the change to the webhook.
+    /// Delay from a change to its webhook.
     pub webhook_delay: Duration,
-    /// Where the state is kept; without, it is in memory.
+    /// The file that keeps the state; in memory if not set.
     pub data: Option<PathBuf>,
-    /// The tenant's name; another one in `?tenant=` is refused.
+    /// The tenant's name; any other in `?tenant=` is refused.
     pub tenant: Option<String>,
     pub faults: Faults,
     pub settings: store::Settings,
@@ -78,9 +78,9 @@ impl Default for Options {
     }
 }
 
-/// Names of query parameters remembered that nothing looked at.
+/// Most ignored query parameters remembered.
 const MAX_IGNORED: usize = 1_000;
-/// Deliveries that wait to be posted.
+/// Deliveries waiting to be posted.
 const MAX_QUEUE: usize = 10_000;
 
 /// State shared by all handlers.
@@ -90,7 +90,7 @@ pub struct Shared {
     pub auth: auth::Auth,
     engine: Mutex<Engine>,
     journal: Mutex<Option<Journal>>,
-    /// Query parameters nothing looked at: path and name, and how often.
+    /// Query parameters that were never read: path and name, and how often.
     ignored: Mutex<BTreeMap<String, u64>>,
     pub sessions: web::session::Sessions,
     pub tenant: Option<String>,
@@ -106,24 +106,25 @@ impl Shared {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Faults and their dice.
+    /// Faults and their random numbers.
     pub fn engine(&self) -> MutexGuard<'_, Engine> {
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sets what goes wrong from now on.
+    /// Sets the faults from now on.
     pub fn set_faults(&self, faults: Faults) {
         self.store().clock_skew = jiff::SignedDuration::from_secs(faults.clock_skew_seconds);
         self.engine().set(faults);
     }
 
-    /// Writes what has changed to the state's file, if there is one.
+    /// Writes changes to the state file, if there is one.
     pub fn commit(&self) {
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         self.store().write_journal(journal.as_mut());
     }
 
-    /// Changes an application as its page under Configuration would, and keeps it. False: there is none.
+    /// Changes an application as its page under Configuration would, and saves it.
+    /// False if there is none.
     pub fn change_application(
         &self,
         client_id: &str,
@@ -178,7 +179,7 @@ impl Shared {
         self.batch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The CA that webhook receivers' certificates are checked against, besides the system's.
+    /// Trusts a CA for webhook receivers' certificates, besides the system's.
     pub fn trust(&self, pem: String) {
         *self
             .webhook_ca
@@ -193,7 +194,7 @@ impl Shared {
             .clone()
     }
 
-    /// Queues the webhooks that a change of the store caused.
+    /// Queues the webhooks for changes to the store.
     pub fn publish(&self, changes: Vec<store::Change>) {
         for change in changes {
             let deliveries = deliver::deliveries(&self.store(), &change);
@@ -206,7 +207,7 @@ impl Shared {
 
     pub fn queue(&self, delivery: deliver::Delivery) {
         if self.queue.try_send(delivery).is_err() {
-            tracing::warn!("the webhook queue is full, a delivery is lost");
+            tracing::warn!("the webhook queue is full; dropped a delivery");
         }
     }
 }

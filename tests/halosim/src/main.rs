@@ -1,7 +1,7 @@
 //! `halosim`: HaloPSA without HaloPSA.
 //!
-//! Without a subcommand it serves; with one it speaks to the admin API of a
-//! simulator that runs in the same place.
+//! Without a subcommand it serves; with one it calls the admin API of a simulator
+//! on the same host.
 
 use clap::{Parser, Subcommand};
 use halosim::{Options, Sim, seed};
@@ -18,37 +18,38 @@ const ADMIN: SocketAddr =
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Where the API listens, with TLS.
+    /// Address of the API, with TLS.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// Where the admin API listens, without TLS: keep it on loopback. Default: port 9090, or any when that is taken.
+    /// Address of the admin API, without TLS: keep it on loopback. Default: port 9090, or any
+    /// free port if that is taken.
     #[arg(long, global = true)]
     admin: Option<SocketAddr>,
     /// demo, or scale[:CLIENTS[:USERS[:TICKETS]]].
     #[arg(long, default_value = "demo")]
     seed: seed::Seed,
-    /// A host name for the certificate; may be given several times.
+    /// A host name for the certificate; may be repeated.
     #[arg(long = "name")]
     names: Vec<String>,
-    /// Requests allowed in a rolling five minutes.
+    /// Requests allowed per rolling five minutes.
     #[arg(long, default_value_t = 300)]
     rate_limit: usize,
-    /// From a change to its webhook, in milliseconds.
+    /// Delay from a change to its webhook, in milliseconds.
     #[arg(long, default_value_t = 20)]
     webhook_delay_ms: u64,
-    /// A file that keeps the state over restarts; without, it is in memory.
+    /// File that keeps the state across restarts; in memory if not set.
     #[arg(long)]
     data: Option<PathBuf>,
-    /// The tenant's name; another one in ?tenant= is refused.
+    /// The tenant's name; any other in ?tenant= is refused.
     #[arg(long)]
     tenant: Option<String>,
-    /// Faults from the start, as `post faults` takes them.
+    /// Faults from the start, in the format of `post faults`.
     #[arg(long, value_parser = json::<halosim::Faults>)]
     faults: Option<halosim::Faults>,
-    /// Settings, as `post settings` takes them.
+    /// Settings, in the format of `post settings`.
     #[arg(long, value_parser = json::<halosim::store::Settings>)]
     settings: Option<halosim::store::Settings>,
-    /// Where the CA's certificate is written; default: a file in the system's temporary folder.
+    /// File to write the CA's certificate to; default: one in the system's temporary folder.
     #[arg(long)]
     ca_file: Option<PathBuf>,
 }
@@ -57,7 +58,7 @@ struct Cli {
 enum Command {
     /// Prints the CA's certificate.
     Ca,
-    /// Reads a CA certificate from standard input; webhook receivers are checked against it.
+    /// Reads a CA certificate from standard input and trusts it for webhook receivers.
     Trust,
     /// A GET on the admin API.
     Get { path: String },
@@ -115,7 +116,7 @@ fn json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_str(text).map_err(|e| e.to_string())
 }
 
-/// The usual port of the admin API, or any when another simulator has it.
+/// The default port of the admin API, or any free port if it is taken.
 fn free_admin() -> SocketAddr {
     match std::net::TcpListener::bind(ADMIN) {
         Ok(_) => ADMIN,
@@ -152,7 +153,7 @@ async fn speak(admin: SocketAddr, command: Command) -> Result<(), Box<dyn std::e
     let status = response.status();
     println!("{}", response.text().await?);
     if !status.is_success() {
-        return Err(format!("the simulator answered HTTP {}", status.as_u16()).into());
+        return Err(format!("the simulator returned HTTP {}", status.as_u16()).into());
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! List filters, order and paging. Unknown parameters are ignored without a word,
-//! as HaloPSA does; which ones were is kept for the admin API.
+//! List filters, order and paging. Unknown parameters are silently ignored, as in
+//! HaloPSA; the admin API lists them.
 
 use crate::fields::{self, Depth};
 use crate::store::rows::Row;
@@ -49,7 +49,7 @@ impl Query {
             .is_some_and(|v| v.eq_ignore_ascii_case("true") || v == "1")
     }
 
-    /// Numbers between commas, also in brackets.
+    /// Comma-separated numbers, with or without brackets.
     fn numbers(&self, name: &'static str) -> Option<Vec<i64>> {
         let list = self.get(name)?.trim_matches(['[', ']']);
         Some(
@@ -59,7 +59,7 @@ impl Query {
         )
     }
 
-    /// Parameters that nothing looked at.
+    /// Parameters that were never read.
     pub fn ignored(&self) -> Vec<String> {
         let asked = self.asked.borrow();
         self.values
@@ -70,7 +70,7 @@ impl Query {
     }
 }
 
-/// Names and values of a query, or of a form, which is written the same.
+/// Names and values of a query, or of a form, which is encoded the same way.
 pub fn pairs(text: &str) -> Vec<(String, String)> {
     let url = reqwest::Url::parse(&format!("http://x/?{text}"));
     url.map(|url| url.query_pairs().into_owned().collect())
@@ -94,7 +94,7 @@ pub fn envelope(kind: &str) -> Option<&'static str> {
 
 type Test<'a> = Box<dyn Fn(&Row<'_>) -> bool + 'a>;
 
-/// Text that a search looks in.
+/// The fields a search covers.
 fn searched(kind: &str, phones: bool) -> &'static [&'static str] {
     match kind {
         "tickets" => &[
@@ -135,7 +135,7 @@ fn searched(kind: &str, phones: bool) -> &'static [&'static str] {
     }
 }
 
-/// Every word of the search stands in one of the row's texts.
+/// Every word of the search must appear in one of the row's fields.
 fn search<'a>(fields: &'static [&'static str], words: &str, phones: bool) -> Test<'a> {
     let words: Vec<(String, String)> = words
         .split_whitespace()
@@ -158,7 +158,7 @@ fn search<'a>(fields: &'static [&'static str], words: &str, phones: bool) -> Tes
     })
 }
 
-/// Case does not count.
+/// Ignores case.
 fn contains(text: &str, word: &str) -> bool {
     if text.is_ascii() && word.is_ascii() {
         let (text, word) = (text.as_bytes(), word.as_bytes());
@@ -175,7 +175,7 @@ fn digits(text: &str) -> String {
     text.chars().filter(char::is_ascii_digit).collect()
 }
 
-/// What the query asks of each row; `Err` for an advanced search HaloPSA refuses.
+/// What the query requires of each row; `Err` for an advanced search HaloPSA refuses.
 fn tests<'a>(kind: &str, query: &'a Query) -> Result<Vec<Test<'a>>, &'static str> {
     let mut tests = Vec::new();
     ids(query, &mut tests);
@@ -338,7 +338,7 @@ fn searches<'a>(kind: &str, query: &'a Query, tests: &mut Vec<Test<'a>>) {
     }
 }
 
-/// `startdate`, `enddate` on the date that `datesearch` names.
+/// `startdate` and `enddate`, applied to the date that `datesearch` names.
 fn dates<'a>(query: &'a Query, tests: &mut Vec<Test<'a>>) {
     let field = match query
         .get("datesearch")
@@ -415,7 +415,7 @@ enum Sorted {
     Text(String),
 }
 
-/// The rows that pass, in order. Tickets come newest id first, the rest by id, unless
+/// The matching rows, in order. Tickets come newest id first, the rest by id, unless
 /// `order` says otherwise.
 pub fn select<'a>(
     kind: &str,

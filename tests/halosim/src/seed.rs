@@ -1,4 +1,4 @@
-//! Data to start with: `demo` is believable, `scale` is large.
+//! Seed data: `demo` is realistic, `scale` is large.
 
 use crate::auth::Application;
 use crate::store::rows::{Brief, Ticket as BriefTicket, Tickets, Users};
@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
-/// The integration's application and agent.
+/// The integration's application and API agent.
 pub const CLIENT_ID: &str = "5b0c9d1e-2f34-4a56-8b78-9c0d1e2f3a4b";
 pub const CLIENT_SECRET: &str =
     "0f1e2d3c-4b5a-4978-8f6e-5d4c3b2a1908-a1b2c3d4-e5f6-4789-90ab-cdef01234567";
@@ -36,7 +36,7 @@ impl std::fmt::Display for Seed {
     }
 }
 
-/// The most of anything in a seed.
+/// The largest number in a seed.
 const MAX: u32 = 10_000_000;
 
 impl std::str::FromStr for Seed {
@@ -47,7 +47,7 @@ impl std::str::FromStr for Seed {
         let number = |part: Option<&str>, default| match part.map(str::parse::<u32>) {
             None => Ok(default),
             Some(Ok(number)) if (1..=MAX).contains(&number) => Ok(number),
-            Some(_) => Err(format!("the numbers of a seed are from 1 to {MAX}")),
+            Some(_) => Err(format!("the numbers in a seed must be from 1 to {MAX}")),
         };
         match parts.next() {
             Some("demo") => Ok(Seed::Demo),
@@ -56,7 +56,7 @@ impl std::str::FromStr for Seed {
                 users: number(parts.next(), 10_000)?,
                 tickets: number(parts.next(), 100_000)?,
             }),
-            _ => Err("the seeds are demo and scale[:CLIENTS[:USERS[:TICKETS]]]".into()),
+            _ => Err("the seed must be demo or scale[:CLIENTS[:USERS[:TICKETS]]]".into()),
         }
     }
 }
@@ -272,7 +272,7 @@ const COMPANIES: [Company; 3] = [
     },
 ];
 
-/// Past tickets of the kinds help desks see: summary, details, how it was solved.
+/// Typical past tickets: summary, details, solution.
 const PAST: [(&str, &str, &str); 16] = [
     (
         "Printer on reception is offline",
@@ -412,7 +412,7 @@ fn demo(store: &mut Store) {
         let company = &COMPANIES[index % COMPANIES.len()];
         past(store, company.id, index, summary, details, solution, start);
     }
-    // Every client has had a printer and an Outlook problem: something to compare with.
+    // Every client has had a printer and an Outlook problem, to compare new tickets with.
     for (index, company) in COMPANIES.iter().enumerate() {
         let (summary, details, solution) = PAST[0];
         past(
@@ -486,7 +486,7 @@ fn scale(store: &mut Store, clients: u32, users: u32, tickets: u32) {
     let start = Timestamp::now() - SignedDuration::from_hours(24 * 365);
     let rows = (0..tickets)
         .map(|ticket| {
-            // One in twenty is open, most of them new ones.
+            // One in twenty is open, mostly recent ones.
             let open =
                 ticket + tickets / 20 >= tickets && dice.random_bool(0.6) || dice.random_bool(0.02);
             BriefTicket {

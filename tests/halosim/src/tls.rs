@@ -1,4 +1,4 @@
-//! A CA of its own and a server certificate from it.
+//! The simulator's own CA and a server certificate from it.
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -10,7 +10,8 @@ pub struct Tls {
     pub server: Arc<rustls::ServerConfig>,
 }
 
-/// A server certificate for these names, from the CA given (certificate and key in PEM) or a new one.
+/// A server certificate for these names, from the CA given (certificate and key in PEM) or
+/// a new one.
 pub fn issue(
     names: &[String],
     ca: Option<(String, String)>,

@@ -24,18 +24,18 @@ use std::time::Duration;
 pub const KEY: &str = "demo-signing-key-0123456789abcdef";
 /// The organisation that `/traceless` knows.
 pub const ORGANIZATION: &str = "7d0f3a52-1c9e-4b8e-9d57-2a6c0e4f8b11";
-/// A signature is taken for this long, in seconds.
+/// A signature is valid for this long, in seconds.
 const TOLERANCE: i64 = 300;
 const MAX_CHALLENGES: usize = 10_000;
 
-/// What goes wrong on purpose.
+/// Deliberate faults.
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Faults {
     /// Every request is answered 500.
     pub down: bool,
     pub latency_ms: u64,
-    /// Outcomes are not posted back; the operator has to ask.
+    /// Outcomes are not posted back; the operator has to poll.
     pub no_callbacks: bool,
     /// Callbacks carry a wrong signature.
     pub bad_signature: bool,
@@ -115,8 +115,8 @@ impl Verifier {
         ))
     }
 
-    /// The state of a challenge, which is sent unless it was: for one id one e-mail, however
-    /// often it is asked. None: there are too many.
+    /// The state of a challenge, which is sent if it is new: one e-mail per id, however often
+    /// it is requested. None if there are too many.
     fn challenge(&self, id: &str, email: String, callback: String) -> Option<&'static str> {
         let mut all = self.all();
         if let Some(challenge) = all.get(id) {
@@ -142,7 +142,7 @@ impl Verifier {
         Some("pending")
     }
 
-    /// The requester answers: the link is for one time.
+    /// Records the requester's answer; a link works once.
     fn answer(&self, token: &str, state: &'static str) -> Option<String> {
         let mut all = self.all();
         let (id, challenge) = all
@@ -361,7 +361,7 @@ fn traceless_status(state: &'static str) -> &'static str {
     }
 }
 
-/// What the requester sees. Opening the link decides nothing: mail scanners open links.
+/// The page the requester sees. Opening the link decides nothing: mail scanners open links.
 async fn page(State(shared): App, Path(token): Path<String>) -> Response {
     if !shared
         .verifier
@@ -386,7 +386,7 @@ async fn answered(State(shared): App, Path((token, answer)): Path<(String, Strin
     }
 }
 
-/// Takes an answer and posts it back. False: the link is used.
+/// Records an answer and posts it back. False if the link was already used.
 pub async fn respond(shared: &Shared, token: &str, answer: &str) -> bool {
     let state = match answer {
         "verified" => "verified",
@@ -424,7 +424,7 @@ pub async fn respond(shared: &Shared, token: &str, answer: &str) -> bool {
         request = request.header(name, value);
     }
     if let Err(error) = request.send().await {
-        tracing::warn!(%error, "a callback did not arrive; the operator asks by itself");
+        tracing::warn!(%error, "a callback failed; the operator has to poll");
     }
     true
 }

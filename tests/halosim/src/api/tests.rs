@@ -106,12 +106,12 @@ async fn sign_in_as_halopsa_does_it() {
     assert_eq!(
         limited.get("/api/Tickets").await.1["record_count"],
         0,
-        "without all:teams one sees one's own"
+        "without all:teams only one's own tickets are visible"
     );
 }
 
 #[tokio::test]
-async fn posts_are_arrays_and_paths_have_no_case() {
+async fn posts_are_arrays_and_paths_are_case_insensitive() {
     let wire = Wire::new(ALL).await;
     let (status, reply) = wire.post("/api/Tickets", json!({"summary": "x"})).await;
     assert!(
@@ -281,7 +281,7 @@ async fn errors_have_halopsas_shapes() {
 }
 
 #[tokio::test]
-async fn a_tenant_is_by_its_name() {
+async fn another_tenant_is_refused() {
     let sim = Sim::start(Options {
         tenant: Some("acme".into()),
         ..Options::default()
@@ -357,7 +357,7 @@ async fn an_email_to_the_user_is_in_the_outbox() {
     );
 }
 
-/// A receiver of webhooks that says yes or no, and what it got.
+/// A webhook receiver that answers with this status, and what it received.
 async fn receiver(
     status: u16,
 ) -> (
@@ -502,7 +502,7 @@ async fn deliveries_are_batched_and_can_be_sent_again() {
     );
     wire.ticket("x").await;
     wire.ticket("y").await;
-    // What is sent again goes its webhook's way, too.
+    // A delivery sent again follows its webhook's settings, too.
     wire.deliveries(2).await;
 }
 

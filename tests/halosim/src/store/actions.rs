@@ -52,7 +52,7 @@ impl Store {
         }
         let html = text(&action, "note_html").to_string();
         if !html.is_empty() {
-            // The text is rebuilt from the HTML, with nothing in place of the tags.
+            // The text is derived from the HTML; tags are removed, with nothing in their place.
             action.insert("note".into(), strip_tags(&html).into());
         }
         let ticket = self.changed_ticket(&before, &action);
@@ -90,7 +90,8 @@ impl Store {
         Ok((written, changes))
     }
 
-    /// The outcome an action names. A name HaloPSA does not know is accepted as a plain label; an unknown id is not.
+    /// The outcome an action names. An unknown name is accepted as a plain label; an unknown
+    /// id is not.
     fn outcome(&self, input: &Object) -> Outcome<Option<Object>> {
         let (name, id) = match (text(input, "outcome"), number(input, "outcome_id")) {
             ("", None) => return Err(No::BadRequest("An Outcome must be entered for this Action")),
@@ -137,7 +138,7 @@ impl Store {
                 ticket.insert(format!("category_{n}"), category.into());
             }
         }
-        // By its name, as the field is typed.
+        // By name: the field is a string.
         if let Some(team) = self.named("team", text(action, "new_team")) {
             ticket.insert("team_id".into(), team.into());
         }
@@ -181,7 +182,7 @@ impl Store {
         })));
     }
 
-    /// Appends an action; ids count up within their ticket.
+    /// Appends an action; ids count up per ticket.
     pub(super) fn push_action(
         &mut self,
         ticket_id: i64,

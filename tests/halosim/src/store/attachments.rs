@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 
 /// Bytes of one file.
 const MAX_FILE: usize = 8 << 20;
-/// Files with one write.
+/// Files per write.
 const MAX_FILES: usize = 20;
 
 impl Store {
-    /// Adds the `attachments` of a posted ticket or action; how many. What is no file is left out.
+    /// Adds the `attachments` of a posted ticket or action; returns how many. Anything that is
+    /// not a file is skipped.
     pub(super) fn attach(&mut self, input: &Object, ticket: i64, action: i64) -> usize {
         let files = input
             .get("attachments")
@@ -40,7 +41,7 @@ impl Store {
                 "A File Name must be entered for this Attachment",
             ));
         }
-        // As a browser gives it: data:image/png;base64,...
+        // As browsers send it: data:image/png;base64,...
         let data = data.rsplit_once("base64,").map_or(data, |(_, data)| data);
         let bytes = STANDARD
             .decode(data)

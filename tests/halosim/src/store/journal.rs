@@ -1,10 +1,10 @@
-//! The state in a file: what was written since the seed, one JSON object a line.
+//! The state in a file: what was written since the seed, one JSON object per line.
 //!
-//! The first line names the seed and keeps the CA, so that a simulator that is
-//! started again is the same one to its clients. Lines are appended when a write
-//! is answered, so a killed simulator has lost nothing it confirmed; a power cut may
-//! cost the last second. A line that was cut off is left out. At start the file is
-//! written anew without what later lines undid.
+//! The first line names the seed and keeps the CA, so that a restarted simulator is
+//! the same one to its clients. Lines are appended when a write is answered, so a
+//! killed simulator loses nothing it confirmed; a power cut may cost the last second.
+//! A truncated line is ignored. At start the file is rewritten without the lines that
+//! later ones replaced.
 
 use super::{Action, Key, Object, Store, number, text};
 use crate::auth::Application;
@@ -63,7 +63,7 @@ pub struct Kept {
 }
 
 impl Journal {
-    /// Opens a state, if there is one.
+    /// Reads a state, if there is one.
     pub fn read(path: &Path) -> std::io::Result<Option<(Head, Kept)>> {
         let file = match File::open(path) {
             Ok(file) => file,
@@ -74,14 +74,14 @@ impl Journal {
         let bad = |what: &str| {
             std::io::Error::new(
                 std::io::ErrorKind::InvalidData,
-                format!("{} is no state of halosim: {what}", path.display()),
+                format!("{} is not a halosim state: {what}", path.display()),
             )
         };
         let Some(head) = lines.next() else {
             return Ok(None);
         };
         let head: Head = serde_json::from_str(&head?).map_err(|e| bad(&e.to_string()))?;
-        // Of each thing the last line counts.
+        // The last line per record wins.
         let mut last: BTreeMap<String, Line> = BTreeMap::new();
         let mut deliveries = Vec::new();
         for line in lines {
@@ -125,7 +125,7 @@ impl Journal {
         )))
     }
 
-    /// Starts a file with what is kept, in place of the old one.
+    /// Starts a new file with the kept state, replacing the old one.
     pub fn start(path: &Path, head: &Head, kept: &Kept) -> std::io::Result<Self> {
         let new = path.with_extension("new");
         let mut file = OpenOptions::new()
@@ -156,11 +156,11 @@ impl Journal {
             text.push('\n');
         }
         if let Err(error) = self.file.write_all(text.as_bytes()) {
-            tracing::error!(%error, path = %self.path.display(), "the state could not be written; a restart will not know the last changes");
+            tracing::error!(%error, path = %self.path.display(), "cannot write the state; a restart will lose the latest changes");
         }
     }
 
-    /// To disk, for power cuts.
+    /// Syncs to disk, in case of a power cut.
     pub fn sync(&self) {
         let _ = self.file.sync_data();
     }
@@ -255,7 +255,7 @@ impl Store {
         self.changed.clear();
     }
 
-    /// What a seed puts is not a change.
+    /// The seed itself is not a change.
     pub fn seeded(&mut self) {
         self.changed.clear();
     }
@@ -309,7 +309,7 @@ mod tests {
         store.delete_action(id, 3).unwrap();
         store.remove("tickets", 4001);
         store.write_journal(Some(&mut journal));
-        // The end of a line that was cut off.
+        // A truncated line.
         journal
             .file
             .write_all(b"{\"kind\":\"row\",\"of\":\"tick")
@@ -343,7 +343,7 @@ mod tests {
             Journal::read(&path)
                 .unwrap_err()
                 .to_string()
-                .contains("is no state of halosim")
+                .contains("is not a halosim state")
         );
         std::fs::remove_file(path).unwrap();
     }

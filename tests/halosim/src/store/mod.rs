@@ -26,12 +26,12 @@ pub type Object = Map<String, Value>;
 
 /// Deliveries kept.
 const MAX_DELIVERIES: usize = 10_000;
-/// E-mails kept that HaloPSA sent to requesters.
+/// E-mails to requesters kept.
 const MAX_OUTBOX: usize = 1_000;
 pub const CLOSED_STATUS: i64 = 9;
 pub const UNASSIGNED: i64 = 1;
 
-/// Entities with whole numbers for ids, by their path in lower case.
+/// Entities with integer ids, by their path in lower case.
 pub const KINDS: [&str; 18] = [
     "tickets",
     "client",
@@ -53,7 +53,7 @@ pub const KINDS: [&str; 18] = [
     "notification",
 ];
 
-/// What differs between tenants, or is not known.
+/// Behaviour that differs between tenants, or is not known.
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
@@ -63,7 +63,7 @@ pub struct Settings {
     pub wrap_replies: bool,
     /// `events` in a posted webhook subscribe to them; HaloPSA ignores them.
     pub events_in_webhook: bool,
-    /// So many more attempts at a webhook's delivery. HaloPSA is not known to make any.
+    /// Extra attempts per webhook delivery. HaloPSA is not known to make any.
     pub webhook_retries: u32,
 }
 
@@ -77,12 +77,12 @@ pub struct Store {
     /// E-mails to requesters, newest first.
     pub outbox: VecDeque<Object>,
     pub settings: Settings,
-    /// HaloPSA's clock is so much ahead.
+    /// How far HaloPSA's clock is ahead.
     pub clock_skew: SignedDuration,
     changed: BTreeSet<Key>,
 }
 
-/// What was changed since the journal was written.
+/// What has changed since the journal was last written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
     Row(&'static str, i64),
@@ -94,7 +94,7 @@ pub enum Key {
 #[derive(Debug)]
 struct Action {
     object: Object,
-    /// Reads do not see it earlier.
+    /// Hidden from reads until then.
     visible_at: Instant,
 }
 
@@ -105,7 +105,7 @@ pub enum Author {
     User { id: i64 },
 }
 
-/// Something webhooks may be subscribed to.
+/// An event that webhooks can subscribe to.
 #[derive(Clone, Debug)]
 pub struct Change {
     pub event: i64,
@@ -115,7 +115,7 @@ pub struct Change {
     pub action: Option<Object>,
 }
 
-/// Why HaloPSA says no.
+/// Why HaloPSA refuses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum No {
     BadRequest(&'static str),
@@ -188,7 +188,7 @@ impl Store {
         self.kinds.entry(kind).or_default().seed(brief);
     }
 
-    /// Puts an object as it is; the next free id where it has none.
+    /// Stores an object as is, under the next free id if it has none.
     pub fn put(&mut self, kind: &'static str, mut object: Object) -> i64 {
         let rows = self.kinds.entry(kind).or_default();
         let id = number(&object, "id")
@@ -243,7 +243,7 @@ pub fn object(value: Value) -> Object {
     }
 }
 
-/// Tags out, nothing in their place, the usual entities back.
+/// Removes tags, with nothing in their place, and decodes the usual entities.
 pub fn strip_tags(html: &str) -> String {
     let mut out = String::with_capacity(html.len());
     let mut inside = false;

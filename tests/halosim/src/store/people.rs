@@ -86,7 +86,7 @@ impl Store {
         Ok(())
     }
 
-    /// A user stands at a site, and by it at a client.
+    /// A user belongs to a site, and through it to a client.
     fn user(&self, user: &mut Object) -> Outcome<()> {
         if text(user, "name").trim().is_empty() {
             let name = format!("{} {}", text(user, "firstname"), text(user, "surname"))

@@ -1,8 +1,8 @@
 //! The rows of a kind: whole objects, and the rows of a large seed in brief.
 //!
 //! A million tickets as JSON objects are gigabytes. A large seed keeps 24 bytes
-//! a row and writes an object out when one is read; a row that is changed becomes
-//! a whole object, which is then the one that counts.
+//! per row and builds an object when one is read; a changed row becomes a whole object,
+//! which takes its place.
 
 use super::{Object, integer, object, stamp};
 use jiff::{SignedDuration, Timestamp};
@@ -183,7 +183,7 @@ pub enum Brief {
     Users(Users),
 }
 
-/// A ticket of a large seed: whose, and which of the believable ones.
+/// A ticket of a large seed: its user, and its text from a template.
 #[derive(Clone, Copy, Debug)]
 pub struct Ticket {
     pub user: u32,
@@ -205,7 +205,7 @@ pub struct Tickets {
     pub templates: &'static [(&'static str, &'static str, &'static str)],
 }
 
-/// Users, so many at each client; all that is said of them follows from the number.
+/// Users, spread over the clients; their fields are derived from their number.
 #[derive(Clone, Copy, Debug)]
 pub struct Users {
     pub first: i64,

@@ -118,7 +118,7 @@ impl Store {
             "guid": uuid::Uuid::new_v4().to_string(), "source": 0,
         }));
         let team = self.named("team", text(input, "team"));
-        // Nested actions are ignored without a word.
+        // Nested actions are silently ignored.
         ticket.extend(stored(input));
         if let Some(team) = team {
             ticket.insert("team_id".into(), team.into());
@@ -159,7 +159,7 @@ impl Store {
         Ok((ticket, vec![change]))
     }
 
-    /// Counts up a field of a ticket.
+    /// Adds to a number of a ticket.
     pub(super) fn add(&mut self, id: i64, field: &str, by: i64) {
         if let Some(ticket) = self.get_mut("tickets", id) {
             let count = number(ticket, field).unwrap_or_default() + by;
@@ -283,7 +283,7 @@ impl Store {
         Ok((ticket, vec![change]))
     }
 
-    /// Whether a ticket may be shown to this requester: it is theirs.
+    /// Whether a ticket is this requester's own, and may be shown to them.
     pub fn is_of_user(&self, ticket: &Object, user: i64) -> bool {
         number(ticket, "user_id") == Some(user) && !flag(ticket, "deleted")
     }

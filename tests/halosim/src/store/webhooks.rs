@@ -47,14 +47,14 @@ impl Store {
         self.read_webhook(&id).ok_or(No::NotFound)
     }
 
-    /// Puts a webhook as it is.
+    /// Stores a webhook as is.
     pub fn put_webhook(&mut self, webhook: Object) {
         let id = text(&webhook, "id").to_ascii_lowercase();
         self.changed.insert(Key::Webhook(id.clone()));
         self.webhooks.insert(id, webhook);
     }
 
-    /// A webhook as it is shown: with its events, without its password.
+    /// A webhook as clients see it: with its events, without its password.
     pub fn read_webhook(&self, id: &str) -> Option<Object> {
         let mut webhook = self.webhooks.get(&id.to_ascii_lowercase())?.clone();
         webhook.remove("basic_password");
@@ -114,7 +114,7 @@ impl Store {
                 .filter(|(key, _)| *key != "guid" && *key != "id")
                 .map(|(k, v)| (k.clone(), v.clone())),
         );
-        // Clients send it as text, too.
+        // Some clients send it as text.
         if let Some(number) = number(&row, "eventno") {
             row.insert("eventno".into(), number.into());
         }
@@ -125,7 +125,7 @@ impl Store {
             .unwrap_or_default())
     }
 
-    /// Counts a delivery that failed or succeeded; true when the webhook has just switched itself off.
+    /// Counts a failed or successful delivery; true if this disabled the webhook.
     pub fn count_delivery(&mut self, webhook: &str, failed: bool) -> bool {
         let id = webhook.to_ascii_lowercase();
         let Some(hook) = self.webhooks.get_mut(&id) else {

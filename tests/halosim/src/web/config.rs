@@ -13,7 +13,7 @@ use maud::{Markup, html};
 use serde_json::json;
 use std::sync::Arc;
 
-/// Applications there may be.
+/// Most applications allowed.
 const MAX_APPLICATIONS: usize = 100;
 
 fn frame<'a>(shared: &'a Shared, agent: Agent, title: &'a str, at: &'a str) -> Page<'a> {
@@ -112,7 +112,7 @@ pub async fn new_application(
         return applications_page(
             &shared,
             agent,
-            Some("There are too many applications; the simulator deletes none."),
+            Some("There are too many applications; the simulator cannot delete any."),
         );
     }
     let secret = new_secret();
@@ -270,7 +270,7 @@ fn agents_page(shared: &Shared, agent: Agent, message: Option<&str>) -> Response
     )
 }
 
-/// A new agent, or one who is disabled or enabled.
+/// Adds, disables or enables an agent.
 pub async fn change_agent(State(shared): State<Arc<Shared>>, agent: Agent, form: Form) -> Response {
     if let Some(id) = form.number("id") {
         if let Some(row) = shared.store().get_mut("agent", id) {

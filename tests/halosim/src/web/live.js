@@ -1,5 +1,5 @@
-// New actions of an open ticket, and a list that changes, appear by themselves.
-// Without script the pages work the same and are reloaded by hand.
+// New actions on an open ticket, and changes to a list, appear by themselves.
+// Without scripts, the pages work the same but must be reloaded.
 'use strict';
 const live = document.querySelector('[data-live]');
 if (live) {

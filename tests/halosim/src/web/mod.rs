@@ -1,10 +1,10 @@
-//! The pages for people: agents work tickets and configure, users see their own.
+//! The web pages: agents work tickets and configure, users see their own tickets.
 //!
-//! Server-rendered and without a build step; a short script only brings what is new.
-//! There are no passwords, since there is nothing to protect: sign in as anybody.
+//! Server-rendered, without a build step; a short script only fetches updates.
+//! There are no passwords, since there is nothing to protect: sign in as anyone.
 //!
-//! - [`session`]: who is signed in, and whether a form is ours
-//! - [`page`]: the frame; text and time as they are shown
+//! - [`session`]: who is signed in, and whether a form comes from these pages
+//! - [`page`]: the layout, the formatting of text and time
 //! - [`request`]: what a handler gets: the person, the form
 //! - [`signin`], [`tickets`], [`ticket`], [`config`], [`webhooks`]: the pages
 

@@ -1,4 +1,4 @@
-//! What every page has: frame, headers, text and time as they are shown.
+//! What every page shares: layout, headers, the formatting of text and time.
 
 use super::session::Who;
 use crate::Shared;
@@ -9,16 +9,16 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
-/// Scripts and styles are files of ours; nothing else is run or loaded.
+/// Only the simulator's own scripts and styles are run or loaded.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; form-action 'self'; \
                       frame-ancestors 'none'; base-uri 'none'";
 
-/// The page around a content.
+/// The page around some content.
 pub struct Page<'a> {
     pub shared: &'a Shared,
     pub who: Option<Who>,
     pub title: &'a str,
-    /// Which entry of the menu this is.
+    /// This page's menu entry.
     pub at: &'a str,
 }
 
@@ -27,7 +27,7 @@ impl Page<'_> {
         self.show_as(StatusCode::OK, content)
     }
 
-    /// A form's page once more, with what was wrong about the form, if anything was.
+    /// Shows a form's page again, with what was wrong with the form, if anything.
     pub fn show_with(&self, wrong: Option<&str>, content: &Markup) -> Response {
         self.show_as(
             if wrong.is_some() {
@@ -106,7 +106,7 @@ fn name_of(shared: &Shared, who: Who) -> String {
         .unwrap_or_default()
 }
 
-/// HTML with the headers that keep it harmless.
+/// HTML with its security headers.
 pub fn respond(status: StatusCode, page: Markup) -> Response {
     let mut response = (status, page.into_string()).into_response();
     let headers = response.headers_mut();
@@ -122,7 +122,7 @@ pub fn respond(status: StatusCode, page: Markup) -> Response {
     response
 }
 
-/// After a form: to the page that shows what came of it.
+/// After a form: redirects to the page that shows the result.
 pub fn to(path: &str) -> Response {
     Redirect::to(path).into_response()
 }
@@ -149,14 +149,14 @@ pub fn options<'a>(all: impl IntoIterator<Item = (String, &'a str)>, chosen: &st
     html! { @for (value, name) in all { option value=(value) selected[value == chosen] { (name) } } }
 }
 
-/// HTML of a note with all but harmless tags taken out. Pictures of other hosts are
-/// left out, so that reading a ticket tells nobody that it was read.
+/// A note's HTML with only harmless tags. Images are removed, so that opening a
+/// ticket cannot be tracked.
 pub fn clean(html: &str) -> Markup {
     static CLEANER: LazyLock<ammonia::Builder<'static>> = LazyLock::new(|| {
         let mut cleaner = ammonia::Builder::default();
         cleaner
             .rm_tags(["img", "map", "area"])
-            // What a browser might take for something else than it looks like.
+            // URLs that a browser might read differently than a person does.
             .url_relative(ammonia::UrlRelative::Deny)
             .url_schemes(HashSet::from(["https", "http", "mailto", "tel"]))
             .link_rel(Some("noopener noreferrer nofollow"));

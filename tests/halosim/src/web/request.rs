@@ -68,7 +68,7 @@ impl FromRequestParts<Arc<Shared>> for Agent {
     }
 }
 
-/// The fields of a form of these pages.
+/// The fields of a form.
 pub struct Form(Vec<(String, String)>);
 
 impl Form {
@@ -84,7 +84,7 @@ impl Form {
         self.get(name).parse().ok()
     }
 
-    /// Ticked boxes of one name.
+    /// Ticked boxes with this name.
     pub fn all(&self, name: &str) -> Vec<&str> {
         self.0
             .iter()

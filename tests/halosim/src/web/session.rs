@@ -10,7 +10,7 @@ const LIFE: Duration = Duration::from_secs(12 * 3600);
 /// Sessions kept; the oldest goes first.
 const MAX_SESSIONS: usize = 10_000;
 
-/// A person in front of the pages.
+/// Who is using the pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
     /// An agent, as HaloPSA calls its technicians.
@@ -81,7 +81,7 @@ fn token(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Whether a form comes from these pages. Browsers send `Origin` with every POST;
-/// one without it is no form of ours either.
+/// a form without it is rejected.
 pub fn same_origin(headers: &HeaderMap, host: Option<&str>) -> bool {
     let origin = headers
         .get(header::ORIGIN)

@@ -100,11 +100,7 @@ pub async fn sign_in(State(shared): State<Arc<Shared>>, form: Form) -> Response 
         _ => None,
     };
     let Some(who) = who else {
-        return page(
-            &shared,
-            None,
-            Some("There is nobody with this id who may sign in."),
-        );
+        return page(&shared, None, Some("Nobody with this id may sign in."));
     };
     with_cookie(to("/tickets"), &shared.sessions.begin(who))
 }

@@ -15,7 +15,7 @@ use serde_json::json;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Links of HaloPSA itself: `/ticket?id=4242`.
+/// HaloPSA's own links: `/ticket?id=4242`.
 pub async fn by_query(RawQuery(query): RawQuery) -> Response {
     let id = Query::parse(query.as_deref())
         .number("id")
@@ -23,7 +23,7 @@ pub async fn by_query(RawQuery(query): RawQuery) -> Response {
     to(&format!("/tickets/{id}"))
 }
 
-/// The ticket, when this person may see it. A user sees their own.
+/// The ticket, if this person may see it. A user sees their own.
 fn find(shared: &Shared, who: Who, id: i64) -> Option<Object> {
     let store = shared.store();
     let ticket = store.get("tickets", id)?.into_owned();
@@ -270,7 +270,7 @@ fn entry(action: &Object, files: &[File], agents: &[(String, String)]) -> Markup
     }
 }
 
-/// Writes an action: a reply or a private note of an agent, an update of a user.
+/// Writes an action: an agent's reply or private note, or a user's update.
 pub async fn act(
     State(shared): State<Arc<Shared>>,
     person: Person,
@@ -291,11 +291,11 @@ pub async fn act(
             person,
             id,
             None,
-            Some("Write something first."),
+            Some("Enter some text first."),
             "",
         );
     }
-    // Text of a person: HaloPSA's editor writes paragraphs.
+    // HaloPSA's editor writes paragraphs.
     let note_html = html! { @for part in note.replace('\r', "").split("\n\n") { p { @for (n, line) in part.lines().enumerate() { @if n > 0 { br; } (line) } } } };
     let input = match (person.0, form.get("outcome")) {
         (Who::Agent(_), outcome @ ("Email User" | "Private Note")) => json!({
@@ -372,7 +372,7 @@ pub async fn change(
             return page(&shared, person, id, None, Some("Record not found"), "");
         }
         input.insert(new.into(), value.into());
-        // Several changes are one action, named by the weightiest.
+        // Several changes make one action, named after the most important.
         input.insert("outcome".into(), outcome.into());
     }
     if !input.contains_key("outcome") {
@@ -391,7 +391,7 @@ pub async fn change(
     }
 }
 
-/// A file, to be saved; never shown in place.
+/// A file, as a download; never shown in the browser.
 pub async fn file(
     State(shared): State<Arc<Shared>>,
     person: Person,

@@ -33,7 +33,7 @@ pub fn names(store: &Store, kind: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Agents that tickets can be given to.
+/// Agents that tickets can be assigned to.
 pub fn agents(store: &Store) -> Vec<(String, String)> {
     store
         .rows("agent")
@@ -62,7 +62,7 @@ fn client_list(store: &Store) -> Markup {
     html! { datalist #clients { @for row in store.rows("client").take(OFFERED) { option value=(row.text("name")) {} } } }
 }
 
-/// The filters as the API would be asked for them.
+/// The filters, as a query to the API.
 fn api_query(store: &Store, who: Who, view: &str, query: &Query) -> Query {
     let mut parts: Vec<(&str, String)> = vec![("order", "id".into()), ("orderdesc", "true".into())];
     match (who, view) {
@@ -167,7 +167,7 @@ pub async fn list(
         }
         div data-live=(link(number)) data-seen=(seen) {
             p.hint { (total) @if total == 1 { " ticket" } @else { " tickets" } }
-            @if page.is_empty() { p.empty { "No ticket passes these filters." } } @else {
+            @if page.is_empty() { p.empty { "No tickets match these filters." } } @else {
                 table {
                     thead { tr { th { "ID" } th { "Summary" } th { "Client" } th { "User" } th { "Status" } th { "Priority" } th { "Agent" } th { "Last update" } } }
                     tbody {
@@ -274,7 +274,7 @@ pub async fn create(State(shared): State<Arc<Shared>>, person: Person, form: For
                         &shared,
                         person,
                         Some(&form),
-                        Some("There is no client of this name."),
+                        Some("There is no client with this name."),
                     );
                 };
                 input.insert("client_id".into(), client.into());

@@ -29,9 +29,9 @@ const PAYLOADS: [(&str, &str); 4] = [
     ("2", "Event information only"),
     ("3", "Custom"),
 ];
-/// Deliveries on a page.
+/// Deliveries per page.
 const SHOWN: usize = 50;
-/// Webhooks there may be.
+/// Most webhooks allowed.
 const MAX_WEBHOOKS: usize = 100;
 
 fn frame<'a>(shared: &'a Shared, agent: Agent, title: &'a str) -> Page<'a> {
@@ -95,7 +95,7 @@ fn list_page(shared: &Shared, agent: Agent, message: Option<&str>) -> Response {
     )
 }
 
-/// The fields of a webhook's form. A password is taken, never shown.
+/// The fields of a webhook's form. A password is accepted but never shown.
 fn fields(hook: &Object) -> Markup {
     let chosen = |name: &str| number(hook, name).unwrap_or_default().to_string();
     let subscribed: Vec<i64> = hook
@@ -114,8 +114,8 @@ fn fields(hook: &Object) -> Markup {
             (options(AUTHENTICATION.map(|(v, n)| (v.to_string(), n)), &chosen("authentication_type")))
         } }
         label { "User name" input name="basic_username" autocomplete="off" value=(text(hook, "basic_username")); }
-        label { "Password, or token; left empty it stays" input type="password" name="basic_password" autocomplete="new-password"; }
-        label { "Disable after so many failures in a row (0: never)"
+        label { "Password or token; leave empty to keep it" input type="password" name="basic_password" autocomplete="new-password"; }
+        label { "Disable after this many failures in a row (0: never)"
             input type="number" min="0" max="1000" name="auto_disable_attempts" value=(chosen("auto_disable_attempts")); }
         label { input type="checkbox" name="active" value="true" checked[hook.is_empty() || flag(hook, "active") && !flag(hook, "disabled")]; " Active" }
         fieldset.permissions { legend { "Events" }
@@ -126,7 +126,7 @@ fn fields(hook: &Object) -> Markup {
     }
 }
 
-/// The form as the API would be sent it.
+/// The form, as a request to the API.
 fn input(form: &Form) -> Object {
     let mut input = object(json!({
         "name": form.get("name"), "url": form.get("url"), "payload_type": form.number("payload_type").unwrap_or_default(),
@@ -140,11 +140,11 @@ fn input(form: &Form) -> Object {
     input
 }
 
-/// Writes the webhook, then subscribes it to just the ticked events.
+/// Writes the webhook, then subscribes it to exactly the ticked events.
 fn write(shared: &Shared, id: Option<&str>, form: &Form) -> Result<String, No> {
     if !form.get("url").starts_with("https://") && !form.get("url").starts_with("http://") {
         return Err(No::BadRequest(
-            "The Payload URL has to begin with https:// or http://",
+            "The Payload URL must begin with https:// or http://",
         ));
     }
     let mut input = input(form);
@@ -170,7 +170,7 @@ fn write(shared: &Shared, id: Option<&str>, form: &Form) -> Result<String, No> {
         })
         .collect();
     for (row, event) in &rows {
-        // Others are not on this page and stay.
+        // Other events are not on this page and stay subscribed.
         if EVENTS.iter().any(|(n, _)| n == event) && !wanted.contains(event) {
             store.remove("notification", *row);
         }
@@ -321,7 +321,7 @@ fn entry(hook: &str, delivery: &Object) -> Markup {
     }
 }
 
-/// Sends a delivery of the log once more.
+/// Sends a logged delivery again.
 pub async fn resend(
     State(shared): State<Arc<Shared>>,
     agent: Agent,
