@@ -1,8 +1,8 @@
-//! The gateway's certificate: issued, renewed, and its CA handed to the agents.
+//! The gateway's certificate: issued, renewed, and its CA published to the agents.
 //!
-//! A CA of the operator's own lives in one Secret, the server's certificate in
-//! another. The receiver reads the latter through the API and serves a renewed
-//! one at once; agents read the CA from a ConfigMap in their namespace.
+//! The operator's own CA is in one Secret, the server's certificate in another. The receiver reads
+//! the latter through the API and serves a renewed one at once; agents read the CA from a
+//! ConfigMap in their namespace.
 
 use super::context::Context;
 use crate::k8s::{self, names};
@@ -36,7 +36,7 @@ pub enum Error {
     #[error("cannot issue a certificate: {0}")]
     Issue(#[from] rcgen::Error),
     #[error("Secret {0} is corrupt; delete it and the operator will regenerate it")]
-    Damaged(String),
+    Corrupt(String),
 }
 
 fn ca_secret(service: &str) -> String {
@@ -70,7 +70,9 @@ async fn refresh(ctx: &Context) -> bool {
             true
         }
         Err(error) => {
-            tracing::error!(%error, "the gateway's certificate could not be issued, so agents cannot connect; will retry");
+            tracing::error!(%error,
+                "checking the gateway's certificate failed, so agents may be unable to connect; \
+                 will retry");
             false
         }
     }
@@ -89,10 +91,10 @@ async fn ensure(kube: &Client, namespace: &str, service: &str) -> Result<String,
     let ca_name = ca_secret(service);
     let (ca_pem, ca_key) = match secrets.get_opt(&ca_name).await? {
         Some(secret) => {
-            let damaged = || Error::Damaged(ca_name.clone());
+            let corrupt = || Error::Corrupt(ca_name.clone());
             (
-                text(&secret, "ca.crt").ok_or_else(damaged)?,
-                text(&secret, "ca.key").ok_or_else(damaged)?,
+                text(&secret, "ca.crt").ok_or_else(corrupt)?,
+                text(&secret, "ca.key").ok_or_else(corrupt)?,
             )
         }
         None => {
@@ -100,7 +102,7 @@ async fn ensure(kube: &Client, namespace: &str, service: &str) -> Result<String,
             let pem = ca_params()?.self_signed(&key)?.pem();
             let data = json!({"ca.crt": pem, "ca.key": key.serialize_pem()});
             put(&secrets, &ca_name, "Opaque", data, None).await?;
-            tracing::info!("made the CA of the gateway");
+            tracing::info!("created the gateway's CA");
             (pem, key.serialize_pem())
         }
     };

@@ -171,10 +171,9 @@ impl Context {
         &self,
         about: &ObjectReference,
         before: Option<&Condition>,
-        verdict: &condition::ConditionUpdate,
+        update: &condition::ConditionUpdate,
     ) {
-        if before.is_some_and(|b| b.status == verdict.status.as_str() && b.reason == verdict.reason)
-        {
+        if before.is_some_and(|b| b.status == update.status.as_str() && b.reason == update.reason) {
             return;
         }
         let (kind, namespace, name) = (
@@ -186,16 +185,16 @@ impl Context {
             kind,
             namespace,
             name,
-            reason = verdict.reason.as_str(),
+            reason = update.reason.as_str(),
             "{}",
-            verdict.message
+            update.message
         );
-        let type_ = if verdict.is_true() {
+        let type_ = if update.is_true() {
             EventType::Normal
         } else {
             EventType::Warning
         };
-        self.event(about, type_, verdict.reason, "Reconcile", &verdict.message)
+        self.event(about, type_, update.reason, "Reconcile", &update.message)
             .await;
     }
 

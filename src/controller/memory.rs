@@ -8,7 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, RwLock, watch};
@@ -43,7 +43,7 @@ impl Directory {
         self.connections.get(connection)
     }
 
-    /// Stores a list; those who resolve clients are told if it changed.
+    /// Stores a list; wakes the clients' reconciler if it changed.
     pub fn put(&self, connection: Key, instance_url: &str, clients: Vec<HaloClient>) -> Listing {
         let clients: BTreeMap<i64, HaloClient> = clients.into_iter().map(|c| (c.id, c)).collect();
         let listing = Listing {
@@ -191,7 +191,7 @@ fn digest(value: &Value) -> [u8; 32] {
 #[derive(Debug, Default)]
 pub struct Published {
     pub ca: RwLock<Option<String>>,
-    pub namespaces: Mutex<std::collections::HashMap<String, Instant>>,
+    pub namespaces: Mutex<HashMap<String, Instant>>,
 }
 
 /// When a ticket was read last, and which request it followed.

@@ -1,4 +1,4 @@
-//! The policy's reconciler: says whether a ToolPolicy is in force.
+//! The policy's reconciler: says whether a ToolPolicy is in effect.
 
 use super::context::Context;
 use crate::api::condition::{self, ConditionUpdate};
@@ -9,8 +9,7 @@ use crate::api::{HaloPSAConnection, ImportedClient, ToolPolicy, ToolServer};
 use crate::k8s::key::Key;
 use crate::k8s::{self, names, reflect};
 use crate::policy::{self, expression};
-use crate::tools::read;
-use crate::tools::write;
+use crate::tools::{read, write};
 use k8s_openapi::jiff::Timestamp;
 use kube::core::Selector;
 use kube::runtime::controller::Action;
@@ -93,6 +92,7 @@ pub async fn reconcile(policy: Arc<ToolPolicy>, ctx: Arc<Context>) -> Result<Act
         ctx.emit_transitions(&policy.object_ref(&()), conditions, &status.conditions)
             .await;
     }
+    ctx.backoff.reset(KIND, &Key::of(&*policy));
     Ok(Action::await_change())
 }
 
@@ -184,7 +184,7 @@ fn tool_names(ctx: &Context, namespace: &str, connection: &str) -> Vec<String> {
     names
 }
 
-/// How many tools each rule names, and how many are left to it by those before: pure.
+/// How many tools each rule names, and how many are left to it by those before. Pure.
 fn rule_status(policy: &ToolPolicy, tools: &[String]) -> Vec<RuleStatus> {
     let rules = &policy.spec.rules;
     rules

@@ -1,4 +1,4 @@
-//! The VerificationProvider's reconciler: says whether it can be asked.
+//! The VerificationProvider's reconciler: says whether it can be used.
 
 use super::context::{Context, jitter};
 use crate::api::condition::{self, ConditionUpdate};
@@ -12,6 +12,8 @@ use kube::runtime::controller::Action;
 use kube::{Api, Resource, ResourceExt};
 use std::sync::Arc;
 
+const KIND: &str = "VerificationProvider";
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{}", k8s::explain(.0))]
@@ -23,55 +25,48 @@ pub async fn reconcile(
     ctx: Arc<Context>,
 ) -> Result<Action, Error> {
     ctx.stores.filled().await;
-    let (namespace, name) = (
-        provider.namespace().unwrap_or_default(),
-        provider.name_any(),
-    );
     let checked = async { Provider::of(&ctx.kube, &provider).await?.check().await }.await;
-    let verdict = match checked {
+    let ready = match checked {
         Ok(()) => ConditionUpdate::yes(
             Reason::Connected,
-            format!("requesters are asked by {}", provider.spec.method()),
+            format!("requesters are verified by {}", provider.spec.method()),
         ),
         Err(error) => ConditionUpdate::no(error.reason(), error.to_string()),
     };
-    let before = provider.status.clone().unwrap_or_default();
-    let mut status = before.clone();
-    status.observed_generation = provider.metadata.generation;
+    report(&provider, &ready, &ctx).await?;
+    let key = Key::of(&*provider);
+    if ready.is_true() {
+        ctx.backoff.reset(KIND, &key);
+        return Ok(Action::requeue(jitter(ctx.options.resync)));
+    }
+    let wait = ctx.backoff.next(KIND, &key);
+    Ok(Action::requeue(wait.min(ctx.options.resync)))
+}
+
+async fn report(
+    provider: &VerificationProvider,
+    ready: &ConditionUpdate,
+    ctx: &Context,
+) -> Result<(), Error> {
+    let before = provider.status.as_ref();
+    let mut status = before.cloned().unwrap_or_default();
+    let generation = provider.metadata.generation;
+    status.observed_generation = generation;
     condition::set(
         &mut status.conditions,
         condition::READY,
-        &verdict,
-        provider.metadata.generation,
+        ready,
+        generation,
         Timestamp::now(),
     );
+    let namespace = provider.namespace().unwrap_or_default();
     let api: Api<VerificationProvider> = Api::namespaced(ctx.kube.clone(), &namespace);
-    if k8s::apply_status(
-        &api,
-        &*provider,
-        provider.status.as_ref(),
-        &status,
-        names::CONTROLLER,
-    )
-    .await?
-    {
-        ctx.emit_if_changed(
-            &provider.object_ref(&()),
-            condition::get(&before.conditions, condition::READY),
-            &verdict,
-        )
-        .await;
+    if k8s::apply_status(&api, provider, before, &status, names::CONTROLLER).await? {
+        let before = before.and_then(|s| condition::get(&s.conditions, condition::READY));
+        ctx.emit_if_changed(&provider.object_ref(&()), before, ready)
+            .await;
     }
-    let key = Key::new(namespace, name);
-    if verdict.is_true() {
-        ctx.backoff.reset("VerificationProvider", &key);
-        return Ok(Action::requeue(jitter(ctx.options.resync)));
-    }
-    Ok(Action::requeue(
-        ctx.backoff
-            .next("VerificationProvider", &key)
-            .min(ctx.options.resync),
-    ))
+    Ok(())
 }
 
 pub fn error_policy(
@@ -79,15 +74,10 @@ pub fn error_policy(
     error: &Error,
     ctx: Arc<Context>,
 ) -> Action {
-    let (namespace, name) = (
-        provider.namespace().unwrap_or_default(),
-        provider.name_any(),
-    );
-    tracing::warn!(kind = "VerificationProvider", %namespace, %name, %error, "reconciliation failed; will retry");
-    Action::requeue(
-        ctx.backoff
-            .next("VerificationProvider", &Key::new(namespace, name)),
-    )
+    let key = Key::of(&*provider);
+    tracing::warn!(kind = KIND, namespace = key.namespace, name = key.name, %error,
+        "reconciliation failed; will retry");
+    Action::requeue(ctx.backoff.next(KIND, &key))
 }
 
 /// The provider of a connection, if it names one.

@@ -8,13 +8,14 @@ use crate::api::workflow::WorkflowState;
 use crate::api::{HaloPSAConnection, Workflow};
 use crate::k8s::key::Key;
 use crate::k8s::{self, names, reflect};
-use crate::tools::read;
-use crate::tools::write;
+use crate::tools::{read, write};
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Resource, ResourceExt};
 use std::sync::Arc;
+
+const KIND: &str = "Workflow";
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -40,76 +41,88 @@ pub fn of_connection(
 
 pub async fn reconcile(workflow: Arc<Workflow>, ctx: Arc<Context>) -> Result<Action, Error> {
     ctx.stores.filled().await;
-    let namespace = workflow.namespace().unwrap_or_default();
-    let connection = &workflow.spec.connection_ref.name;
-    let verdict = if reflect::get(&ctx.stores.connections, &namespace, connection).is_none() {
-        ConditionUpdate::no(
-            Reason::ConnectionNotFound,
-            format!(
-                "there is no HaloPSAConnection {connection} in namespace {namespace}; apply it, or correct spec.connectionRef"
-            ),
-        )
-    } else if let Some(why) = bad_step(&workflow) {
-        ConditionUpdate::no(Reason::InvalidStep, why)
-    } else {
-        match workflow.spec.state {
-            WorkflowState::Active => {
-                ConditionUpdate::yes(Reason::Active, "used for tickets its trigger describes")
-            }
-            WorkflowState::Draft => ConditionUpdate::yes(
-                Reason::Draft,
-                "not used yet; set spec.state to Active to use it",
-            ),
-            WorkflowState::Archived => ConditionUpdate::yes(Reason::Archived, "not used any more"),
-        }
-    };
-    let before = workflow.status.clone().unwrap_or_default();
-    let mut status = before.clone();
-    status.observed_generation = workflow.metadata.generation;
-    condition::set(
-        &mut status.conditions,
-        condition::ACCEPTED,
-        &verdict,
-        workflow.metadata.generation,
-        Timestamp::now(),
-    );
-    let api: Api<Workflow> = Api::namespaced(ctx.kube.clone(), &namespace);
-    if k8s::apply_status(
-        &api,
-        &*workflow,
-        workflow.status.as_ref(),
-        &status,
-        names::CONTROLLER,
-    )
-    .await?
-    {
-        ctx.emit_if_changed(
-            &workflow.object_ref(&()),
-            condition::get(&before.conditions, condition::ACCEPTED),
-            &verdict,
-        )
-        .await;
-    }
+    let accepted = accepted(&workflow, &ctx);
+    report(&workflow, &accepted, &ctx).await?;
+    ctx.backoff.reset(KIND, &Key::of(&*workflow));
     Ok(Action::await_change())
 }
 
-/// The first step that could never be called, and why.
-fn bad_step(workflow: &Workflow) -> Option<String> {
-    workflow.spec.steps.iter().flatten().enumerate().find_map(|(i, step)| {
-        let number = i + 1;
-        if write::find(&step.tool).is_some() {
-            return write::parse(&step.tool, &step.arguments).err().map(|why| format!("step {number}, {}: {why}", step.tool));
+/// Whether the Workflow is used.
+fn accepted(workflow: &Workflow, ctx: &Context) -> ConditionUpdate {
+    let namespace = workflow.namespace().unwrap_or_default();
+    let connection = &workflow.spec.connection_ref.name;
+    if reflect::get(&ctx.stores.connections, &namespace, connection).is_none() {
+        return ConditionUpdate::no(
+            Reason::ConnectionNotFound,
+            format!(
+                "HaloPSAConnection {connection} does not exist in namespace {namespace}; create \
+                 it, or correct spec.connectionRef"
+            ),
+        );
+    }
+    if let Some(why) = bad_step(workflow) {
+        return ConditionUpdate::no(Reason::InvalidStep, why);
+    }
+    match workflow.spec.state {
+        WorkflowState::Active => {
+            ConditionUpdate::yes(Reason::Active, "used for tickets that match its trigger")
         }
-        let known = read::find(&step.tool).is_some() || step.tool.contains(SEPARATOR);
-        (!known).then(|| format!("step {number}: there is no tool {}; a ToolServer's tool is SERVER{SEPARATOR}TOOL", step.tool))
+        WorkflowState::Draft => ConditionUpdate::yes(
+            Reason::Draft,
+            "not used yet; set spec.state to Active to use it",
+        ),
+        WorkflowState::Archived => ConditionUpdate::yes(Reason::Archived, "no longer used"),
+    }
+}
+
+/// The first step that could never be called, and why. Pure.
+fn bad_step(workflow: &Workflow) -> Option<String> {
+    let steps = workflow.spec.steps.iter().flatten();
+    steps.zip(1..).find_map(|(step, number)| {
+        let tool = &step.tool;
+        if write::find(tool).is_some() {
+            let why = write::parse(tool, &step.arguments).err()?;
+            return Some(format!("step {number}, {tool}: {why}"));
+        }
+        let known = read::find(tool).is_some() || tool.contains(SEPARATOR);
+        (!known).then(|| {
+            format!(
+                "step {number}: tool {tool} does not exist; a ToolServer's tool is called \
+                 SERVER{SEPARATOR}TOOL"
+            )
+        })
     })
 }
 
-pub fn error_policy(workflow: Arc<Workflow>, error: &Error, ctx: Arc<Context>) -> Action {
-    let (namespace, name) = (
-        workflow.namespace().unwrap_or_default(),
-        workflow.name_any(),
+async fn report(
+    workflow: &Workflow,
+    accepted: &ConditionUpdate,
+    ctx: &Context,
+) -> Result<(), Error> {
+    let before = workflow.status.as_ref();
+    let mut status = before.cloned().unwrap_or_default();
+    let generation = workflow.metadata.generation;
+    status.observed_generation = generation;
+    condition::set(
+        &mut status.conditions,
+        condition::ACCEPTED,
+        accepted,
+        generation,
+        Timestamp::now(),
     );
-    tracing::warn!(kind = "Workflow", %namespace, %name, %error, "reconciliation failed; will retry");
-    Action::requeue(ctx.backoff.next("Workflow", &Key::new(namespace, name)))
+    let namespace = workflow.namespace().unwrap_or_default();
+    let api: Api<Workflow> = Api::namespaced(ctx.kube.clone(), &namespace);
+    if k8s::apply_status(&api, workflow, before, &status, names::CONTROLLER).await? {
+        let before = before.and_then(|s| condition::get(&s.conditions, condition::ACCEPTED));
+        ctx.emit_if_changed(&workflow.object_ref(&()), before, accepted)
+            .await;
+    }
+    Ok(())
+}
+
+pub fn error_policy(workflow: Arc<Workflow>, error: &Error, ctx: Arc<Context>) -> Action {
+    let key = Key::of(&*workflow);
+    tracing::warn!(kind = KIND, namespace = key.namespace, name = key.name, %error,
+        "reconciliation failed; will retry");
+    Action::requeue(ctx.backoff.next(KIND, &key))
 }

@@ -17,7 +17,12 @@ pub struct Common {
     pub service: String,
     /// Maximum delay before HaloPSA's reads reflect a write. After a crash, an unconfirmed note
     /// is not re-sent until it has passed.
-    #[arg(long = "write-settle-time", env = "HALOPSA_WRITE_SETTLE_TIME", default_value = "90s", value_parser = duration)]
+    #[arg(
+        long = "write-settle-time",
+        env = "HALOPSA_WRITE_SETTLE_TIME",
+        default_value = "90s",
+        value_parser = duration
+    )]
     pub settle: Duration,
     /// A ticket whose agent sends no heartbeat for this long goes to the next agent.
     #[arg(long, env = "HALOPSA_LEASE", default_value = "45s", value_parser = duration)]
@@ -47,7 +52,12 @@ pub struct ControllerArgs {
     #[arg(long, env = "HALOPSA_RESYNC", default_value = "60s", value_parser = duration)]
     pub resync: Duration,
     /// How often to search for tickets whose webhook was never received.
-    #[arg(long = "sweep-interval", env = "HALOPSA_SWEEP_INTERVAL", default_value = "180s", value_parser = duration)]
+    #[arg(
+        long = "sweep-interval",
+        env = "HALOPSA_SWEEP_INTERVAL",
+        default_value = "180s",
+        value_parser = duration
+    )]
     pub sweep: Duration,
     /// Run without leader election, as a single process.
     #[arg(long)]
@@ -61,7 +71,7 @@ pub struct ReceiverArgs {
     /// Address for webhooks.
     #[arg(long, default_value = "0.0.0.0:8443")]
     pub listen: SocketAddr,
-    /// Serve webhooks over TLS. Turn off only behind an Ingress or a service mesh that terminates TLS.
+    /// Serve webhooks over TLS. Turn off only behind an Ingress or service mesh that terminates TLS.
     #[arg(long, env = "HALOPSA_WEBHOOK_TLS", default_value_t = true, action = clap::ArgAction::Set)]
     pub webhook_tls: bool,
     /// Address for agents, always with TLS.

@@ -17,6 +17,14 @@ const LEASE_SECONDS: u64 = 15;
 /// Renewed this long before its end, in seconds.
 const LEASE_GRACE: u64 = 5;
 
+const LEASE_LOST: &str = "the Lease is lost; stopping so that the next leader is alone";
+
+/// Waits until this process no longer leads.
+async fn lost(leads: &mut tokio::sync::watch::Receiver<bool>) {
+    // A closed channel is the end of the Lease's manager, and leads nothing either.
+    let _ = leads.wait_for(|leads| !*leads).await;
+}
+
 /// The controller, for as long as it leads.
 pub async fn controller(
     args: ControllerArgs,
@@ -76,8 +84,9 @@ pub async fn controller(
             tracing::info!(%identity, "leading");
             tokio::select! {
                 () = controller::run(kube, options, metrics, stop) => {}
-                // Another may lead already: nothing more may be written. The kubelet starts us again as a follower.
-                _ = async { leads.wait_for(|leads| !*leads).await.map(|_| ()) } => return Err("the Lease is lost; stopping so that the next leader is alone".into()),
+                // Another may lead already, so nothing more may be written. The kubelet restarts
+                // us as a follower.
+                () = lost(&mut leads) => return Err(LEASE_LOST.into()),
             }
         }
     }

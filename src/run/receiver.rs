@@ -151,16 +151,8 @@ async fn certificate(
         watcher(api, config)
             .default_backoff()
             .applied_objects()
-            .filter_map(|event| async move {
-                event.map_err(|error| tracing::warn!(%error, "the watch on the certificate failed; restarting it")).ok()
-            })
-            .filter_map(|secret: Secret| async move {
-                let part = |key: &str| secret.data.as_ref().and_then(|d| d.get(key)).map(|b| b.0.clone());
-                let (certificate, key) = (part("tls.crt")?, part("tls.key")?);
-                server::tls_config(&certificate, &key)
-                    .map_err(|error| tracing::error!(%error, "the certificate in the Secret is unusable; delete the Secret and the operator will regenerate it"))
-                    .ok()
-            }),
+            .filter_map(|event| async move { event.inspect_err(watch_failed).ok() })
+            .filter_map(|secret| async move { tls_of(&secret) }),
     );
     let first = stream.next().await;
     // The stream has no end; without a first certificate there is nothing to serve with.
@@ -176,4 +168,20 @@ async fn certificate(
         }
     };
     (tls, renewal)
+}
+
+fn watch_failed(error: &watcher::Error) {
+    tracing::warn!(%error, "the watch on the certificate failed; restarting it");
+}
+
+/// The TLS set-up in the gateway's Secret, if it is usable.
+fn tls_of(secret: &Secret) -> Option<Arc<rustls::ServerConfig>> {
+    let part = |key: &str| secret.data.as_ref()?.get(key).map(|bytes| bytes.0.clone());
+    server::tls_config(&part("tls.crt")?, &part("tls.key")?)
+        .inspect_err(|error| {
+            tracing::error!(%error,
+                "the certificate in the Secret is unusable; delete the Secret and the operator \
+                 will regenerate it");
+        })
+        .ok()
 }

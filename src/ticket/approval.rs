@@ -304,17 +304,27 @@ mod tests {
             .map(|decision| (decision.approve, decision.action.0))
     }
 
+    #[derive(Default)]
+    struct Case {
+        what: &'static str,
+        replies: Vec<Reply>,
+        decision: Option<(bool, i64)>,
+        messages: usize,
+        ignored: usize,
+    }
+
+    fn check(cases: Vec<Case>) {
+        let applications = ["nethelpdesk-*".to_string()];
+        for case in cases {
+            let outcome = judge(&case.replies, &window(&applications));
+            assert_eq!(decided(&outcome), case.decision, "{}", case.what);
+            assert_eq!(outcome.messages.len(), case.messages, "{}", case.what);
+            assert_eq!(outcome.ignored.len(), case.ignored, "{}", case.what);
+        }
+    }
+
     #[test]
     fn who_counts() {
-        #[derive(Default)]
-        struct Row {
-            what: &'static str,
-            replies: Vec<Reply>,
-            decision: Option<(bool, i64)>,
-            messages: usize,
-            ignored: usize,
-        }
-        let applications = ["nethelpdesk-*".to_string()];
         let user = Reply {
             id: ActionId(6),
             text: "Approved, go ahead".into(),
@@ -328,202 +338,195 @@ mod tests {
             mail: true,
             ..by(6, 3, "approved")
         };
-        let quoted = Reply {
-            html: "<p>see below</p><blockquote>approved</blockquote>".into(),
-            ..by(6, 3, "see belowapproved")
-        };
-        let rows = [
-            Row {
+        check(vec![
+            Case {
                 what: "the assigned technician",
                 replies: vec![by(6, 3, "Approved")],
                 decision: Some((true, 6)),
-                ..Row::default()
+                ..Case::default()
             },
-            Row {
-                what: "and no",
-                replies: vec![by(6, 3, "No")],
-                decision: Some((false, 6)),
-                ..Row::default()
-            },
-            Row {
-                what: "neutral",
-                replies: vec![by(6, 3, "what is this?")],
-                messages: 1,
-                ..Row::default()
-            },
-            Row {
+            Case {
                 what: "another technician",
                 replies: vec![by(6, 4, "Approved")],
                 ignored: 1,
-                ..Row::default()
+                ..Case::default()
             },
-            Row {
+            Case {
                 what: "another technician, then the right one",
                 replies: vec![by(6, 4, "no"), by(7, 3, "go ahead")],
                 decision: Some((true, 7)),
                 ignored: 1,
-                ..Row::default()
+                ..Case::default()
             },
-            Row {
+            Case {
                 what: "ourselves",
                 replies: vec![by(6, 31, "Approved")],
-                ..Row::default()
+                ..Case::default()
             },
-            Row {
+            Case {
                 what: "the requester",
                 replies: vec![user],
                 messages: 1,
-                ..Row::default()
+                ..Case::default()
             },
-            Row {
-                what: "an integration in his name",
+            Case {
+                what: "an integration in their name",
                 replies: vec![robot],
                 ignored: 1,
-                ..Row::default()
+                ..Case::default()
             },
-            Row {
-                what: "an e-mail in his name",
+            Case {
+                what: "an e-mail in their name",
                 replies: vec![mail],
                 ignored: 1,
-                ..Row::default()
+                ..Case::default()
             },
-            Row {
+        ]);
+    }
+
+    #[test]
+    fn which_reply_decides() {
+        let quoted = Reply {
+            html: "<p>see below</p><blockquote>approved</blockquote>".into(),
+            ..by(6, 3, "see belowapproved")
+        };
+        check(vec![
+            Case {
+                what: "a no",
+                replies: vec![by(6, 3, "No")],
+                decision: Some((false, 6)),
+                ..Case::default()
+            },
+            Case {
+                what: "neutral",
+                replies: vec![by(6, 3, "what is this?")],
+                messages: 1,
+                ..Case::default()
+            },
+            Case {
                 what: "before the request",
                 replies: vec![by(4, 3, "approved"), by(5, 3, "approved")],
-                ..Row::default()
+                ..Case::default()
             },
-            Row {
-                what: "inside a quoted mail",
+            Case {
+                what: "inside a quoted e-mail",
                 replies: vec![quoted],
                 messages: 1,
-                ..Row::default()
+                ..Case::default()
             },
-            Row {
+            Case {
                 what: "the first decision counts",
                 replies: vec![by(6, 3, "no"), by(7, 3, "yes")],
                 decision: Some((false, 6)),
-                ..Row::default()
+                ..Case::default()
             },
-            Row {
-                what: "a question before it goes along",
+            Case {
+                what: "a question before it is passed on",
                 replies: vec![by(6, 3, "why?"), by(7, 3, "yes")],
                 decision: Some((true, 7)),
                 messages: 1,
-                ..Row::default()
+                ..Case::default()
             },
-        ];
-        for row in rows {
-            let outcome = judge(&row.replies, &window(&applications));
-            assert_eq!(decided(&outcome), row.decision, "{}", row.what);
-            assert_eq!(outcome.messages.len(), row.messages, "{}", row.what);
-            assert_eq!(outcome.ignored.len(), row.ignored, "{}", row.what);
+        ]);
+    }
+
+    /// An action that assigns the ticket.
+    fn assign(id: i64, to: i64) -> Reply {
+        Reply {
+            new_agent: Some(TechnicianId(to)),
+            ..by(id, 9, "")
+        }
+    }
+
+    /// The decision on a ticket that was assigned to one technician and now is to another.
+    fn decided_between(
+        replies: &[Reply],
+        before: Option<i64>,
+        now: Option<i64>,
+    ) -> Option<(bool, i64)> {
+        let applications = ["nethelpdesk-*".to_string()];
+        let window = Window {
+            assigned_before: before.map(TechnicianId),
+            assigned_now: now.map(TechnicianId),
+            ..window(&applications)
+        };
+        decided(&judge(replies, &window))
+    }
+
+    #[test]
+    fn a_reassigned_ticket_is_decided_by_whom_it_was_assigned_to_then() {
+        let takes_and_approves = Reply {
+            new_agent: Some(TechnicianId(4)),
+            ..by(6, 4, "yes")
+        };
+        for (what, replies, decision) in [
+            (
+                "assigned to another, who approves",
+                vec![assign(6, 4), by(7, 4, "yes")],
+                Some((true, 7)),
+            ),
+            (
+                "approved, then assigned to another",
+                vec![by(6, 3, "yes"), assign(7, 4)],
+                Some((true, 6)),
+            ),
+            (
+                "the former technician approves too late",
+                vec![assign(6, 4), by(7, 3, "yes")],
+                None,
+            ),
+            (
+                "the next technician approves too early",
+                vec![by(6, 4, "yes"), assign(7, 4)],
+                None,
+            ),
+            ("reassigned without a trace", vec![by(6, 3, "yes")], None),
+            ("and the other way round", vec![by(6, 4, "yes")], None),
+            (
+                "one takes the ticket and approves in a single action",
+                vec![takes_and_approves],
+                None,
+            ),
+        ] {
+            let decided = decided_between(&replies, Some(3), Some(4));
+            assert_eq!(decided, decision, "{what}");
         }
     }
 
     #[test]
-    fn whom_the_ticket_was_assigned_to_then() {
-        struct Row {
-            what: &'static str,
-            replies: Vec<Reply>,
-            before: Option<i64>,
-            now: Option<i64>,
-            decision: Option<(bool, i64)>,
-        }
-        let applications = ["nethelpdesk-*".to_string()];
-        let assign = |id, to| Reply {
-            new_agent: Some(TechnicianId(to)),
-            ..by(id, 9, "")
-        };
-        let rows = [
-            Row {
-                what: "assigned to another, who approves",
-                replies: vec![assign(6, 4), by(7, 4, "yes")],
-                before: Some(3),
-                now: Some(4),
-                decision: Some((true, 7)),
-            },
-            Row {
-                what: "approved, then assigned to another",
-                replies: vec![by(6, 3, "yes"), assign(7, 4)],
-                before: Some(3),
-                now: Some(4),
-                decision: Some((true, 6)),
-            },
-            Row {
-                what: "the former one approves too late",
-                replies: vec![assign(6, 4), by(7, 3, "yes")],
-                before: Some(3),
-                now: Some(4),
-                decision: None,
-            },
-            Row {
-                what: "the next one approves too early",
-                replies: vec![by(6, 4, "yes"), assign(7, 4)],
-                before: Some(3),
-                now: Some(4),
-                decision: None,
-            },
-            Row {
-                what: "reassigned without a trace",
-                replies: vec![by(6, 3, "yes")],
-                before: Some(3),
-                now: Some(4),
-                decision: None,
-            },
-            Row {
-                what: "and the other way round",
-                replies: vec![by(6, 4, "yes")],
-                before: Some(3),
-                now: Some(4),
-                decision: None,
-            },
-            Row {
-                what: "nobody is assigned",
-                replies: vec![by(6, 3, "yes")],
-                before: Some(1),
-                now: Some(1),
-                decision: None,
-            },
-            Row {
-                what: "unassigned, taken by the one who approves",
-                replies: vec![by(6, 3, "yes")],
-                before: Some(1),
-                now: Some(3),
-                decision: Some((true, 6)),
-            },
-            Row {
-                what: "unassigned, taken by another",
-                replies: vec![by(6, 3, "yes")],
-                before: None,
-                now: Some(4),
-                decision: None,
-            },
-            Row {
-                what: "unassigned, approved, then assigned with a trace",
-                replies: vec![by(6, 3, "yes"), assign(7, 3)],
-                before: Some(1),
-                now: Some(3),
-                decision: None,
-            },
-            Row {
-                what: "takes it and approves in one action",
-                replies: vec![Reply {
-                    new_agent: Some(TechnicianId(4)),
-                    ..by(6, 4, "yes")
-                }],
-                before: Some(3),
-                now: Some(4),
-                decision: None,
-            },
-        ];
-        for row in rows {
-            let window = Window {
-                assigned_before: row.before.map(TechnicianId),
-                assigned_now: row.now.map(TechnicianId),
-                ..window(&applications)
-            };
-            let outcome = judge(&row.replies, &window);
-            assert_eq!(decided(&outcome), row.decision, "{}", row.what);
+    fn an_unassigned_ticket_is_decided_by_who_takes_it_before_it_is_read_again() {
+        for (what, replies, before, now, decision) in [
+            (
+                "nobody is assigned",
+                vec![by(6, 3, "yes")],
+                Some(1),
+                Some(1),
+                None,
+            ),
+            (
+                "unassigned, taken by the one who approves",
+                vec![by(6, 3, "yes")],
+                Some(1),
+                Some(3),
+                Some((true, 6)),
+            ),
+            (
+                "unassigned, taken by another",
+                vec![by(6, 3, "yes")],
+                None,
+                Some(4),
+                None,
+            ),
+            (
+                "unassigned, approved, then assigned with a trace",
+                vec![by(6, 3, "yes"), assign(7, 3)],
+                Some(1),
+                Some(3),
+                None,
+            ),
+        ] {
+            let decided = decided_between(&replies, before, now);
+            assert_eq!(decided, decision, "{what}");
         }
     }
 

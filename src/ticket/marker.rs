@@ -62,9 +62,9 @@ impl fmt::Display for Tag {
 }
 
 /// The text by which a note is found again. HaloPSA rebuilds a note's text by stripping tags
-/// without adding white space, so the marker is searched for as a substring. It depends on the connection
-/// and HaloPSA's ticket, not on the Ticket resource: a Ticket that is stored again finds the old
-/// note. Numbers have a fixed width, so that no marker is the beginning of another.
+/// without adding white space, so the marker is searched for as a substring. It depends on the
+/// connection and HaloPSA's ticket, not on the Ticket resource: a Ticket that is stored again finds
+/// the old note. Numbers have a fixed width, so that no marker is the beginning of another.
 pub fn marker(connection_uid: &str, ticket_id: i64, run: i32, tag: &Tag) -> String {
     let hash = Sha256::digest(format!("{connection_uid}/{ticket_id}"));
     format!("rallied-{}-{run}-{tag}", hex::encode(&hash[..8]))

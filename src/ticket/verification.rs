@@ -341,59 +341,48 @@ mod tests {
         }
     }
 
-    #[test]
-    fn whose_wish_counts() {
-        struct Row {
-            what: &'static str,
-            replies: Vec<Reply>,
-            wish: Option<(Ask, i64)>,
-            ignored: usize,
-            up_to: Option<i64>,
-        }
+    struct Case {
+        what: &'static str,
+        replies: Vec<Reply>,
+        wish: Option<(Ask, i64)>,
+        ignored: usize,
+        up_to: Option<i64>,
+    }
+
+    fn check(case: &Case) {
         let applications = ["nethelpdesk-*".to_string()];
-        let again = Reply {
+        let heard = judge(&case.replies, &window(&applications));
+        let wish = heard.wish.map(|w| (w.ask, w.action.0));
+        assert_eq!(wish, case.wish, "{}", case.what);
+        assert_eq!(heard.ignored.len(), case.ignored, "{}", case.what);
+        assert_eq!(heard.up_to.map(|a| a.0), case.up_to, "{}", case.what);
+    }
+
+    fn verify_again() -> Reply {
+        Reply {
             at: Some(at(1)),
             ..says(6, 4, "verify again")
-        };
-        let early = Reply {
-            at: Some(at(-1)),
-            ..again.clone()
-        };
-        let mail = Reply {
-            mail: true,
-            ..again.clone()
-        };
-        let robot = Reply {
-            application: "Zapier".into(),
-            ..again.clone()
-        };
-        let user = Reply {
-            agent: None,
-            ..again.clone()
-        };
-        let unheard = |what, reply| Row {
-            what,
-            replies: vec![reply],
-            wish: None,
-            ignored: 0,
-            up_to: None,
-        };
-        let rows = [
-            Row {
+        }
+    }
+
+    #[test]
+    fn whose_wish_counts() {
+        let cases = [
+            Case {
                 what: "any technician may have the requester asked again",
-                replies: vec![again],
+                replies: vec![verify_again()],
                 wish: Some((Ask::Again, 6)),
                 ignored: 0,
                 up_to: Some(6),
             },
-            Row {
+            Case {
                 what: "the assigned technician overrides",
                 replies: vec![says(6, 3, "override verification")],
                 wish: Some((Ask::Override, 6)),
                 ignored: 0,
                 up_to: Some(6),
             },
-            Row {
+            Case {
                 what: "another technician does not override",
                 replies: vec![
                     says(6, 4, "override verification"),
@@ -403,27 +392,51 @@ mod tests {
                 ignored: 1,
                 up_to: Some(7),
             },
-            Row {
+            Case {
                 what: "other words are read once",
                 replies: vec![says(6, 3, "I will call her")],
                 wish: None,
                 ignored: 0,
                 up_to: Some(6),
             },
-            unheard("read before", says(5, 3, "verify again")),
-            unheard("before the challenge", early),
-            unheard("an e-mail", mail),
-            unheard("an integration", robot),
-            unheard("the requester", user),
-            unheard("nobody", says(6, 1, "verify again")),
-            unheard("ourselves", says(6, 31, "verify again")),
         ];
-        for row in rows {
-            let heard = judge(&row.replies, &window(&applications));
-            let wish = heard.wish.map(|w| (w.ask, w.action.0));
-            assert_eq!(wish, row.wish, "{}", row.what);
-            assert_eq!(heard.ignored.len(), row.ignored, "{}", row.what);
-            assert_eq!(heard.up_to.map(|a| a.0), row.up_to, "{}", row.what);
+        cases.iter().for_each(check);
+    }
+
+    #[test]
+    fn whose_wish_does_not_count() {
+        let early = Reply {
+            at: Some(at(-1)),
+            ..verify_again()
+        };
+        let mail = Reply {
+            mail: true,
+            ..verify_again()
+        };
+        let robot = Reply {
+            application: "Zapier".into(),
+            ..verify_again()
+        };
+        let user = Reply {
+            agent: None,
+            ..verify_again()
+        };
+        for (what, reply) in [
+            ("already read", says(5, 3, "verify again")),
+            ("before the challenge", early),
+            ("an e-mail", mail),
+            ("an integration", robot),
+            ("the requester", user),
+            ("nobody", says(6, 1, "verify again")),
+            ("ourselves", says(6, 31, "verify again")),
+        ] {
+            check(&Case {
+                what,
+                replies: vec![reply],
+                wish: None,
+                ignored: 0,
+                up_to: None,
+            });
         }
     }
 

@@ -1,4 +1,4 @@
-//! `make bench`: how fast webhooks are taken, beside how fast the apiserver alone
+//! `make bench`: how fast webhooks are accepted, compared with how fast the apiserver alone
 //! creates Tickets, and how soon a warm agent has a ticket. Prints, asserts nothing.
 
 #[path = "../integration/harness.rs"]
@@ -17,7 +17,8 @@ const TICKETS: i64 = 3000;
 const CONNECTIONS: usize = 32;
 const CLAIMS: i64 = 300;
 
-/// Runs `count` calls, `CONNECTIONS` at once: calls a second, and how long each took.
+/// Runs `count` calls, `CONNECTIONS` concurrently, and prints how long they took.
+/// Returns calls per second.
 async fn measure<F: Future<Output = ()>>(what: &str, count: i64, call: impl Fn(i64) -> F) -> f64 {
     let started = Instant::now();
     let call = &call;
@@ -32,7 +33,7 @@ async fn measure<F: Future<Output = ()>>(what: &str, count: i64, call: impl Fn(i
         .collect()
         .await;
     let rate = count as f64 / started.elapsed().as_secs_f64();
-    println!("{what}: {rate:.0} a second, {}", percentiles(&mut took));
+    println!("{what}: {rate:.0} per second, {}", percentiles(&mut took));
     rate
 }
 
@@ -53,6 +54,18 @@ async fn main() {
     let harness = Harness::start("bench").await;
     harness.ready(&[ACME]).await;
     println!("{CONNECTIONS} connections, everything on this machine");
+    let alone = tickets_created(&harness).await;
+    let taken = webhooks_taken(&harness).await;
+    println!("ratio: {:.0} %", taken / alone * 100.0);
+    harness.stop().await;
+
+    let harness = Harness::start("claims").await;
+    harness.ready(&[ACME]).await;
+    claims(&harness).await;
+    harness.stop().await;
+}
+
+async fn tickets_created(harness: &Harness) -> f64 {
     let api = harness.api::<Ticket>();
     let spec = |id| TicketSpec {
         connection_ref: LocalRef {
@@ -73,8 +86,10 @@ async fn main() {
                 .expect("created");
         }
     };
-    let alone = measure("the apiserver alone creates Tickets", TICKETS, create).await;
+    measure("the apiserver alone creates Tickets", TICKETS, create).await
+}
 
+async fn webhooks_taken(harness: &Harness) -> f64 {
     let (username, password) = harness.webhook_login().await;
     let (http, url) = (
         harness.http(),
@@ -93,21 +108,16 @@ async fn main() {
             assert!(sent.await.expect("answered").status().is_success());
         }
     };
-    let taken = measure(
-        "webhooks taken (while the controller works on them)",
+    measure(
+        "webhooks accepted (while the controller works on them)",
         TICKETS,
         webhook,
     )
-    .await;
-    println!("ratio: {:.0} %", taken / alone * 100.0);
+    .await
+}
 
-    // A ticket of the simulator each time, so that the gateway can gather its context.
-    let harness = {
-        harness.stop().await;
-        let harness = Harness::start("claims").await;
-        harness.ready(&[ACME]).await;
-        harness
-    };
+/// Every ticket is one of the simulator's, so that the gateway can gather its context.
+async fn claims(harness: &Harness) {
     let agent = harness.agent_gateway("acme-dental-group").await;
     let mut took = Vec::new();
     for n in 0..CLAIMS {
@@ -126,7 +136,7 @@ async fn main() {
         // The simulator waits 20 ms before it posts.
         took.push(at.elapsed().saturating_sub(Duration::from_millis(20)));
         agent.release(&work).await.expect("released");
-        // Out of the way of the next.
+        // So that the next claim does not get it.
         let _ = harness
             .api::<Ticket>()
             .delete(&work.ticket, &Default::default())
@@ -136,5 +146,4 @@ async fn main() {
         "webhook to claimed, context read, by a warm agent: {}",
         percentiles(&mut took)
     );
-    harness.stop().await;
 }

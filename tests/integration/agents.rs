@@ -1,4 +1,4 @@
-//! Agents that are not ours: any program, any MCP client.
+//! Third-party agents: any program, any MCP client.
 
 use crate::approvals::{DANA, asked, notes_with};
 use crate::harness::{ACME, Harness};

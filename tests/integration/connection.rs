@@ -1,4 +1,4 @@
-//! The connection's and the client's reconciler.
+//! The reconcilers of connections and clients.
 
 use crate::harness::{ACME, BLUE, Harness, eventually};
 use halopsa_operator::api::{HaloPSAConnection, ImportedClient, ToolPolicy};
@@ -12,6 +12,15 @@ use serde_json::json;
 async fn connects_registers_imports_and_cleans_up() {
     let harness = Harness::start("connect").await;
     harness.ready(&[ACME, BLUE]).await;
+    connected_with_a_webhook(&harness).await;
+    agents_are_asleep(&harness).await;
+    an_edit_and_a_deletion_are_undone(&harness).await;
+    drift_in_halopsa_is_repaired(&harness).await;
+    a_deleted_connection_removes_its_webhook(&harness).await;
+    harness.stop().await;
+}
+
+async fn connected_with_a_webhook(harness: &Harness) {
     let connection = harness
         .api::<HaloPSAConnection>()
         .get("halo")
@@ -37,8 +46,10 @@ async fn connects_registers_imports_and_cleans_up() {
         ),
         (Some(1), Some("application/json"))
     );
+}
 
-    // Each client has its agent: asleep, without an API token.
+/// Each client has a Deployment for its agent, scaled to zero.
+async fn agents_are_asleep(harness: &Harness) {
     let deployments = harness
         .api::<Deployment>()
         .list(&ListParams::default())
@@ -60,7 +71,10 @@ async fn connects_registers_imports_and_cleans_up() {
             .iter()
             .all(|d| d.spec.as_ref().unwrap().replicas == Some(0))
     );
-    // Someone's kubectl edit is undone, someone's kubectl delete too.
+}
+
+/// As with kubectl edit and kubectl delete.
+async fn an_edit_and_a_deletion_are_undone(harness: &Harness) {
     let patch = json!({"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 1}}}});
     harness
         .api::<Deployment>()
@@ -77,7 +91,7 @@ async fn connects_registers_imports_and_cleans_up() {
         .await
         .unwrap();
     let (api, accounts) = (harness.api::<Deployment>(), harness.api::<ServiceAccount>());
-    eventually("the Deployment set right", || async {
+    eventually("the Deployment is repaired", || async {
         let pod = api
             .get("halopsa-agent-acme-dental-group")
             .await
@@ -88,15 +102,17 @@ async fn connects_registers_imports_and_cleans_up() {
         (pod.termination_grace_period_seconds == Some(30)).then_some(())
     })
     .await;
-    eventually("the ServiceAccount made again", || async {
+    eventually("the ServiceAccount is recreated", || async {
         accounts
             .get_opt("halopsa-agent-acme-dental-group")
             .await
             .unwrap()
     })
     .await;
+}
 
-    // Drift in HaloPSA is repaired though nobody touched the resource.
+/// Though nobody touched the resource.
+async fn drift_in_halopsa_is_repaired(harness: &Harness) {
     harness
         .sim
         .shared
@@ -107,7 +123,7 @@ async fn connects_registers_imports_and_cleans_up() {
             w.insert("active".into(), false.into());
             w.insert("url".into(), "https://elsewhere.example".into());
         });
-    eventually("the webhook set right", || async {
+    eventually("the webhook is repaired", || async {
         let store = harness.sim.shared.store();
         store
             .webhooks
@@ -118,14 +134,12 @@ async fn connects_registers_imports_and_cleans_up() {
             .then_some(())
     })
     .await;
+}
 
-    harness
-        .api::<HaloPSAConnection>()
-        .delete("halo", &DeleteParams::default())
-        .await
-        .unwrap();
+async fn a_deleted_connection_removes_its_webhook(harness: &Harness) {
     let api = harness.api::<HaloPSAConnection>();
-    eventually("the connection gone", || async {
+    api.delete("halo", &DeleteParams::default()).await.unwrap();
+    eventually("the connection is gone", || async {
         api.get_opt("halo").await.unwrap().is_none().then_some(())
     })
     .await;
@@ -133,7 +147,6 @@ async fn connects_registers_imports_and_cleans_up() {
         harness.sim.shared.store().webhooks.is_empty(),
         "the webhook is removed from HaloPSA"
     );
-    harness.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -169,7 +182,7 @@ async fn every_trouble_is_a_condition_and_heals() {
     assert!(said.contains("not admin:webhooks"), "{said}");
     scopes(&["all", "all:standard", "all:teams", "admin:webhooks"]);
     harness.connection_is("Ready", "True", "Connected").await;
-    // A warning, seen with the next change: it is asked about now and then only.
+    // A warning. It shows with the next change: the scopes are checked only now and then.
     harness.credentials("wrong").await;
     harness
         .connection_is("CredentialsValid", "False", "InvalidCredentials")
@@ -230,7 +243,7 @@ async fn deselected_clients_are_drained_first() {
     })
     .await;
     assert_eq!(acme.metadata.deletion_timestamp, None);
-    // Its ticket ends; then it goes.
+    // Once its ticket has ended, it is removed.
     let (_, changes) = {
         let mut store = harness.sim.shared.store();
         store.delete_ticket(id).unwrap()

@@ -70,7 +70,10 @@ async fn one(point: &'static str, nth: u32) -> Result<(), String> {
     };
     let finished = approve_and_wait(&mut harness, id, &name, &mut crash).await;
     let ticket = harness.api::<Ticket>().get(&name).await;
-    let status = ticket.map_err(|e| e.to_string())?.status.unwrap_or_default();
+    let status = ticket
+        .map_err(|e| e.to_string())?
+        .status
+        .unwrap_or_default();
     let outcome = if !crash.restarted {
         Err("failpoint never hit".to_string())
     } else if !finished {

@@ -1,4 +1,4 @@
-//! Servers that stand in for others' in tests, over TLS with a CA of their own.
+//! Fake third-party servers for tests, over TLS with their own CA.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -43,7 +43,7 @@ async fn serve(router: Router) -> Fake {
     }
 }
 
-/// Gives the answer to the n-th request, from 0: a status and a body.
+/// Returns the response to the n-th request, from 0: a status and a body.
 pub type Script = Box<dyn Fn(usize, &Value) -> (u16, Value) + Send + Sync>;
 
 /// An OpenAI-compatible endpoint that answers from a script.
@@ -66,7 +66,7 @@ impl Model {
         (model, serve(router).await)
     }
 
-    /// Another script, from its beginning.
+    /// Starts another script from its beginning.
     pub fn play(&self, script: Script) {
         *self.script.lock().unwrap() = (0, script);
     }
@@ -92,13 +92,13 @@ async fn answer(
     script.0 += 1;
     let (status, body) = (script.1)(n, &request);
     match body.as_str() {
-        // A stream, or nonsense, as it stands.
+        // A stream, or nonsense, sent verbatim.
         Some(text) => ([("content-type", "text/event-stream")], text.to_string()).into_response(),
         None => (StatusCode::from_u16(status).unwrap(), Json(body)).into_response(),
     }
 }
 
-/// An answer that calls these tools.
+/// A response that calls these tools.
 pub fn calls(calls: &[(&str, Value)]) -> (u16, Value) {
     let calls: Vec<Value> = calls
         .iter()
@@ -164,7 +164,7 @@ impl Tools {
         (server, serve(router).await)
     }
 
-    /// The tools from now on: names and descriptions.
+    /// Sets the tools offered from now on: names and descriptions.
     pub fn offer(&self, tools: &[(&str, &str)]) {
         *self.tools.lock().unwrap() = tools
             .iter()

@@ -1,4 +1,4 @@
-//! The gateway against agents that want more than they may.
+//! The gateway against agents that want more than they are allowed.
 
 use crate::harness::{ACME, BLUE, Harness};
 use halopsa_operator::agent::gateway::Error;
@@ -55,7 +55,7 @@ async fn only_agents_of_this_cluster_and_audience_come_in() {
             "{why}"
         );
     }
-    // Plain HTTP is not spoken.
+    // Plain HTTP is refused.
     let plain = harness.gateway.replace("https://", "http://");
     assert!(
         reqwest::Client::builder()
@@ -79,7 +79,7 @@ async fn an_agent_sees_its_own_client_only() {
     let name = format!("blue-harbor-logistics-{blue_ticket}");
     harness.ticket_in(&name, "Ready").await;
 
-    // The work API: another client's ticket is not there.
+    // The work API: another client's ticket is not found.
     let work: Work =
         serde_json::from_value(json!({"ticket": name, "leaseId": "x", "leaseSeconds": 45, "mode": "Plan", "context": Context::default()})).unwrap();
     assert!(matches!(
@@ -97,7 +97,7 @@ async fn an_agent_sees_its_own_client_only() {
     ));
     assert!(harness.our_notes(blue_ticket).is_empty());
 
-    // The tools: the same, whatever is asked for.
+    // The tools: the same, whatever the arguments.
     let tools = acme.tools().await.unwrap();
     let names = tools.names().await.unwrap();
     assert_eq!(names.len(), 6, "{names:?}");
@@ -310,7 +310,7 @@ async fn nothing_goes_out_while_suspended() {
     ));
     assert!(harness.our_notes(id).is_empty());
     suspend(false).await;
-    crate::harness::eventually("the plan is taken", || async {
+    crate::harness::eventually("the plan is accepted", || async {
         acme.complete(&work, Some(&plan), None).await.ok()
     })
     .await;

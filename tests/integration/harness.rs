@@ -1,4 +1,4 @@
-//! An operator in this process, a namespace in the cluster, a HaloPSA beside it.
+//! An operator in this process, a namespace in the cluster, and a simulated HaloPSA.
 
 use halopsa_operator::agent;
 use halopsa_operator::api::{HaloPSAConnection, ImportedClient, Ticket};
@@ -46,7 +46,7 @@ fn run_operator(arguments: &(ControllerArgs, ReceiverArgs)) -> Vec<tokio::task::
     ]
 }
 
-/// A port of its own, below those the system hands out to clients.
+/// An unused port, below the range the system assigns to clients.
 fn free_port() -> SocketAddr {
     static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(20_000);
     loop {
@@ -57,7 +57,7 @@ fn free_port() -> SocketAddr {
     }
 }
 
-/// Tries until it gives something, for half a minute.
+/// Probes until there is a value, for up to half a minute.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
     probe: impl FnMut() -> F,
@@ -65,7 +65,7 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(
     within(Duration::from_secs(30), what, probe).await
 }
 
-/// Tries until it gives something, ten times a second.
+/// Probes until there is a value, ten times per second.
 pub async fn within<T, F: Future<Output = Option<T>>>(
     time: Duration,
     what: &str,
@@ -90,12 +90,12 @@ fn merge(into: &mut Value, from: Value) {
 }
 
 impl Harness {
-    /// An operator for a fresh namespace, with credentials for the simulator in it.
+    /// An operator for a new namespace that holds credentials for the simulator.
     pub async fn start(name: &str) -> Self {
         Self::start_with(name, Duration::from_secs(30)).await
     }
 
-    /// The same, with so much time for a request to HaloPSA.
+    /// The same, with this timeout for requests to HaloPSA.
     pub async fn start_with(name: &str, timeout: Duration) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let _ = tracing_subscriber::fmt()
@@ -177,7 +177,7 @@ impl Harness {
         harness
     }
 
-    /// Ends the operator where it stands, and starts it anew.
+    /// Kills the operator and starts it again.
     pub async fn restart(&mut self) {
         for task in self.operator.drain(..) {
             task.abort();
@@ -186,7 +186,7 @@ impl Harness {
         self.operator = run_operator(&self.arguments);
     }
 
-    /// A connection in Execute mode, with these fields more, its clients ready.
+    /// A connection in Execute mode with these additional fields; its clients are ready.
     pub async fn execute(&self, ids: &[i64], more: Value) {
         let mut connection = self.connection(ids);
         connection["spec"]["agent"] = json!({"mode": "Execute"});
@@ -234,7 +234,7 @@ impl Harness {
         action["id"].as_i64().unwrap()
     }
 
-    /// Our own actions on a ticket, whole.
+    /// The API agent's actions on a ticket, in full.
     pub fn our_actions(&self, ticket: i64) -> Vec<serde_json::Map<String, Value>> {
         let store = self.sim.shared.store();
         store
@@ -301,7 +301,7 @@ impl Harness {
         })
     }
 
-    /// Waits until a condition of the connection is so; its message.
+    /// Waits until a condition of the connection has this status and reason; its message.
     pub async fn connection_is(&self, type_: &str, status: &str, reason: &str) -> String {
         let api = self.api::<HaloPSAConnection>();
         eventually(&format!("{type_}={status} {reason}"), || async {
@@ -371,7 +371,7 @@ impl Harness {
         ticket["id"].as_i64().unwrap()
     }
 
-    /// Our own notes on a ticket.
+    /// The API agent's notes on a ticket.
     pub fn our_notes(&self, ticket: i64) -> Vec<String> {
         let store = self.sim.shared.store();
         let notes = store
@@ -395,7 +395,7 @@ impl Harness {
     /// A token as the kubelet would project it into a Pod of this ServiceAccount.
     pub async fn token(&self, service_account: &str, audience: &str) -> String {
         let pod_name = format!("pod-{:06x}", rand::random::<u32>() & 0xff_ffff);
-        // Never scheduled: it only has to exist for the token to be bound to it.
+        // Never scheduled: it has to exist only so that the token can be bound to it.
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {"name": pod_name},
             "spec": {"serviceAccountName": service_account, "nodeSelector": {"none": "such"}, "containers": [{"name": "x", "image": "local/none:0"}]},
@@ -488,7 +488,7 @@ impl Harness {
         for task in self.tasks.iter().chain(&self.operator) {
             task.abort();
         }
-        // Without its operator nobody would take the finalizers away.
+        // Without the operator, nothing would remove the finalizers.
         let connections = self.api::<HaloPSAConnection>();
         for connection in connections.list(&Default::default()).await.unwrap() {
             let patch = json!({"metadata": {"finalizers": null}});

@@ -1,6 +1,6 @@
 //! Reconcilers, receiver, gateway and agent against a real apiserver and halosim,
-//! in one process, each test in a namespace of its own. `make integration` runs
-//! them; without a cluster they fail, they are not skipped.
+//! in one process, each test in its own namespace. `make integration` runs
+//! them; without a cluster they fail rather than being skipped.
 
 #![allow(clippy::unwrap_used)]
 

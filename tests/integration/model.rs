@@ -1,4 +1,4 @@
-//! A language model through the gateway: its budget, its key, its bad days.
+//! A language model through the gateway: its budget, its key, its failures.
 
 use crate::approvals::{DANA, asked, notes_with};
 use crate::fake::{Fake, Model, Script, calls, plan, words};
@@ -74,7 +74,7 @@ async fn a_model_reads_plans_acts_and_concludes() {
             .iter()
             .all(|(key, body)| key == &format!("Bearer {KEY}") && body["model"] == "our-model")
     );
-    // What the model called that does not exist was said to it, and the tools are MCP's.
+    // The model was told that a tool does not exist, and it was offered the MCP tools.
     let second = requests[1].1.to_string();
     assert!(
         second.contains("there is no tool of this name")
@@ -144,7 +144,7 @@ async fn a_model_that_goes_wrong_ends_in_a_useful_note() {
             "its plan was empty",
         ),
         (
-            "gives arguments that are no JSON",
+            "gives arguments that are not JSON",
             Box::new(|_, _| {
                 (
                     200,
@@ -169,7 +169,7 @@ async fn a_model_that_goes_wrong_ends_in_a_useful_note() {
         );
         assert!(
             notes[0].contains("Restart the Print Spooler"),
-            "{what}: the built-in diagnosis is there"
+            "{what}: the built-in diagnosis is missing"
         );
         assert!(!notes[0].contains(KEY), "{what}");
     }
@@ -248,7 +248,7 @@ async fn streams_go_through_and_are_counted() {
     assert_eq!(
         ask(request.clone()).await.status().as_u16(),
         409,
-        "without a ticket there is no model"
+        "no model without a ticket"
     );
     let id = harness.open_ticket(ACME, "Label printer is offline");
     let name = format!("acme-dental-group-{id}");
@@ -269,11 +269,9 @@ async fn streams_go_through_and_are_counted() {
     assert_eq!(used.tokens, 42);
     assert_eq!(ask(json!({"nonsense": 1})).await.status().as_u16(), 400);
 
-    // A client without a model is told so.
-    let patch = json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "HaloPSAConnection", "metadata": {"name": "halo"}, "spec": {}});
+    // A client without a model gets 404.
     let mut connection = harness.connection(&[ACME]);
     connection["spec"]["agent"] = json!({"mode": "Execute"});
-    let _ = patch;
     harness
         .apply::<halopsa_operator::api::HaloPSAConnection>("halo", &connection)
         .await;

@@ -1,4 +1,4 @@
-//! What the apiserver refuses, and the sentence it says.
+//! What the apiserver rejects, and with which message.
 
 use crate::harness::Harness;
 use halopsa_operator::api::{
@@ -18,16 +18,25 @@ where
     let name = object["metadata"]["name"].as_str().unwrap();
     match api.patch(name, &params, &Patch::Apply(object)).await {
         Err(kube::Error::Api(status)) => status.message,
-        other => panic!("taken: {object}: {other:?}"),
+        other => panic!("accepted: {object}: {other:?}"),
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nonsense_is_refused_with_a_sentence_that_helps() {
     let harness = Harness::start("schema").await;
-    let good = harness.connection(&[12]);
-    let api = harness.api::<HaloPSAConnection>();
-    for (path, value, sentence) in [
+    connections(&harness).await;
+    imported_clients(&harness).await;
+    tool_policies(&harness).await;
+    tool_servers(&harness).await;
+    verification_providers(&harness).await;
+    workflows(&harness).await;
+    harness.stop().await;
+}
+
+/// The pointer to a field of a connection, a bad value for it, and what the refusal says.
+fn bad_connections() -> Vec<(&'static str, Value, &'static str)> {
+    vec![
         (
             "/spec/instanceURL",
             json!("https://x.example/"),
@@ -85,13 +94,22 @@ async fn nonsense_is_refused_with_a_sentence_that_helps() {
         ),
         ("/spec/approvals", json!({"validFor": "soon"}), "validFor"),
         ("/metadata/name", json!("n".repeat(64)), "at most 63"),
-    ] {
+    ]
+}
+
+async fn connections(harness: &Harness) {
+    let good = harness.connection(&[12]);
+    let api = harness.api::<HaloPSAConnection>();
+    for (path, value, sentence) in bad_connections() {
         let mut bad = good.clone();
-        bad.pointer_mut(&path[..path.rfind('/').unwrap()]).unwrap()
-            [&path[path.rfind('/').unwrap() + 1..]] = value.clone();
+        let (parent, field) = path.rsplit_once('/').unwrap();
+        bad.pointer_mut(parent).unwrap()[field] = value.clone();
         let said = refusal(&api, &bad).await;
         assert!(said.contains(sentence), "{path} = {value}: {said}");
     }
+}
+
+async fn imported_clients(harness: &Harness) {
     let client = |name: &str, spec: Value| json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "ImportedClient", "metadata": {"name": name}, "spec": spec});
     let api = harness.api::<ImportedClient>();
     for (name, spec, sentence) in [
@@ -137,7 +155,9 @@ async fn nonsense_is_refused_with_a_sentence_that_helps() {
     )
     .await;
     assert!(said.contains("connectionRef is immutable"), "{said}");
+}
 
+async fn tool_policies(harness: &Harness) {
     let policy = |rules: Value| json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "ToolPolicy", "metadata": {"name": "p"}, "spec": {"connectionRef": {"name": "halo"}, "rules": rules}});
     let api = harness.api::<ToolPolicy>();
     for (rules, sentence) in [
@@ -172,7 +192,9 @@ async fn nonsense_is_refused_with_a_sentence_that_helps() {
     both["spec"]["clients"] = json!(["x"]);
     both["spec"]["clientSelector"] = json!({"matchLabels": {"a": "b"}});
     assert!(refusal(&api, &both).await.contains("mutually exclusive"));
+}
 
+async fn tool_servers(harness: &Harness) {
     let server = |name: &str, url: &str, tools: Value| {
         json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "ToolServer", "metadata": {"name": name},
         "spec": {"connectionRef": {"name": "halo"}, "url": url, "tools": tools}})
@@ -211,6 +233,9 @@ async fn nonsense_is_refused_with_a_sentence_that_helps() {
     harness
         .apply::<ToolServer>("s", &server("s", "http://tools.apps.svc:8080/mcp", tools()))
         .await;
+}
+
+async fn verification_providers(harness: &Harness) {
     let provider = |spec: Value| json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "VerificationProvider", "metadata": {"name": "v"}, "spec": spec});
     let http = |url: &str| json!({"url": url, "signingSecretRef": {"name": "s", "key": "k"}});
     let api = harness.api::<VerificationProvider>();
@@ -237,6 +262,9 @@ async fn nonsense_is_refused_with_a_sentence_that_helps() {
         let said = refusal(&api, &provider(spec.clone())).await;
         assert!(said.contains(sentence), "{spec}: {said}");
     }
+}
+
+async fn workflows(harness: &Harness) {
     let workflow = |spec: Value| json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "Workflow", "metadata": {"name": "w"}, "spec": spec});
     let api = harness.api::<Workflow>();
     for (spec, sentence) in [
@@ -252,5 +280,4 @@ async fn nonsense_is_refused_with_a_sentence_that_helps() {
         let said = refusal(&api, &workflow(spec.clone())).await;
         assert!(said.contains(sentence), "{spec}: {said}");
     }
-    harness.stop().await;
 }

@@ -40,7 +40,7 @@ async fn one_note_and_one_only() {
         "no ticket text in the status"
     );
 
-    // Asked again by a human: a new turn, one more note.
+    // Reopened by a human: a new run, one more note.
     let patch = json!({"metadata": {"annotations": {REOPEN_ANNOTATION: "1"}}});
     harness
         .api::<Ticket>()
@@ -95,6 +95,22 @@ async fn two_agents_share_the_tickets() {
     harness.stop().await;
 }
 
+/// A technician moves the ticket to another client in HaloPSA.
+fn move_to(harness: &Harness, ticket: i64, client: i64, status: i64) {
+    let input = json!({"id": ticket, "tickettype_id": 1, "client_id": client, "status_id": status});
+    let author = halosim::store::Author::Agent {
+        id: 3,
+        application: "web".into(),
+    };
+    let (_, changes) = harness
+        .sim
+        .shared
+        .store()
+        .write_ticket(input.as_object().unwrap(), &author)
+        .unwrap();
+    harness.sim.shared.publish(changes);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_moved_ticket_leaves_at_once_and_may_come_back() {
     let mut harness = Harness::start("moved").await;
@@ -103,44 +119,16 @@ async fn a_moved_ticket_leaves_at_once_and_may_come_back() {
     harness
         .ticket_in(&format!("acme-dental-group-{id}"), "Ready")
         .await;
-    let changes = {
-        let mut store = harness.sim.shared.store();
-        let input = json!({"id": id, "tickettype_id": 1, "client_id": BLUE, "status_id": 2});
-        store
-            .write_ticket(
-                input.as_object().unwrap(),
-                &halosim::store::Author::Agent {
-                    id: 3,
-                    application: "web".into(),
-                },
-            )
-            .unwrap()
-            .1
-    };
-    harness.sim.shared.publish(changes);
+    move_to(&harness, id, BLUE, 2);
     let left = harness
         .ticket_in(&format!("acme-dental-group-{id}"), "Ignored")
         .await;
     assert_eq!(left.status.unwrap().reason.as_deref(), Some("Moved"));
-    // And back, before anybody has worked on it.
+    // And back, before an agent has worked on it.
     harness
         .ticket_in(&format!("blue-harbor-logistics-{id}"), "Ready")
         .await;
-    let changes = {
-        let mut store = harness.sim.shared.store();
-        let input = json!({"id": id, "tickettype_id": 1, "client_id": ACME, "status_id": 1});
-        store
-            .write_ticket(
-                input.as_object().unwrap(),
-                &halosim::store::Author::Agent {
-                    id: 3,
-                    application: "web".into(),
-                },
-            )
-            .unwrap()
-            .1
-    };
-    harness.sim.shared.publish(changes);
+    move_to(&harness, id, ACME, 1);
     harness
         .ticket_in(&format!("blue-harbor-logistics-{id}"), "Ignored")
         .await;
@@ -197,7 +185,7 @@ async fn halopsa_down_while_tickets_wait() {
     assert_eq!(
         ticket.status.unwrap().attempts,
         1,
-        "a HaloPSA that is down costs no attempt"
+        "a HaloPSA outage costs no attempt"
     );
     assert_eq!(harness.our_notes(id).len(), 1);
     harness.stop().await;
@@ -222,7 +210,7 @@ async fn an_agent_told_to_stop_hands_back() {
     harness.stop().await;
 }
 
-/// A Ticket as it is after five agents have died on it.
+/// Puts a Ticket in the state it has after five agents have died on it.
 async fn fail(harness: &Harness, name: &str, with_plan: Option<&str>) {
     let api = harness.api::<Ticket>();
     let mut ticket = harness.ticket_in(name, "Ready").await;
@@ -286,12 +274,12 @@ async fn a_dead_agents_last_note_is_the_note() {
     }
     fail(&harness, &name, Some("rallied-x-0-plan")).await;
     let api = harness.api::<Ticket>();
-    eventually("the intent is known to be posted", || async {
+    eventually("the intent is recorded as posted", || async {
         (api.get(&name).await.unwrap().status?.intents.first()?.state == IntentState::Posted)
             .then_some(())
     })
     .await;
     tokio::time::sleep(Duration::from_secs(5)).await;
-    assert_eq!(harness.our_notes(id).len(), 1, "no failure note beside it");
+    assert_eq!(harness.our_notes(id).len(), 1, "no additional failure note");
     harness.stop().await;
 }

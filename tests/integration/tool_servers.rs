@@ -1,14 +1,15 @@
-//! Other MCP servers under the same rules.
+//! Other MCP servers, under the same rules.
 
 use crate::approvals::{DANA, asked, notes_with};
 use crate::fake::{Fake, Tools};
 use crate::harness::{ACME, BLUE, Harness, eventually};
+use halopsa_operator::agent::gateway;
 use halopsa_operator::api::ticket::StepState;
 use halopsa_operator::api::{ToolPolicy, ToolServer, Workflow};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde_json::{Value, json};
 
-/// A ToolServer `m365` for this fake; waits until it is connected.
+/// Applies a ToolServer `m365` for this fake and waits until it is connected.
 pub async fn server(harness: &Harness, fake: &Fake, more: Value) {
     let ca = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m365-ca"}, "data": {"ca.crt": fake.ca}});
     harness.apply::<ConfigMap>("m365-ca", &ca).await;
@@ -40,7 +41,7 @@ pub async fn ready(harness: &Harness, status: &str, reason: &str) -> String {
     .await
 }
 
-/// A workflow that resets a password with the server's tool.
+/// Applies a workflow that resets a password with the server's tool.
 pub async fn workflow(harness: &Harness) {
     let object = json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "Workflow", "metadata": {"name": "reset"}, "spec": {
         "connectionRef": {"name": "halo"}, "trigger": "user profile is stuck", "state": "Active", "instructions": "Reset it.",
@@ -63,20 +64,33 @@ async fn their_tools_are_prefixed_pinned_and_under_policy() {
     let (tools, fake) = Tools::start(&TOOLS).await;
     server(&harness, &fake, json!({"clients": ["acme-dental-group"]})).await;
     assert!(tools.keys.lock().unwrap().iter().all(|k| k == "k1"));
-    let agent = harness
-        .agent_gateway("acme-dental-group")
-        .await
-        .tools()
-        .await
-        .unwrap();
-    let theirs = |names: Vec<String>| {
-        names
-            .into_iter()
-            .filter(|n| n.starts_with("m365"))
-            .collect::<Vec<_>>()
-    };
+    let agent = tools_of(&harness, "acme-dental-group").await;
+    let other = tools_of(&harness, "blue-harbor-logistics").await;
+    only_its_own_client_has_the_listed_tools(&agent, &other).await;
+    assert!(tools.called.lock().unwrap().is_empty());
+    a_write_runs_once_approved(&mut harness, &tools).await;
+    a_policy_hides_them(&harness, &agent).await;
+    harness.stop().await;
+}
+
+/// The tools of a client's agent.
+async fn tools_of(harness: &Harness, client: &str) -> gateway::Tools {
+    let gateway = harness.agent_gateway(client).await;
+    gateway.tools().await.unwrap()
+}
+
+/// Those of the tools that are the ToolServer's.
+async fn prefixed(tools: &gateway::Tools) -> Vec<String> {
+    let names = tools.names().await.unwrap();
+    names
+        .into_iter()
+        .filter(|n| n.starts_with("m365"))
+        .collect()
+}
+
+async fn only_its_own_client_has_the_listed_tools(agent: &gateway::Tools, other: &gateway::Tools) {
     let names = eventually("the tools", || async {
-        Some(theirs(agent.names().await.unwrap())).filter(|n| !n.is_empty())
+        Some(prefixed(agent).await).filter(|n| !n.is_empty())
     })
     .await;
     assert_eq!(
@@ -84,14 +98,8 @@ async fn their_tools_are_prefixed_pinned_and_under_policy() {
         ["m365__get_user", "m365__reset_password"],
         "what cannot be undone is hidden, what is not listed does not exist"
     );
-    let other = harness
-        .agent_gateway("blue-harbor-logistics")
-        .await
-        .tools()
-        .await
-        .unwrap();
     assert!(
-        theirs(other.names().await.unwrap()).is_empty(),
+        prefixed(other).await.is_empty(),
         "another client's agent has none"
     );
     for name in [
@@ -111,12 +119,13 @@ async fn their_tools_are_prefixed_pinned_and_under_policy() {
             .await
             .is_err()
     );
-    assert!(tools.called.lock().unwrap().is_empty());
+}
 
-    // A write waits for a technician; a read goes through to whoever holds a ticket.
-    workflow(&harness).await;
+/// A write waits for a technician; a read only needs a held ticket.
+async fn a_write_runs_once_approved(harness: &mut Harness, tools: &Tools) {
+    workflow(harness).await;
     harness.run_agent("acme-dental-group").await;
-    let (id, name) = asked(&harness, "User profile is stuck").await;
+    let (id, name) = asked(harness, "User profile is stuck").await;
     assert!(tools.called.lock().unwrap().is_empty());
     assert!(
         harness.our_actions(id)[1]["note_html"]
@@ -132,16 +141,16 @@ async fn their_tools_are_prefixed_pinned_and_under_policy() {
         [("reset_password".to_string(), json!({"user": "Kim Lee"}))],
         "once"
     );
-    assert_eq!(notes_with(&harness, id, "the approved steps"), 1);
+    assert_eq!(notes_with(harness, id, "the approved steps"), 1);
+}
 
-    // A policy speaks about them by their names.
+/// A policy matches them by their prefixed names.
+async fn a_policy_hides_them(harness: &Harness, agent: &gateway::Tools) {
     let policy = json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "ToolPolicy", "metadata": {"name": "p"},
         "spec": {"connectionRef": {"name": "halo"}, "rules": [{"tools": ["m365__*"], "effect": "Disabled"}]}});
     harness.apply::<ToolPolicy>("p", &policy).await;
     eventually("they are hidden", || async {
-        theirs(agent.names().await.unwrap())
-            .is_empty()
-            .then_some(())
+        prefixed(agent).await.is_empty().then_some(())
     })
     .await;
     let api = harness.api::<ToolPolicy>();
@@ -153,11 +162,10 @@ async fn their_tools_are_prefixed_pinned_and_under_policy() {
             .filter(|s| s.rules.first().is_some_and(|r| r.tools == 3))
     })
     .await;
-    harness.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_gone_or_refuses_is_said() {
+async fn a_server_that_is_gone_or_refuses_is_reported() {
     let harness = Harness::start("noserver").await;
     harness.execute(&[ACME], json!({})).await;
     let (_, fake) = Tools::start(&[]).await;

@@ -68,7 +68,7 @@ fn open(harness: &Harness, summary: &str) -> (i64, String) {
     (id, format!("{AGENT}-{id}"))
 }
 
-/// The requester's e-mail; its token.
+/// The token in the requester's e-mail.
 async fn mail(harness: &Harness, count: usize) -> String {
     let mails = eventually("the e-mail", || async {
         Some(harness.sim.shared.verifier.mails()).filter(|m| m.len() == count)
@@ -112,12 +112,12 @@ async fn the_agent_sees_the_ticket_only_when_the_requester_is_verified() {
         "{note}"
     );
 
-    // Whatever the agent asks, it gets nothing of it.
+    // Whatever the agent requests, it learns nothing about the ticket.
     let gateway = harness.agent_gateway(AGENT).await;
     let claimed = tokio::time::timeout(Duration::from_secs(3), gateway.claim()).await;
     assert!(
         claimed.is_err() || matches!(claimed, Ok(Ok(None))),
-        "it waits, and gets none"
+        "it waits and gets no ticket"
     );
     let held = serde_json::from_value(
         json!({"ticket": name, "leaseId": "x", "leaseSeconds": 6, "mode": "Execute", "context": halopsa_operator::gateway::wire::Context::default()}),
@@ -156,7 +156,7 @@ async fn the_agent_sees_the_ticket_only_when_the_requester_is_verified() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_no_refuses_and_technicians_may_ask_again_or_override() {
     let mut harness = connected("deny", json!({})).await;
-    // Polled only: no callback comes.
+    // Polled only: no callback arrives.
     harness.sim.shared.verifier.faults().no_callbacks = true;
     harness.run_agent(AGENT).await;
     let (id, name) = open(&harness, "Please reset my password");
@@ -177,7 +177,7 @@ async fn a_no_refuses_and_technicians_may_ask_again_or_override() {
     harness.reply(id, LUIS, "<p>Verify again please</p>");
     mail(&harness, 2).await;
     harness.ticket_in(&name, "Verifying").await;
-    // Somebody else's override does not count; the assigned agent's does, and is recorded.
+    // Another technician's override does not count; the assigned one's does, and is recorded.
     harness.reply(id, LUIS, "<p>Override verification</p>");
     tokio::time::sleep(Duration::from_secs(3)).await;
     harness.ticket_in(&name, "Verifying").await;
@@ -210,7 +210,7 @@ async fn nobody_answers_the_provider_is_down_or_the_requester_cannot_be_asked() 
     let (_, name) = open(&harness, "Please reset my password");
     harness.ticket_in(&name, "Refused").await;
     assert_eq!(state(&harness, &name).await, VerificationState::Expired);
-    // An answer after the end is none.
+    // An answer after the deadline does not count.
     let token = mail(&harness, 1).await;
     halosim::verifier::respond(&harness.sim.shared, &token, "verified").await;
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -235,7 +235,7 @@ async fn nobody_answers_the_provider_is_down_or_the_requester_cannot_be_asked() 
     provider_is(&harness, "False", "ProviderUnavailable").await;
     harness.sim.shared.verifier.faults().down = false;
 
-    // From HaloPSA's record only: none, inactive, of another client, without an address.
+    // Only HaloPSA's record counts: inactive, of another client, two addresses, no address.
     let user = harness.halo(id, "user_id").as_i64().unwrap();
     for (field, value, said) in [
         ("inactive", json!(true), "is inactive"),
@@ -370,7 +370,7 @@ async fn a_ticket_that_becomes_sensitive_is_paused_and_so_is_a_sensitive_call() 
         json!({"ticket_id": id, "outcome": "Email User", "note": "Also please reset my MFA, new phone", "emaildirection": "I"}),
     );
     harness.ticket_in(&name, "Verifying").await;
-    // The queued approval waits, whoever says yes meanwhile.
+    // The queued request waits, whoever approves meanwhile.
     harness.reply(id, DANA, "<p>Approved</p>");
     let token = mail(&harness, 1).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -423,7 +423,8 @@ async fn without_a_provider_sensitive_tickets_are_only_planned() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_at_any_point_sends_one_challenge() {
-    // Before and after the challenge, and each of the notes about it. At once: each waits for its settle time.
+    // Before and after the challenge and each note about it. Concurrently: each waits for its
+    // settle time.
     let points = [
         ("challenge.intended", 1),
         ("challenge.sent", 1),
@@ -512,7 +513,7 @@ async fn traceless_as_its_adapter_assumes_it() {
     harness.ticket_in(&name, "Refused").await;
     assert_eq!(state(&harness, &name).await, VerificationState::Denied);
 
-    // Not its organisation, then not its secret: said on the provider.
+    // A wrong organisation, then a wrong secret: the provider's condition says so.
     for (field, value, reason) in [
         (
             "organizationUUID",
@@ -545,7 +546,7 @@ async fn a_slow_provider_gets_its_time_and_a_stuck_one_an_end() {
     assert!(halosim::verifier::respond(&harness.sim.shared, &token, "verified").await);
     harness.ticket_in(&name, "AwaitingApproval").await;
 
-    // It takes the challenge and never answers: one challenge, and an end that is told.
+    // It accepts the challenge and never answers: one challenge, and a note about the outcome.
     harness.sim.shared.verifier.faults().latency_ms = 600_000;
     let (id, name) = open(&harness, "MFA reset for another phone");
     let ticket = harness.ticket_in(&name, "Refused").await;

@@ -1,7 +1,8 @@
-//! The receiver, posted to as HaloPSA does.
+//! Posts to the receiver as HaloPSA does.
 
 use crate::harness::{ACME, BLUE, Harness, eventually};
 use halopsa_operator::api::Ticket;
+use kube::api::Api;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -9,29 +10,62 @@ use serde_json::{Value, json};
 async fn answers_by_the_book() {
     let harness = Harness::start("webhook").await;
     harness.ready(&[ACME]).await;
-    let http = harness.http();
-    let url = format!("{}/webhooks/{}/halo", harness.webhooks, harness.namespace);
-    let (username, password) = harness.webhook_login().await;
-    let post = |body: Value| {
-        http.post(&url)
-            .basic_auth(&username, Some(&password))
-            .json(&body)
-            .send()
-    };
+    let sender = Sender::new(&harness).await;
     let tickets = harness.api::<Ticket>();
+    unauthorized_is_refused(&harness, &sender, &tickets).await;
+    every_shape_is_stored_before_the_answer(&sender, &tickets).await;
+    what_makes_no_ticket_is_answered_too(&sender, &tickets).await;
+    health_and_metrics(&harness).await;
+    harness.stop().await;
+}
 
-    // Wrong secrets, unknown connections: 401, and nothing said.
-    let body = json!({"event": "New Ticket Logged", "ticket": {"id": 7001, "client_id": ACME}});
+/// HaloPSA, as far as the receiver can tell.
+struct Sender {
+    http: reqwest::Client,
+    url: String,
+    username: String,
+    password: String,
+}
+
+impl Sender {
+    async fn new(harness: &Harness) -> Self {
+        let (username, password) = harness.webhook_login().await;
+        Self {
+            http: harness.http(),
+            url: format!("{}/webhooks/{}/halo", harness.webhooks, harness.namespace),
+            username,
+            password,
+        }
+    }
+
+    fn request(&self) -> reqwest::RequestBuilder {
+        self.http
+            .post(&self.url)
+            .basic_auth(&self.username, Some(&self.password))
+    }
+
+    async fn post(&self, body: Value) -> StatusCode {
+        self.request().json(&body).send().await.unwrap().status()
+    }
+}
+
+fn new_ticket() -> Value {
+    json!({"event": "New Ticket Logged", "ticket": {"id": 7001, "client_id": ACME}})
+}
+
+/// A wrong password, an unknown connection, no credentials: 401, without a reason.
+async fn unauthorized_is_refused(harness: &Harness, sender: &Sender, tickets: &Api<Ticket>) {
+    let (http, body) = (&sender.http, new_ticket());
     for (url, password) in [
-        (url.clone(), "wrong"),
+        (sender.url.clone(), "wrong"),
         (
             format!("{}/webhooks/{}/other", harness.webhooks, harness.namespace),
-            password.as_str(),
+            sender.password.as_str(),
         ),
     ] {
         let answer = http
             .post(url)
-            .basic_auth(&username, Some(password))
+            .basic_auth(&sender.username, Some(password))
             .json(&body)
             .send()
             .await
@@ -39,10 +73,8 @@ async fn answers_by_the_book() {
         assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
         assert_eq!(answer.text().await.unwrap(), "");
     }
-    assert_eq!(
-        http.post(&url).json(&body).send().await.unwrap().status(),
-        StatusCode::UNAUTHORIZED
-    );
+    let anonymous = http.post(&sender.url).json(&body).send().await.unwrap();
+    assert_eq!(anonymous.status(), StatusCode::UNAUTHORIZED);
     assert!(
         tickets
             .get_opt("acme-dental-group-7001")
@@ -50,8 +82,9 @@ async fn answers_by_the_book() {
             .unwrap()
             .is_none()
     );
+}
 
-    // Every shape: stored before the answer.
+async fn every_shape_is_stored_before_the_answer(sender: &Sender, tickets: &Api<Ticket>) {
     for (id, body) in [
         (
             7001,
@@ -70,8 +103,7 @@ async fn answers_by_the_book() {
             json!({"event": "Ticket Updated by User", "ticket_id": 7004, "client_id": ACME}),
         ),
     ] {
-        let answer = post(body).await.unwrap();
-        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(sender.post(body).await, StatusCode::OK);
         let ticket = tickets
             .get_opt(&format!("acme-dental-group-{id}"))
             .await
@@ -91,40 +123,30 @@ async fn answers_by_the_book() {
             .as_deref(),
         Some("Printer offline")
     );
-    // The same again makes no second Ticket.
-    assert_eq!(post(body.clone()).await.unwrap().status(), StatusCode::OK);
+}
 
-    // Not understood, not imported: 200, nothing stored.
+/// A duplicate, one that is not understood, one of a client that is not imported, one that is
+/// too long, and what the API agent did itself.
+async fn what_makes_no_ticket_is_answered_too(sender: &Sender, tickets: &Api<Ticket>) {
+    assert_eq!(sender.post(new_ticket()).await, StatusCode::OK);
     let count = tickets.list(&Default::default()).await.unwrap().items.len();
     for body in [
         json!({"nothing": "here"}),
         json!({"event": "New Ticket Logged", "ticket": {"id": 7100, "client_id": BLUE}}),
     ] {
-        assert_eq!(post(body).await.unwrap().status(), StatusCode::OK);
+        assert_eq!(sender.post(body).await, StatusCode::OK);
     }
-    let garbage = http
-        .post(&url)
-        .basic_auth(&username, Some(&password))
-        .body("not json")
-        .send()
-        .await
-        .unwrap();
+    let garbage = sender.request().body("not json").send().await.unwrap();
     assert_eq!(garbage.status(), StatusCode::OK);
-    let long = http
-        .post(&url)
-        .basic_auth(&username, Some(&password))
-        .body(vec![b' '; 3 << 20])
-        .send()
-        .await;
+    let long = sender.request().body(vec![b' '; 3 << 20]).send().await;
     assert!(long.is_err() || long.is_ok_and(|a| a.status() == StatusCode::PAYLOAD_TOO_LARGE));
     assert_eq!(
         tickets.list(&Default::default()).await.unwrap().items.len(),
         count
     );
 
-    // What our own agent did is no news.
     let own = json!({"event": "action added", "object_id": 7200, "ticket": {"id": 7200, "client_id": ACME}, "action": {"who_agentid": halosim::seed::API_AGENT}});
-    assert_eq!(post(own).await.unwrap().status(), StatusCode::OK);
+    assert_eq!(sender.post(own).await, StatusCode::OK);
     assert!(
         tickets
             .get_opt("acme-dental-group-7200")
@@ -132,8 +154,11 @@ async fn answers_by_the_book() {
             .unwrap()
             .is_none()
     );
+}
 
-    // Only health besides.
+/// The only other endpoints.
+async fn health_and_metrics(harness: &Harness) {
+    let http = harness.http();
     assert_eq!(
         http.get(format!("{}/readyz", harness.webhooks))
             .send()
@@ -154,7 +179,6 @@ async fn answers_by_the_book() {
         metrics.contains("halopsa_webhook_events_total"),
         "{metrics}"
     );
-    harness.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -264,7 +264,7 @@ async fn keep_agent(
     let now = Timestamp::now();
     let scale = scale::wanted(load, current.unwrap_or_default(), max, idle, now);
     status.replicas = Some(scale.replicas);
-    let requeue = scale.look_again_at.map_or(RESYNC, |at| {
+    let requeue = scale.recheck_at.map_or(RESYNC, |at| {
         // A moment later, so that the time has certainly come.
         Duration::try_from(at.duration_since(now)).unwrap_or_default() + Duration::from_millis(500)
     });

@@ -1,17 +1,17 @@
-//! How many agents a client needs: a pure rule.
+//! How many agents a client needs. Pure.
 
 use crate::k8s::index::Load;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
 
-/// Tickets waiting for each agent before another is started.
+/// Tickets per agent before another is started.
 const TICKETS_PER_AGENT: usize = 4;
 
-/// What is wanted, and when to look again although nothing happened.
+/// The wanted number, and when to check again even if nothing happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scale {
     pub replicas: i32,
-    pub look_again_at: Option<Timestamp>,
+    pub recheck_at: Option<Timestamp>,
 }
 
 /// None while idle, one as soon as a ticket waits, more when many do. Never
@@ -22,18 +22,18 @@ pub fn wanted(load: &Load, current: i32, max: i32, idle: Duration, now: Timestam
         let agents = busy.div_ceil(TICKETS_PER_AGENT) as i32;
         return Scale {
             replicas: agents.max(current).clamp(1, max.max(1)),
-            look_again_at: None,
+            recheck_at: None,
         };
     }
     let idle = SignedDuration::try_from(idle).unwrap_or(SignedDuration::ZERO);
     match load.last_change.map(|at| at + idle) {
         Some(until) if current > 0 && now < until => Scale {
             replicas: current.min(max),
-            look_again_at: Some(until),
+            recheck_at: Some(until),
         },
         _ => Scale {
             replicas: 0,
-            look_again_at: None,
+            recheck_at: None,
         },
     }
 }
@@ -62,22 +62,16 @@ mod tests {
                 0,
                 1,
                 None,
-                "a ticket wakes the agent",
+                "a ticket starts the agent",
             ),
-            (load(9, 0, Some(at(0))), 0, 3, None, "many wake more"),
-            (
-                load(100, 0, Some(at(0))),
-                1,
-                3,
-                None,
-                "but not more than allowed",
-            ),
+            (load(9, 0, Some(at(0))), 0, 3, None, "many start more"),
+            (load(100, 0, Some(at(0))), 1, 3, None, "up to the maximum"),
             (
                 load(1, 1, Some(at(0))),
                 3,
                 3,
                 None,
-                "no one is sent home while there is work",
+                "none is stopped while there is work",
             ),
             (
                 load(0, 0, Some(at(900))),
@@ -86,20 +80,26 @@ mod tests {
                 Some(at(1500)),
                 "stays warm",
             ),
-            (load(0, 0, Some(at(400))), 2, 0, None, "goes to sleep"),
+            (
+                load(0, 0, Some(at(400))),
+                2,
+                0,
+                None,
+                "is stopped when idle",
+            ),
             (
                 load(0, 0, Some(at(900))),
                 0,
                 0,
                 None,
-                "is not woken by what is over",
+                "is not started by finished work",
             ),
         ] {
             assert_eq!(
                 wanted(&load, current, 3, idle, at(1000)),
                 Scale {
                     replicas,
-                    look_again_at: again
+                    recheck_at: again
                 },
                 "{why}"
             );

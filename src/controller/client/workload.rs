@@ -7,8 +7,10 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::core::PartialObjectMeta;
 use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
-/// What an agent is made of, its settings resolved.
+/// An agent, with its settings resolved.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Agent<'a> {
     pub connection: &'a HaloPSAConnection,
@@ -34,43 +36,56 @@ pub fn setting<'a, T>(
         .or_else(|| pick(&connection.spec.agent.settings))
 }
 
-pub const DEFAULT_IDLE: std::time::Duration = std::time::Duration::from_secs(600);
+pub const DEFAULT_IDLE: Duration = Duration::from_secs(600);
 pub const DEFAULT_MAX_REPLICAS: i32 = 3;
 const TOKEN_SECONDS: i64 = 3600;
 
 impl Agent<'_> {
     fn metadata(&self) -> Value {
-        let client = self.client.name_any();
         json!({
-            "name": names::agent(&client),
+            "name": names::agent(&self.client.name_any()),
             "namespace": self.client.namespace(),
-            "labels": client_labels(&self.connection.name_any(), &client),
+            "labels": self.labels(),
             "ownerReferences": [self.client.controller_owner_ref(&())],
         })
     }
 
     pub fn service_account(&self) -> Value {
-        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": self.metadata(), "automountServiceAccountToken": false})
+        json!({
+            "apiVersion": "v1", "kind": "ServiceAccount", "metadata": self.metadata(),
+            "automountServiceAccountToken": false,
+        })
     }
 
-    /// Reaches the gateway and cluster DNS, is reached by nobody.
+    /// The agent may reach the gateway and cluster DNS. Nothing may reach the agent.
     pub fn network_policy(&self) -> Value {
         json!({
-            "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": self.metadata(),
+            "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": self.metadata(),
             "spec": {
                 "podSelector": {"matchLabels": self.selector()},
                 "policyTypes": ["Ingress", "Egress"],
                 "egress": [
                     {
                         "to": [{
-                            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self.gateway_namespace}},
-                            "podSelector": {"matchLabels": {"app.kubernetes.io/name": names::OPERATOR}},
+                            "namespaceSelector": {"matchLabels": {
+                                "kubernetes.io/metadata.name": self.gateway_namespace,
+                            }},
+                            "podSelector": {"matchLabels": {
+                                "app.kubernetes.io/name": names::OPERATOR,
+                            }},
                         }],
                         "ports": [{"protocol": "TCP", "port": 9443}],
                     },
                     {
-                        "to": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}],
-                        "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
+                        "to": [{
+                            "namespaceSelector": {},
+                            "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
+                        }],
+                        "ports": [
+                            {"protocol": "UDP", "port": 53},
+                            {"protocol": "TCP", "port": 53},
+                        ],
                     },
                 ],
             },
@@ -78,61 +93,100 @@ impl Agent<'_> {
     }
 
     fn selector(&self) -> Value {
-        json!({"app.kubernetes.io/name": "halopsa-agent", crate::api::CLIENT_LABEL: self.client.name_any()})
+        json!({"app.kubernetes.io/name": "halopsa-agent", CLIENT_LABEL: self.client.name_any()})
     }
 
     pub fn deployment(&self) -> Value {
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": self.metadata(),
+            "spec": {
+                "replicas": self.replicas,
+                "selector": {"matchLabels": self.selector()},
+                // A new agent starts before an old one is told to stop; a lease hands each ticket
+                // over.
+                "strategy": {
+                    "type": "RollingUpdate",
+                    "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+                },
+                "revisionHistoryLimit": 2,
+                "progressDeadlineSeconds": 120,
+                "template": {
+                    "metadata": {"labels": self.labels()},
+                    "spec": self.pod(),
+                },
+            },
+        })
+    }
+
+    fn pod(&self) -> Value {
+        json!({
+            "serviceAccountName": names::agent(&self.client.name_any()),
+            "automountServiceAccountToken": false,
+            "enableServiceLinks": false,
+            "terminationGracePeriodSeconds": 30,
+            "securityContext": {
+                "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [self.container()],
+            "volumes": [{
+                "name": "gateway",
+                "projected": {"defaultMode": 288, "sources": [
+                    {"serviceAccountToken": {
+                        "audience": names::GATEWAY_AUDIENCE,
+                        "expirationSeconds": TOKEN_SECONDS,
+                        "path": "token",
+                    }},
+                    {"configMap": {
+                        "name": names::GATEWAY_CA,
+                        "items": [{"key": names::CA_KEY, "path": "ca.crt"}],
+                    }},
+                ]},
+            }],
+        })
+    }
+
+    fn container(&self) -> Value {
         let resources = setting(self.client, self.connection, |s| s.resources.as_ref());
         let resources = resources.map_or_else(
             || json!({"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}}),
             |r| json!({"requests": r.requests, "limits": r.limits}),
         );
         json!({
-            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": self.metadata(),
-            "spec": {
-                "replicas": self.replicas,
-                "selector": {"matchLabels": self.selector()},
-                // A new agent starts before an old one is told to stop; tickets are handed over by lease.
-                "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-                "revisionHistoryLimit": 2,
-                "progressDeadlineSeconds": 120,
-                "template": {
-                    "metadata": {"labels": client_labels(&self.connection.name_any(), &self.client.name_any())},
-                    "spec": {
-                        "serviceAccountName": names::agent(&self.client.name_any()),
-                        "automountServiceAccountToken": false,
-                        "enableServiceLinks": false,
-                        "terminationGracePeriodSeconds": 30,
-                        "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
-                        "containers": [{
-                            "name": "agent",
-                            "image": self.image,
-                            "args": ["agent"],
-                            "env": [
-                                {"name": "HALOPSA_GATEWAY_URL", "value": self.gateway_url},
-                                {"name": "HALOPSA_GATEWAY_CA", "value": "/var/run/halopsa/ca.crt"},
-                                {"name": "HALOPSA_TOKEN_FILE", "value": "/var/run/halopsa/token"},
-                                {"name": "RUST_LOG", "value": "info"},
-                            ],
-                            "resources": resources,
-                            "securityContext": {"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}},
-                            "volumeMounts": [{"name": "gateway", "mountPath": "/var/run/halopsa", "readOnly": true}],
-                        }],
-                        "volumes": [{
-                            "name": "gateway",
-                            "projected": {"defaultMode": 288, "sources": [
-                                {"serviceAccountToken": {"audience": names::GATEWAY_AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": "token"}},
-                                {"configMap": {"name": names::GATEWAY_CA, "items": [{"key": names::CA_KEY, "path": "ca.crt"}]}},
-                            ]},
-                        }],
-                    },
-                },
+            "name": "agent",
+            "image": self.image,
+            "args": ["agent"],
+            "env": [
+                {"name": "HALOPSA_GATEWAY_URL", "value": self.gateway_url},
+                {"name": "HALOPSA_GATEWAY_CA", "value": "/var/run/halopsa/ca.crt"},
+                {"name": "HALOPSA_TOKEN_FILE", "value": "/var/run/halopsa/token"},
+                {"name": "RUST_LOG", "value": "info"},
+            ],
+            "resources": resources,
+            "securityContext": {
+                "allowPrivilegeEscalation": false,
+                "readOnlyRootFilesystem": true,
+                "capabilities": {"drop": ["ALL"]},
             },
+            "volumeMounts": [
+                {"name": "gateway", "mountPath": "/var/run/halopsa", "readOnly": true},
+            ],
         })
+    }
+
+    fn labels(&self) -> BTreeMap<&'static str, String> {
+        let (connection, client) = (self.connection.name_any(), self.client.name_any());
+        BTreeMap::from([
+            (names::MANAGED_BY, names::OPERATOR.to_string()),
+            ("app.kubernetes.io/name", "halopsa-agent".to_string()),
+            ("app.kubernetes.io/component", "agent".to_string()),
+            (CONNECTION_LABEL, connection),
+            (CLIENT_LABEL, client),
+        ])
     }
 }
 
-/// What changes when somebody changes a Deployment's specification, and not with its status.
+/// Changes with a Deployment's spec, not with its status.
 pub fn version_of_deployment(deployment: &Deployment) -> String {
     let replicas = deployment
         .spec
@@ -148,20 +202,6 @@ pub fn version_of_deployment(deployment: &Deployment) -> String {
 
 pub fn version_of_metadata<K>(object: &PartialObjectMeta<K>) -> String {
     object.metadata.resource_version.clone().unwrap_or_default()
-}
-
-/// Labels of an object that belongs to a client.
-fn client_labels(connection: &str, client: &str) -> std::collections::BTreeMap<String, String> {
-    [
-        (names::MANAGED_BY, names::OPERATOR),
-        ("app.kubernetes.io/name", "halopsa-agent"),
-        ("app.kubernetes.io/component", "agent"),
-        (CONNECTION_LABEL, connection),
-        (CLIENT_LABEL, client),
-    ]
-    .into_iter()
-    .map(|(k, v)| (k.to_string(), v.to_string()))
-    .collect()
 }
 
 #[cfg(test)]

@@ -95,19 +95,25 @@ pub fn resolve<'a>(
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unresolved {
     #[error(
-        "HaloPSA has no client with id {0}, or the API agent may not see it; correct spec.haloClientId"
+        "HaloPSA has no client with id {0}, or the API agent may not see it; correct \
+         spec.haloClientId"
     )]
     NoSuchId(i64),
     #[error(
-        "HaloPSA has no client named \"{0}\"; correct spec.haloClientName, or give haloClientId, which survives a rename"
+        "HaloPSA has no client named \"{0}\"; correct spec.haloClientName, or set haloClientId, \
+         which survives a rename"
     )]
     NoSuchName(String),
-    #[error("HaloPSA has several clients named \"{name}\" (ids {} and {}); give haloClientId instead", ids[0], ids[1])]
+    #[error(
+        "HaloPSA has several clients named \"{name}\" (ids {} and {}); set haloClientId instead",
+        ids[0],
+        ids[1]
+    )]
     Ambiguous { name: String, ids: [i64; 2] },
 }
 
 /// The clients of a connection's tenant, read again when the list is older than `max_age`.
-pub async fn listing(
+async fn listing(
     connection: &HaloPSAConnection,
     halo: &halopsa::Client,
     ctx: &Context,
@@ -211,7 +217,8 @@ enum Change {
 /// Compares what is selected with what exists. Pure.
 ///
 /// A client that HaloPSA does not list, or lists as inactive, is left alone: a list can be short by
-/// mistake, and a company's agent is not deleted because of it. Its ClientFound condition reports it.
+/// mistake, and a company's agent is not deleted because of it. Its ClientFound condition reports
+/// it.
 fn plan<'a>(
     selector: &ClientSelector,
     listing: &Listing,
@@ -289,9 +296,7 @@ async fn carry_out(
             (Reason::ClientDraining, "Drain", note)
         }
         Change::Remove { name } => {
-            if !remove(connection, api, name, ctx).await? {
-                return Ok(());
-            }
+            remove(connection, api, name, ctx).await?;
             let note = format!("{name} is no longer selected and is removed");
             (Reason::ClientRemoved, "Remove", note)
         }
@@ -308,7 +313,7 @@ async fn remove(
     api: &Api<ImportedClient>,
     name: &str,
     ctx: &Context,
-) -> Result<bool, kube::Error> {
+) -> Result<(), kube::Error> {
     let namespace = connection.namespace().unwrap_or_default();
     let seen = reflect::get(&ctx.stores.clients, &namespace, name);
     let params = DeleteParams {
@@ -320,12 +325,12 @@ async fn remove(
     };
     match api.delete(name, &params).await {
         Err(error) if !k8s::is_not_found(&error) => Err(error),
-        _ => Ok(true),
+        _ => Ok(()),
     }
 }
 
-/// Applies a generated ImportedClient: only the fields that are ours, so that a
-/// user may set mode, prompt and agent on it.
+/// Applies a generated ImportedClient: only the operator's own fields, so that a user may set mode,
+/// prompt and agent on it.
 async fn put(
     connection: &HaloPSAConnection,
     api: &Api<ImportedClient>,
@@ -341,7 +346,11 @@ async fn put(
         "apiVersion": ImportedClient::api_version(&()), "kind": ImportedClient::kind(&()),
         "metadata": {
             "name": name,
-            "labels": {names::MANAGED_BY: names::OPERATOR, CONNECTION_LABEL: connection.name_any(), HALO_CLIENT_ID_LABEL: id.to_string()},
+            "labels": {
+                names::MANAGED_BY: names::OPERATOR,
+                CONNECTION_LABEL: connection.name_any(),
+                HALO_CLIENT_ID_LABEL: id.to_string(),
+            },
             "ownerReferences": [connection.controller_owner_ref(&())],
         },
         "spec": spec,
@@ -517,7 +526,7 @@ mod tests {
         assert_eq!(
             run(&ids(&[12]), &[(&acme, false, 0)]),
             [],
-            "the user's own stands for it"
+            "the user's own counts"
         );
         assert_eq!(
             run(&ids(&[]), &[(&acme, true, 0)]),

@@ -1,6 +1,6 @@
 //! The connection's reconciler.
 //!
-//! - [`observe`]: signs in, checks scopes, and asks the others for their part
+//! - [`observe`]: signs in, checks scopes, and calls the others
 //! - [`webhook`]: keeps the webhook in HaloPSA, and its Secret
 //! - [`import`]: which of HaloPSA's clients are imported
 //! - [`sweep`]: finds tickets whose webhook was never received
@@ -12,7 +12,7 @@ mod observe;
 mod sweep;
 mod webhook;
 
-pub use import::{listing, resolve};
+pub use import::resolve;
 
 use crate::api::condition::{self, ConditionUpdate};
 use crate::api::connection::HaloPSAConnectionStatus;
@@ -68,14 +68,13 @@ impl Failure {
     /// Unknown if HaloPSA could not be asked, false if it said no.
     fn condition(self) -> Result<ConditionUpdate, Error> {
         match self {
-            Failure::Halo(error) if error.is_transient() => Ok(ConditionUpdate::unknown(
-                halopsa_pool::reason(&error),
-                error.to_string(),
-            )),
-            Failure::Halo(error) => Ok(ConditionUpdate::no(
-                halopsa_pool::reason(&error),
-                error.to_string(),
-            )),
+            Failure::Halo(error) => {
+                let (reason, message) = (halopsa_pool::reason(&error), error.to_string());
+                Ok(match error.is_transient() {
+                    true => ConditionUpdate::unknown(reason, message),
+                    false => ConditionUpdate::no(reason, message),
+                })
+            }
             Failure::Kube(error) => Err(error.into()),
         }
     }
@@ -251,8 +250,8 @@ fn verification(connection: &HaloPSAConnection, ctx: &Context) -> ConditionUpdat
     let Some(reference) = &connection.spec.sensitivity.provider_ref else {
         return ConditionUpdate::no(
             Reason::NoProvider,
-            "agents work on sensitive tickets in Plan mode only; set spec.sensitivity.providerRef to have \
-             requesters verified",
+            "agents work on sensitive tickets in Plan mode only; set spec.sensitivity.providerRef \
+             to have requesters verified",
         );
     };
     let name = &reference.name;
@@ -260,8 +259,8 @@ fn verification(connection: &HaloPSAConnection, ctx: &Context) -> ConditionUpdat
         None => ConditionUpdate::no(
             Reason::ProviderNotFound,
             format!(
-                "VerificationProvider {name} does not exist; sensitive tickets are refused until it \
-                 does"
+                "VerificationProvider {name} does not exist; sensitive tickets are refused until \
+                 it does"
             ),
         ),
         Some(provider) => {

@@ -16,10 +16,11 @@ use kube::runtime::events::EventType;
 use kube::{Resource, ResourceExt};
 use sha2::{Digest, Sha256};
 
-/// What HaloPSA signs its webhooks with.
+/// What HaloPSA authenticates its webhooks with.
 struct Credentials {
     username: String,
     password: String,
+    /// Name of the Secret that holds both.
     secret: String,
 }
 
