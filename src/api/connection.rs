@@ -1,9 +1,9 @@
 //! HaloPSAConnection: one HaloPSA tenant.
 
+use super::duration::Duration;
 use super::{LocalRef, Mode, Resources};
 use crate::ids::TechnicianId;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::core::Duration;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -248,7 +248,6 @@ pub struct AgentSettings {
     pub resources: Option<Resources>,
     /// How long an agent keeps running without a ticket, like `10m` (10m).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
     pub idle_time: Option<Duration>,
     /// Maximum number of agents that run at once per client (3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -327,7 +326,6 @@ pub struct ModelLimits {
     pub steps_per_turn: u32,
     /// Longest wait for one response (2m).
     #[serde(default = "model_timeout")]
-    #[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
     pub timeout: Duration,
 }
 
@@ -409,15 +407,12 @@ pub struct Approvals {
     pub outcome: Option<String>,
     /// How long a request waits for an answer before it expires (24h).
     #[serde(default = "valid_for")]
-    #[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
     pub valid_for: Duration,
     /// When an unanswered request is repeated, once (4h). `0s` means never.
     #[serde(default = "remind_after")]
-    #[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
     pub remind_after: Duration,
     /// Shortest interval between reads of a waiting ticket (10s). With many waiting it is longer.
     #[serde(default = "poll")]
-    #[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
     pub poll: Duration,
     /// HaloPSA applications that humans reply with; `*` matches any text. All others count as
     /// integrations and never approve.
@@ -509,7 +504,6 @@ pub struct RateLimit {
     pub requests: u32,
     /// Length of the rolling window (5m).
     #[serde(default = "rate_window")]
-    #[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
     pub window: Duration,
 }
 
@@ -535,7 +529,6 @@ fn rate_window() -> Duration {
 pub struct Retention {
     /// How long a finished Ticket is kept (168h).
     #[serde(default = "keep_finished")]
-    #[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
     pub finished: Duration,
     /// Maximum number of finished Tickets kept per connection; the newest are kept (1000).
     #[serde(default = "keep_count")]

@@ -6,6 +6,7 @@
 pub mod client;
 pub mod condition;
 pub mod connection;
+pub mod duration;
 pub mod policy;
 pub mod reason;
 pub mod ticket;

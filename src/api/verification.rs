@@ -2,8 +2,8 @@
 
 use super::LocalRef;
 use super::connection::{CaConfigMapRef, SecretKeyRef};
+use super::duration::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::core::Duration;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -58,15 +58,12 @@ pub struct VerificationProviderSpec {
     pub traceless: Option<TracelessProvider>,
     /// How long the requester has to respond (5m).
     #[serde(default = "timeout")]
-    #[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
     pub timeout: Duration,
     /// How often the provider is polled for the outcome (3s).
     #[serde(default = "poll")]
-    #[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
     pub poll: Duration,
     /// How long a verification is valid, for this requester and ticket (8h).
     #[serde(default = "valid_for")]
-    #[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
     pub valid_for: Duration,
     /// What happens if the provider cannot be reached before the timeout: `Fail` refuses the
     /// ticket, `Ignore` lets the agent start.

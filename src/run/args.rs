@@ -80,7 +80,7 @@ pub struct ReceiverArgs {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    text.parse::<kube::core::Duration>()
+    text.parse::<crate::api::duration::Duration>()
         .map(Duration::from)
         .map_err(|e| e.to_string())
 }
