@@ -5,8 +5,8 @@ use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing::Subscriber;
-use tracing_subscriber::filter::{EnvFilter, filter_fn};
+use tracing::{Level, Metadata, Subscriber};
+use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -29,6 +29,12 @@ impl Drop for Guard {
             let _ = provider.shutdown();
         }
     }
+}
+
+/// kube's client logs whole responses of the apiserver at WARN, tickets among them. No filter a user
+/// sets brings those lines back.
+fn is_ours_to_log(line: &Metadata<'_>) -> bool {
+    !line.target().starts_with("kube_client") || *line.level() == Level::ERROR
 }
 
 /// Sets up logging. Call it once, before a runtime starts: the exporter has its own thread.
@@ -58,7 +64,7 @@ pub fn init(json: bool) -> Result<Guard, ExporterBuildError> {
     };
     let spans = provider.as_ref().map(layer);
     tracing_subscriber::registry()
-        .with(lines.with_filter(filter()))
+        .with(lines.with_filter(filter().and(filter_fn(is_ours_to_log))))
         .with(spans)
         .init();
     Ok(Guard(provider))

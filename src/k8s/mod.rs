@@ -11,6 +11,7 @@
 pub mod cache;
 pub mod index;
 pub mod key;
+pub mod name;
 pub mod names;
 pub mod reflect;
 pub mod refs;

@@ -5,10 +5,11 @@
 
 use super::{Answer, NOT_STORED, Receiver, STARTING};
 use crate::api::VerificationProvider;
+use crate::api::connection::SecretKeyRef;
 use crate::api::ticket::{Phase, Ticket};
 use crate::k8s::key::Key;
-use crate::k8s::refs;
-use crate::k8s::tickets;
+use crate::k8s::name::ObjectName;
+use crate::k8s::{reflect, refs, tickets};
 use crate::ticket::actor::Actor;
 use crate::ticket::state::Event;
 use crate::ticket::verification::{self, ProviderState};
@@ -17,10 +18,16 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, ResourceExt};
+use secrecy::SecretString;
 use serde::Deserialize;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// A provider is answered within this time.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a signing key is used without reading it again.
+const KEY_FRESH: Duration = Duration::from_secs(5);
 
 const NOT_WAITING: Answer = (
     StatusCode::CONFLICT,
@@ -36,83 +43,15 @@ struct Callback {
 
 pub async fn take(
     State(receiver): State<Arc<Receiver>>,
-    Path((namespace, name)): Path<(String, String)>,
+    Path((namespace, name)): Path<(ObjectName, ObjectName)>,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
-    if !receiver.ready.is_ready() {
-        return STARTING;
-    }
-    let now = Timestamp::now();
-    let provider = Key::new(namespace, name);
-    let signer = signer(&receiver.kube, &provider, now, &uri, &headers, &body).await;
-    // A provider that does not exist looks like a wrong signature from outside.
-    let Some(signer) = signer else {
-        return (StatusCode::UNAUTHORIZED, "");
-    };
-    let Ok(callback) = serde_json::from_slice::<Callback>(&body) else {
-        return (
-            StatusCode::BAD_REQUEST,
-            "challengeId and state are required\n",
-        );
-    };
-    let namespace = provider.namespace;
-    let Some(ticket) = receiver.waiting_for(&namespace, &callback.challenge_id) else {
-        return NOT_WAITING;
-    };
-    let valid_for = Duration::from(signer.spec.valid_for);
-    let valid_until = now + SignedDuration::try_from(valid_for).unwrap_or_default();
-    let outcome = verification::outcome(callback.state, &callback.challenge_id, valid_until);
-    let Some(event) = outcome else {
-        return (StatusCode::OK, "still pending\n");
-    };
-    // After the deadline no answer counts, whether the controller has noticed or not.
-    if is_overdue(&ticket, now) {
-        return (StatusCode::CONFLICT, "the challenge has expired\n");
-    }
-    receiver.store_outcome(&namespace, &ticket, event).await
-}
-
-/// The provider, if it exists and has signed this callback just now.
-async fn signer(
-    kube: &Client,
-    provider: &Key,
-    now: Timestamp,
-    uri: &Uri,
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Option<VerificationProvider> {
-    let Key { namespace, name } = provider;
-    let api: Api<VerificationProvider> = Api::namespaced(kube.clone(), namespace);
-    let found = api.get_opt(name).await.ok()??;
-    let reference = &found.spec.http.as_ref()?.signing_secret_ref;
-    let key = refs::secret_key(kube, namespace, &reference.name, &reference.key)
+    let provider = Key::new(&*namespace, &*name);
+    tokio::time::timeout(TIMEOUT, receiver.callback(provider, &uri, &headers, &body))
         .await
-        .ok()?;
-    let header = |name: &str| {
-        headers
-            .get(name)
-            .and_then(|v| v.to_str().ok())
-            .unwrap_or_default()
-    };
-    let is_signed = sign::is_valid(
-        &key,
-        now.as_second(),
-        header(sign::TIMESTAMP),
-        header(sign::SIGNATURE),
-        "POST",
-        uri.path(),
-        body,
-    );
-    if !is_signed {
-        tracing::warn!(
-            %namespace, provider = %name,
-            "rejected a verification callback: invalid signature or stale timestamp"
-        );
-        return None;
-    }
-    Some(found)
+        .unwrap_or(NOT_STORED)
 }
 
 fn is_overdue(ticket: &Ticket, now: Timestamp) -> bool {
@@ -123,6 +62,94 @@ fn is_overdue(ticket: &Ticket, now: Timestamp) -> bool {
 }
 
 impl Receiver {
+    async fn callback(&self, provider: Key, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Answer {
+        if !self.ready.is_ready() {
+            return STARTING;
+        }
+        let now = Timestamp::now();
+        let signer = self.signer(&provider, now, uri, headers, body).await;
+        // A provider that does not exist looks like a wrong signature from outside.
+        let Some(signer) = signer else {
+            return (StatusCode::UNAUTHORIZED, "");
+        };
+        let Ok(callback) = serde_json::from_slice::<Callback>(body) else {
+            return (
+                StatusCode::BAD_REQUEST,
+                "challengeId and state are required\n",
+            );
+        };
+        let namespace = provider.namespace;
+        let Some(ticket) = self.waiting_for(&namespace, &callback.challenge_id) else {
+            return NOT_WAITING;
+        };
+        let valid_for = std::time::Duration::from(signer.spec.valid_for);
+        let valid_until = now + SignedDuration::try_from(valid_for).unwrap_or_default();
+        let outcome = verification::outcome(callback.state, &callback.challenge_id, valid_until);
+        let Some(event) = outcome else {
+            return (StatusCode::OK, "still pending\n");
+        };
+        // After the deadline no answer counts, whether the controller has noticed or not.
+        if is_overdue(&ticket, now) {
+            return (StatusCode::CONFLICT, "the challenge has expired\n");
+        }
+        self.store_outcome(&namespace, &ticket, event).await
+    }
+
+    /// The provider, if it exists and has signed this callback just now.
+    async fn signer(
+        &self,
+        provider: &Key,
+        now: Timestamp,
+        uri: &Uri,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Option<Arc<VerificationProvider>> {
+        let Key { namespace, name } = provider;
+        // From the store: strangers cost the apiserver nothing.
+        let found = reflect::get(&self.stores.providers, namespace, name)?;
+        let reference = &found.spec.http.as_ref()?.signing_secret_ref;
+        let key = self.signing_key(namespace, reference).await?;
+        let header = |name: &str| {
+            headers
+                .get(name)
+                .and_then(|v| v.to_str().ok())
+                .unwrap_or_default()
+        };
+        let is_signed = sign::is_valid(
+            &key,
+            now.as_second(),
+            header(sign::TIMESTAMP),
+            header(sign::SIGNATURE),
+            "POST",
+            uri.path(),
+            body,
+        );
+        if !is_signed {
+            tracing::warn!(
+                %namespace, provider = %name,
+                "rejected a verification callback: invalid signature or stale timestamp"
+            );
+            return None;
+        }
+        Some(found)
+    }
+
+    /// The provider's key. Read again after a few seconds at the earliest, so that callbacks with a
+    /// wrong signature cost the apiserver little.
+    async fn signing_key(&self, namespace: &str, reference: &SecretKeyRef) -> Option<SecretString> {
+        let of = (Key::new(namespace, &reference.name), reference.key.clone());
+        if let Some((key, read_at)) = self.signing_keys.get(&of)
+            && read_at.elapsed() < KEY_FRESH
+        {
+            return key;
+        }
+        let key = refs::secret_key(&self.kube, namespace, &reference.name, &reference.key)
+            .await
+            .ok();
+        self.signing_keys.set(of, (key.clone(), Instant::now()));
+        key
+    }
+
     fn waiting_for(&self, namespace: &str, challenge_id: &str) -> Option<Arc<Ticket>> {
         let waits = |t: &Ticket| {
             t.namespace().as_deref() == Some(namespace)

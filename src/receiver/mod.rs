@@ -16,6 +16,7 @@ use crate::halopsa::webhook;
 use crate::k8s::cache::Remembered;
 use crate::k8s::index::{ClientEntry, ClientIndex, TicketIndex};
 use crate::k8s::key::Key;
+use crate::k8s::name::ObjectName;
 use crate::k8s::watches::{Stores, Watches};
 use crate::k8s::{self, names, reflect, tickets};
 use crate::metrics::{Metrics, WebhookLabels, WebhookResult};
@@ -36,6 +37,7 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::runtime::reflector::Store;
 use kube::{Client, Resource};
+use secrecy::SecretString;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -72,6 +74,8 @@ pub struct Receiver {
     recorder: Recorder,
     /// When a client that is not imported last had its Event.
     announced: Remembered<(Key, i64), Instant>,
+    /// Signing keys of verification providers, by Secret and key, and when they were read.
+    signing_keys: Remembered<(Key, String), (Option<SecretString>, Instant)>,
 }
 
 impl Receiver {
@@ -97,6 +101,7 @@ impl Receiver {
             metrics,
             recorder,
             announced: Remembered::default(),
+            signing_keys: Remembered::default(),
         }
     }
 }
@@ -116,7 +121,7 @@ pub fn router(receiver: Arc<Receiver>) -> Router {
 
 async fn receive(
     State(receiver): State<Arc<Receiver>>,
-    Path((namespace, name)): Path<(String, String)>,
+    Path((namespace, name)): Path<(ObjectName, ObjectName)>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {

@@ -18,6 +18,7 @@ use super::wire::{Completion, LeaseRef, PlanHandIn};
 use super::{Gateway, problem};
 use crate::api::ticket::{Phase, Ticket};
 use crate::audit;
+use crate::k8s::name::ObjectName;
 use crate::k8s::{self, reflect, tickets};
 use crate::text;
 use crate::ticket::actor::Actor;
@@ -55,7 +56,7 @@ pub async fn claim(
 pub async fn heartbeat(
     State(gateway): App,
     Extension(identity): Extension<Identity>,
-    Path(name): Path<String>,
+    Path(name): Path<ObjectName>,
     Json(lease): Json<LeaseRef>,
 ) -> Result<StatusCode, Refusal> {
     let ticket = own_ticket(&gateway, &identity, &name).await?;
@@ -69,7 +70,7 @@ pub async fn heartbeat(
 pub async fn release(
     State(gateway): App,
     Extension(identity): Extension<Identity>,
-    Path(name): Path<String>,
+    Path(name): Path<ObjectName>,
     Json(lease): Json<LeaseRef>,
 ) -> Result<StatusCode, Refusal> {
     let ticket = own_ticket(&gateway, &identity, &name).await?;
@@ -84,7 +85,7 @@ pub async fn release(
 pub async fn plan(
     State(gateway): App,
     Extension(identity): Extension<Identity>,
-    Path(name): Path<String>,
+    Path(name): Path<ObjectName>,
     Json(given): Json<PlanHandIn>,
 ) -> Result<StatusCode, Refusal> {
     if let Some(turn) = Turn::begin(&gateway, &identity, &name, &given.lease_id).await? {
@@ -97,7 +98,7 @@ pub async fn plan(
 pub async fn complete(
     State(gateway): App,
     Extension(identity): Extension<Identity>,
-    Path(name): Path<String>,
+    Path(name): Path<ObjectName>,
     Json(given): Json<Completion>,
 ) -> Result<StatusCode, Refusal> {
     let plan = given.plan.map(|p| p.bounded()).filter(|p| !p.is_empty());
