@@ -8,16 +8,23 @@ pub mod hex;
 pub mod json;
 pub mod mask;
 pub mod pattern;
+mod strip;
 pub mod words;
 
 /// Where details and notes for an agent are cut, in bytes.
 pub const MAX_TEXT: usize = 16 * 1024;
-/// HTML beyond this is not parsed, in bytes.
+/// HTML beyond this is not read, in bytes.
 const MAX_HTML: usize = 512 * 1024;
 
 /// HTML to plain text: without tags, scripts and styles, with line breaks, cut at [`MAX_TEXT`].
+///
+/// Time and memory are linear in the length of any HTML: laying out takes more than that for
+/// elements nested deeply, so what no person writes only has its tags stripped.
 pub fn from_html(html: &str) -> String {
     let html = cut(html, MAX_HTML);
+    if !strip::is_simple(html) {
+        return plain(&strip::tags(html));
+    }
     // Wide enough that no paragraph is wrapped: the reader wraps.
     let text = html2text::config::plain_no_decorate()
         .string_from_read(html.as_bytes(), 10_000)
@@ -123,6 +130,30 @@ mod tests {
         assert_eq!(cut("éé", 3), "é");
         assert_eq!(one_line("a\n b\tc", 10), "a b c");
         assert_eq!(one_line("abcdef", 4), "abc…");
+    }
+
+    #[test]
+    fn html_of_any_nesting_becomes_bounded_text() {
+        for tag in [
+            "div",
+            "ul",
+            "ol",
+            "blockquote",
+            "details",
+            "b",
+            "em",
+            "i",
+            "table",
+            "tr",
+            "td",
+            "p",
+        ] {
+            let html = format!("start {}the end", format!("<{tag}>").repeat(100_000));
+            let text = from_html(&html);
+            assert!(text.len() <= MAX_TEXT && text.starts_with("start"), "{tag}");
+        }
+        let deep = format!("{}the end{}", "<div>".repeat(200), "</div>".repeat(200));
+        assert_eq!(from_html(&deep), "the end");
     }
 
     proptest! {
