@@ -20,6 +20,7 @@ pub mod tool_server;
 pub mod workflow;
 
 use crate::api::{CLIENT_LABEL, HaloPSAConnection, ImportedClient, Ticket};
+use crate::k8s::key::Key;
 use crate::k8s::reflect::Reflector;
 use crate::k8s::watches::{Hooks, Watches};
 use crate::k8s::{names, scoped};
@@ -37,6 +38,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Controller, watcher};
 use kube::{Client, Resource, ResourceExt};
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -44,6 +46,8 @@ use std::time::Instant;
 const CONCURRENCY: u16 = 16;
 /// How long running reconciliations may take to finish after the signal to stop.
 const GRACE: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long an object waits whose reconciliation panicked.
+const AFTER_PANIC: std::time::Duration = std::time::Duration::from_secs(60);
 /// Deletions waiting to be handled.
 const DELETIONS: usize = 4096;
 
@@ -260,16 +264,17 @@ impl<S: Future<Output = ()> + Clone + Send + Sync + 'static> Reconcilers<'_, S> 
     {
         let kind = K::kind(&());
         let measured = move |object: Arc<K>, ctx: Arc<Context>| {
+            let about = Key::of(&*object);
             let (kind, run) = (kind.clone(), reconcile(object, ctx.clone()));
             async move {
                 let started = Instant::now();
-                let result = run.await;
+                let result = caught(&kind, &about, run).await;
                 let label = match &result {
-                    Ok(_) => ReconcileResult::Ok,
-                    Err(_) => ReconcileResult::Error,
+                    Some(Ok(_)) => ReconcileResult::Ok,
+                    Some(Err(_)) | None => ReconcileResult::Error,
                 };
                 ctx.metrics.reconciled(&kind, label, started.elapsed());
-                result
+                result.unwrap_or(Ok(Action::requeue(AFTER_PANIC)))
             }
         };
         self.running.push(
@@ -280,6 +285,28 @@ impl<S: Future<Output = ()> + Clone + Send + Sync + 'static> Reconcilers<'_, S> 
                 .for_each(|_| std::future::ready(()))
                 .boxed(),
         );
+    }
+}
+
+/// A reconcile that panics takes nobody with it: its object is tried again later, the rest goes on.
+async fn caught<E>(
+    kind: &str,
+    about: &Key,
+    run: impl Future<Output = Result<Action, E>>,
+) -> Option<Result<Action, E>> {
+    match AssertUnwindSafe(run).catch_unwind().await {
+        Ok(result) => Some(result),
+        Err(_) => {
+            tracing::error!(
+                kind,
+                namespace = about.namespace,
+                name = about.name,
+                "a reconciliation panicked; will retry in {} s; please report this with the panic's \
+                 lines above",
+                AFTER_PANIC.as_secs()
+            );
+            None
+        }
     }
 }
 

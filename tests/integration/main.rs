@@ -7,6 +7,7 @@
 mod agents;
 mod approvals;
 mod attacks;
+mod bounds;
 mod browser;
 mod connection;
 mod crashes;

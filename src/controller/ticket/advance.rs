@@ -50,10 +50,10 @@ impl Pass {
 fn decide(ticket: &Ticket, facts: &Facts<'_>, now: Timestamp) -> Option<Event> {
     let status = ticket.status.clone().unwrap_or_default();
     if status.phase.is_terminal() {
+        // Cut as it is stored: an annotation of any length reopens once.
         let request = ticket.annotations().get(REOPEN_ANNOTATION)?;
-        return (status.reopened.as_ref() != Some(request)).then(|| Event::Reopened {
-            request: request.chars().take(100).collect(),
-        });
+        let request: String = request.chars().take(100).collect();
+        return (status.reopened.as_ref() != Some(&request)).then_some(Event::Reopened { request });
     }
     if ticket.spec.closed {
         return Some(Event::Ignored {
@@ -157,6 +157,11 @@ mod tests {
         );
         done.status.as_mut().unwrap().reopened = Some("1".into());
         assert_eq!(decide(&done, &facts, now), None);
+        let long = "x".repeat(500);
+        done.annotations_mut()
+            .insert(REOPEN_ANNOTATION.into(), long.clone());
+        done.status.as_mut().unwrap().reopened = Some(long[..100].into());
+        assert_eq!(decide(&done, &facts, now), None, "reopened once already");
 
         connection.spec.suspend = true;
         let facts = Facts {

@@ -222,18 +222,20 @@ pub(super) fn count(pass: &Pass, outcome: ApprovalOutcome) {
         .inc();
 }
 
-/// Writes the reminder, if it is due.
-pub(super) async fn remind(pass: &mut Pass) -> Result<(), Error> {
+/// Writes the reminder if it is due, or ends a ticket that is no longer ours.
+pub(super) async fn remind(pass: &mut Pass, client: &ImportedClient) -> Result<(), Error> {
     let status = pass.status();
     let due = state::reminds_at(&status).is_some_and(|at| at <= Timestamp::now());
     let Some(request) = status.approval.as_ref().filter(|_| due) else {
         return Ok(());
     };
     let halo = pass.halo().await?;
-    let Some(halo_ticket) = halo.find_ticket(pass.ticket.spec.ticket_id).await? else {
-        // The next poll finds out, too, and ends the ticket.
-        return Ok(());
-    };
+    let found = halo.find_ticket(pass.ticket.spec.ticket_id).await?;
+    let halo_client_id = client.status.as_ref().and_then(|s| s.halo_client_id);
+    if let Some(gone) = still_ours(found.as_ref(), halo_client_id.unwrap_or_default()).ignored() {
+        return pass.transition(&[gone]).await;
+    }
+    let halo_ticket = found.unwrap_or_default();
     let assigned = assigned_name(&halo_ticket, &agents(&halo).await);
     let ask = Ask {
         assigned: &assigned,

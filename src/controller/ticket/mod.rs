@@ -166,7 +166,11 @@ impl Pass {
         if self.phase() == Phase::AwaitingApproval
             && self.status().approval_is(ApprovalState::Requested)
         {
-            Box::pin(approval::remind(self)).await?;
+            Box::pin(approval::remind(self, &client)).await?;
+        }
+        if self.phase() == Phase::AwaitingApproval
+            && self.status().approval_is(ApprovalState::Requested)
+        {
             let again = Box::pin(approval::poll(self, &client)).await?;
             self.requeue = Some(again);
         }
@@ -177,6 +181,10 @@ impl Pass {
     async fn next_requeue(&self) -> Result<Action, Error> {
         let status = self.status();
         let poll = self.requeue.map(|again| again + Duration::from_millis(50));
+        // A suspended connection's tickets wait for its change, which wakes them.
+        if self.connection.spec.suspend && !status.phase.is_terminal() {
+            return Ok(Action::requeue(retention::SUSPENDED));
+        }
         if !status.phase.is_terminal() {
             return Ok(Action::requeue(wait(&status, poll, Timestamp::now())));
         }

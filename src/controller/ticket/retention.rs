@@ -11,6 +11,9 @@ use kube::api::{Api, DeleteParams};
 use kube::runtime::controller::Action;
 use std::time::Duration;
 
+/// How often a ticket of a suspended connection is reconciled, should nothing happen.
+pub(super) const SUSPENDED: Duration = Duration::from_secs(60);
+
 /// Deletes the Ticket once its time is over and it owes nothing.
 pub(super) async fn keep(pass: &Pass) -> Result<Action, Error> {
     pass.ctx.polls.forget(&pass.key);

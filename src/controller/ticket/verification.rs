@@ -31,6 +31,8 @@ const SLOWER: u32 = 30;
 const DEPTH: usize = 100;
 /// The API's defaults, for a connection whose provider is missing.
 const TIMEOUT: Duration = Duration::from_secs(300);
+/// This long before the deadline the provider is polled once more.
+const LAST_POLL: Duration = Duration::from_millis(1500);
 const VALID_FOR: Duration = Duration::from_secs(8 * 3600);
 
 /// The event for a ticket just received that is sensitive: its requester is asked first.
@@ -104,8 +106,22 @@ pub(super) async fn poll(pass: &mut Pass, client: &ImportedClient) -> Result<Dur
         Err(NoAnswer::Provider(error)) => down(pass, &provider, &error, valid_until).await?,
         Err(NoAnswer::Other(error)) => return Err(error),
     }
-    let poll = Duration::from(provider.spec.poll);
-    Ok(poll.clamp(Duration::from_secs(1), Duration::from_secs(60)))
+    Ok(next_poll(
+        provider.spec.poll.into(),
+        pass.status().deadline.map(|d| d.0),
+        Timestamp::now(),
+    ))
+}
+
+/// Until the next poll. The last one comes just before the deadline, so that a provider that is
+/// down is noticed before the ticket is refused: `failurePolicy` decides then.
+fn next_poll(poll: Duration, deadline: Option<Timestamp>, now: Timestamp) -> Duration {
+    let poll = poll.clamp(Duration::from_secs(1), Duration::from_secs(60));
+    let last = deadline.and_then(|at| Duration::try_from(at.duration_since(now)).ok());
+    match last.map(|left| left.saturating_sub(LAST_POLL)) {
+        Some(until) if !until.is_zero() => poll.min(until),
+        _ => poll,
+    }
 }
 
 /// The provider's answer.
@@ -390,4 +406,23 @@ async fn carry_out(pass: &mut Pass, status: &TicketStatus, wished: &Wished) -> R
 
 fn from_now(time: Duration) -> Timestamp {
     Timestamp::now() + SignedDuration::try_from(time).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_poll_comes_just_before_the_deadline() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let (poll, deadline) = (Duration::from_secs(60), Some(at(300)));
+        for (now, wait) in [(0, 60_000), (290, 8_500), (298, 500), (299, 60_000)] {
+            let wait = Duration::from_millis(wait);
+            assert_eq!(next_poll(poll, deadline, at(now)), wait, "{now}");
+        }
+        assert_eq!(
+            next_poll(Duration::ZERO, None, at(0)),
+            Duration::from_secs(1)
+        );
+    }
 }
