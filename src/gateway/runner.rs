@@ -238,11 +238,10 @@ impl ApprovedRun<'_> {
     /// the request's hash, both in the cluster and on the HaloPSA ticket.
     async fn check_binding(&self, ticket: &Ticket, request: &Approval) -> Result<(), Error> {
         let status = ticket.status.clone().unwrap_or_default();
-        let open = approval::steps_of(request, &status.steps)
-            .filter(|steps| steps.iter().all(|s| !s.state.is_final()));
-        // Steps that are over were cut; a run that goes on after a crash was checked at its start.
-        let Some(steps) = open else {
-            return Ok(());
+        let Some(steps) = approval::steps_of(request, &status.steps) else {
+            return Err(Error::Mismatch(
+                "the request names a step that does not exist",
+            ));
         };
         let ticket_id = ticket.spec.ticket_id;
         let hash = approval::hash(self.scope.connection_uid(), ticket_id, status.run, steps);

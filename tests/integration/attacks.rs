@@ -6,7 +6,7 @@ use crate::fake::{Model, Script, Tools, calls, plan};
 use crate::harness::{ACME, BLUE, Harness, eventually};
 use crate::{model, tool_servers};
 use halopsa_operator::agent::gateway::Error;
-use halopsa_operator::api::ticket::{StepState, Ticket};
+use halopsa_operator::api::ticket::{Step, StepState, Ticket, TicketStatus};
 use halopsa_operator::api::{ToolPolicy, ToolServer};
 use halopsa_operator::gateway::wire::{Context, Work};
 use halosim::store::Author;
@@ -335,6 +335,46 @@ async fn an_approval_replayed_after_the_arguments_changed() {
     })
     .await;
     harness.stop().await;
+}
+
+/// Someone with write access to the cluster changes what will be run, and tries to have the check
+/// skipped: by a step that does not exist, or by one that is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_whose_check_is_to_be_skipped() {
+    let tricks: [(&str, fn(&mut TicketStatus)); 2] = [
+        ("nostep", |status| {
+            status.approval.as_mut().unwrap().steps.push(999);
+        }),
+        ("over", |status| {
+            let mut done = status.steps[0].clone();
+            done.number = 40;
+            done.state = StepState::Done;
+            status.steps.push(done);
+            status.approval.as_mut().unwrap().steps.push(40);
+        }),
+    ];
+    for (label, trick) in tricks {
+        let (harness, id, name) = waiting(label).await;
+        let api = harness.api::<Ticket>();
+        let mut ticket = api.get(&name).await.unwrap();
+        let status = ticket.status.as_mut().unwrap();
+        let updates = |s: &&mut Step| s.tool == "halopsa_update_ticket";
+        let step = status.steps.iter_mut().find(updates).unwrap();
+        step.arguments = json!({"agent": "Luis Ortega"}).to_string();
+        trick(status);
+        api.replace_status(&name, &PostParams::default(), &ticket)
+            .await
+            .unwrap();
+        harness.reply(id, DANA, "<p>Approved</p>");
+        let status = harness.ticket_in(&name, "Failed").await.status.unwrap();
+        assert_eq!(
+            status.reason.as_deref(),
+            Some("ApprovalMismatch"),
+            "{label}"
+        );
+        assert_eq!(harness.halo(id, "agent_id"), json!(DANA), "{label}");
+        harness.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
