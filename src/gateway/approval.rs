@@ -78,6 +78,7 @@ pub async fn prepare(
             scope.connection_uid(),
             ticket.spec.ticket_id,
             status.run,
+            number,
             steps.iter().copied(),
         ),
         steps: steps.iter().map(|s| s.number).collect(),

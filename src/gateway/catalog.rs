@@ -49,7 +49,7 @@ impl ResolvedTool {
         match self {
             ResolvedTool::Read(tool) => tool.name,
             ResolvedTool::Write(tool) => tool.name,
-            ResolvedTool::Server { .. } => "tool server",
+            ResolvedTool::Server { .. } => "tool_server",
         }
     }
 }

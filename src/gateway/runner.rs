@@ -25,7 +25,7 @@ use crate::ticket::actor::Actor;
 use crate::ticket::approval;
 use crate::ticket::marker::Tag;
 use crate::ticket::note::{self, Decided, Listed};
-use crate::ticket::state::Event;
+use crate::ticket::state::{self, Event};
 use crate::tools::write;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
@@ -244,7 +244,8 @@ impl ApprovedRun<'_> {
             ));
         };
         let ticket_id = ticket.spec.ticket_id;
-        let hash = approval::hash(self.scope.connection_uid(), ticket_id, status.run, steps);
+        let (uid, number) = (self.scope.connection_uid(), request.number);
+        let hash = approval::hash(uid, ticket_id, status.run, number, steps);
         if hash != request.hash {
             return Err(Error::Mismatch(
                 "the steps are not those that were approved",
@@ -264,9 +265,20 @@ impl ApprovedRun<'_> {
 
     async fn reject(&self, ticket: &Ticket, why: &str) -> Result<(), Error> {
         audit::event("ApprovalMismatch", self.subject(), why);
+        let status = ticket.status.as_ref();
+        let began = |s: &Step| {
+            matches!(
+                s.state,
+                StepState::Running | StepState::Done | StepState::Failed | StepState::Unknown
+            ) && status.is_some_and(|status| s.run == status.run)
+        };
+        let message = match status.is_some_and(|s| s.steps.iter().any(began)) {
+            true => format!("{why}; no further step was run"),
+            false => format!("{why}; nothing was run"),
+        };
         let event = Event::Failed {
             reason: Reason::ApprovalMismatch,
-            message: format!("{why}; nothing was run"),
+            message,
         };
         self.transition(ticket, &[event]).await?;
         Ok(())
@@ -275,9 +287,12 @@ impl ApprovedRun<'_> {
     /// Stops at the first step that fails: the following ones may depend on it.
     async fn run_steps(&self, mut ticket: Ticket, request: &Approval) -> Result<Ticket, Error> {
         let halo_ticket = self.halo.find_ticket(ticket.spec.ticket_id).await?;
-        let facts = halo_ticket
-            .map(|t| TicketFacts::from(&t))
-            .unwrap_or_default();
+        let facts = halo_ticket.as_ref().map(TicketFacts::from);
+        let facts = facts.unwrap_or_default();
+        // A verification that ran out since the request, or that was of somebody else, is none.
+        let requester = halo_ticket.and_then(|t| t.user_id);
+        let status = ticket.status.clone().unwrap_or_default();
+        let verified = state::is_verified(&status, requester, Timestamp::now());
         for number in &request.steps {
             let Some(step) = steps::step_of(&ticket, *number) else {
                 continue;
@@ -289,7 +304,7 @@ impl ApprovedRun<'_> {
                         lease: self.lease.into(),
                         number: *number,
                     };
-                    if let Some(rule) = self.forbidden(&step, &facts) {
+                    if let Some(rule) = self.forbidden(&step, &facts, verified) {
                         let ended = Event::StepEnded {
                             number: *number,
                             state: StepState::Failed,
@@ -328,7 +343,7 @@ impl ApprovedRun<'_> {
     }
 
     /// The rule that forbids a step now, although it was approved.
-    fn forbidden(&self, step: &Step, ticket: &TicketFacts) -> Option<String> {
+    fn forbidden(&self, step: &Step, ticket: &TicketFacts, verified: bool) -> Option<String> {
         let Some(tool) = catalog::find(self.gateway, self.scope, &step.tool) else {
             return Some("the list of tools (it is no longer there)".into());
         };
@@ -340,7 +355,15 @@ impl ApprovedRun<'_> {
             ticket,
         };
         let decision = catalog::decide(self.gateway, self.scope, &call);
-        (decision.effect == Effect::Disabled).then_some(decision.rule)
+        if decision.effect == Effect::Disabled {
+            return Some(decision.rule);
+        }
+        (decision.require_verification && !verified).then(|| {
+            format!(
+                "{}, which requires the requester's verification,",
+                decision.rule
+            )
+        })
     }
 
     /// Counts a step, and writes it to the audit stream and the journal.

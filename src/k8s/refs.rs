@@ -1,5 +1,6 @@
 //! Secrets and ConfigMaps that resources refer to.
 
+use super::name::ObjectName;
 use crate::api::connection::CaConfigMapRef;
 use crate::error::root_cause;
 use k8s_openapi::ByteString;
@@ -9,13 +10,18 @@ use secrecy::SecretString;
 use std::collections::BTreeMap;
 
 /// The longest value read from a Secret, in bytes.
-const MAX_VALUE: usize = 1024;
+const MAX_VALUE: usize = 16 * 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error("the reference names a {kind} that cannot exist; use its name")]
+    Name { kind: &'static str },
     #[error("{kind} {name} does not exist; create it")]
     Missing { kind: &'static str, name: String },
-    #[error("{kind} {name} has no usable key {key}; add it, or name another key")]
+    #[error(
+        "{kind} {name} has no usable key {key}; add it as text of at most {MAX_VALUE} bytes, or \
+         name another key"
+    )]
     NoKey {
         kind: &'static str,
         name: String,
@@ -35,13 +41,21 @@ pub enum Error {
     },
 }
 
+/// A name that may stand in a request to the apiserver.
+fn checked(kind: &'static str, name: &str) -> Result<String, Error> {
+    ObjectName::try_from(name.to_string())
+        .map(|name| name.to_string())
+        .map_err(|_| Error::Name { kind })
+}
+
 /// All keys of a Secret.
 pub async fn secret(
     kube: &Client,
     namespace: &str,
     name: &str,
 ) -> Result<BTreeMap<String, ByteString>, Error> {
-    let (kind, name) = ("Secret", name.to_string());
+    let kind = "Secret";
+    let name = checked(kind, name)?;
     match Api::<Secret>::namespaced(kube.clone(), namespace)
         .get_opt(&name)
         .await
@@ -87,7 +101,8 @@ pub async fn ca_bundle(
     namespace: &str,
     reference: &CaConfigMapRef,
 ) -> Result<String, Error> {
-    let (kind, name) = ("ConfigMap", reference.name.clone());
+    let kind = "ConfigMap";
+    let name = checked(kind, &reference.name)?;
     match Api::<ConfigMap>::namespaced(kube.clone(), namespace)
         .get_opt(&name)
         .await

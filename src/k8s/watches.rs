@@ -202,8 +202,10 @@ impl Watches {
 /// Waits for one store after another: their own wake-ups reach only one waiter.
 async fn all_filled(mut stores: Vec<watch::Receiver<bool>>, filled: watch::Sender<bool>) {
     for store in &mut stores {
-        // An error is a watch that has ended.
-        let _ = store.wait_for(|filled| *filled).await;
+        // A watch that has ended is never filled: the process ends, and nothing is decided.
+        if store.wait_for(|filled| *filled).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
     filled.send_replace(true);
     std::future::pending::<()>().await;

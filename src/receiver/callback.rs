@@ -66,20 +66,22 @@ impl Receiver {
         if !self.ready.is_ready() {
             return STARTING;
         }
-        let now = Timestamp::now();
-        let signer = self.signer(&provider, now, uri, headers, body).await;
-        // A provider that does not exist looks like a wrong signature from outside.
-        let Some(signer) = signer else {
-            return (StatusCode::UNAUTHORIZED, "");
+        let signer = match self.signer(&provider, uri, headers, body).await {
+            Ok(Some(signer)) => signer,
+            // A provider that does not exist looks like a wrong signature from outside.
+            Ok(None) => return (StatusCode::UNAUTHORIZED, ""),
+            Err(_) => return NOT_STORED,
         };
+        let now = Timestamp::now();
         let Ok(callback) = serde_json::from_slice::<Callback>(body) else {
             return (
                 StatusCode::BAD_REQUEST,
                 "challengeId and state are required\n",
             );
         };
-        let namespace = provider.namespace;
-        let Some(ticket) = self.waiting_for(&namespace, &callback.challenge_id) else {
+        let namespace = provider.namespace.clone();
+        let Some(ticket) = self.waiting_for(&namespace, &provider.name, &callback.challenge_id)
+        else {
             return NOT_WAITING;
         };
         let valid_for = std::time::Duration::from(signer.spec.valid_for);
@@ -99,16 +101,24 @@ impl Receiver {
     async fn signer(
         &self,
         provider: &Key,
-        now: Timestamp,
         uri: &Uri,
         headers: &HeaderMap,
         body: &[u8],
-    ) -> Option<Arc<VerificationProvider>> {
+    ) -> Result<Option<Arc<VerificationProvider>>, kube::Error> {
         let Key { namespace, name } = provider;
         // From the store: strangers cost the apiserver nothing.
-        let found = reflect::get(&self.stores.providers, namespace, name)?;
-        let reference = &found.spec.http.as_ref()?.signing_secret_ref;
-        let key = self.signing_key(namespace, reference).await?;
+        let Some(found) = reflect::get(&self.stores.providers, namespace, name) else {
+            return Ok(None);
+        };
+        let Some(http) = &found.spec.http else {
+            return Ok(None);
+        };
+        let Some(key) = self
+            .signing_key(namespace, &http.signing_secret_ref)
+            .await?
+        else {
+            return Ok(None);
+        };
         let header = |name: &str| {
             headers
                 .get(name)
@@ -117,7 +127,7 @@ impl Receiver {
         };
         let is_signed = sign::is_valid(
             &key,
-            now.as_second(),
+            Timestamp::now().as_second(),
             header(sign::TIMESTAMP),
             header(sign::SIGNATURE),
             "POST",
@@ -129,28 +139,49 @@ impl Receiver {
                 %namespace, provider = %name,
                 "rejected a verification callback: invalid signature or stale timestamp"
             );
-            return None;
+            return Ok(None);
         }
-        Some(found)
+        Ok(Some(found))
     }
 
     /// The provider's key. Read again after a few seconds at the earliest, so that callbacks with a
     /// wrong signature cost the apiserver little.
-    async fn signing_key(&self, namespace: &str, reference: &SecretKeyRef) -> Option<SecretString> {
+    async fn signing_key(
+        &self,
+        namespace: &str,
+        reference: &SecretKeyRef,
+    ) -> Result<Option<SecretString>, kube::Error> {
         let of = (Key::new(namespace, &reference.name), reference.key.clone());
         if let Some((key, read_at)) = self.signing_keys.get(&of)
             && read_at.elapsed() < KEY_FRESH
         {
-            return key;
+            return Ok(key);
         }
-        let key = refs::secret_key(&self.kube, namespace, &reference.name, &reference.key)
-            .await
-            .ok();
+        let read = refs::secret_key(&self.kube, namespace, &reference.name, &reference.key).await;
+        let key = match read {
+            Ok(key) => Some(key),
+            // Not known: the next callback asks again.
+            Err(refs::Error::Kube { source, .. }) => return Err(source),
+            Err(_) => None,
+        };
         self.signing_keys.set(of, (key.clone(), Instant::now()));
-        key
+        Ok(key)
     }
 
-    fn waiting_for(&self, namespace: &str, challenge_id: &str) -> Option<Arc<Ticket>> {
+    /// The ticket that waits for this challenge, whose connection names this provider.
+    fn waiting_for(
+        &self,
+        namespace: &str,
+        provider: &str,
+        challenge_id: &str,
+    ) -> Option<Arc<Ticket>> {
+        let asked = |t: &Ticket| {
+            let connection = &t.spec.connection_ref.name;
+            reflect::get(&self.stores.connections, namespace, connection).is_some_and(|c| {
+                let named = c.spec.sensitivity.provider_ref.as_ref();
+                named.is_some_and(|reference| reference.name == provider)
+            })
+        };
         let waits = |t: &Ticket| {
             t.namespace().as_deref() == Some(namespace)
                 && t.status.as_ref().is_some_and(|s| {
@@ -159,6 +190,7 @@ impl Receiver {
                             .as_ref()
                             .is_some_and(|v| v.challenge_id == challenge_id)
                 })
+                && asked(t)
         };
         self.stores.tickets.state_filter(waits).into_iter().next()
     }

@@ -219,15 +219,17 @@ fn why_not(
     }
 }
 
-/// What an approval is bound to: the ticket, and each step with its exact arguments.
+/// What an approval is bound to: the ticket, the request's number, and each step with its exact
+/// arguments. The number makes the same steps, asked for again, another request.
 pub fn hash<'a>(
     connection_uid: &str,
     ticket_id: i64,
     run: i32,
+    number: i32,
     steps: impl IntoIterator<Item = &'a Step>,
 ) -> String {
     let mut digest = Sha256::new();
-    digest.update(format!("{connection_uid}/{ticket_id}/{run}\n"));
+    digest.update(format!("{connection_uid}/{ticket_id}/{run}/{number}\n"));
     for step in steps {
         // Recomputed from what would run, not taken from what was noted. A step that is over does
         // not run again, and its arguments are cut: there the note has to do.

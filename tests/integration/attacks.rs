@@ -311,7 +311,7 @@ async fn an_approval_replayed_after_the_arguments_changed() {
         .unwrap()
         .uid()
         .unwrap();
-    let hash = halopsa_operator::ticket::approval::hash(&uid, id, 0, status.steps.iter());
+    let hash = halopsa_operator::ticket::approval::hash(&uid, id, 0, 1, status.steps.iter());
     status.approval.as_mut().unwrap().hash = hash;
     api.replace_status(&name, &PostParams::default(), &ticket)
         .await
@@ -337,11 +337,36 @@ async fn an_approval_replayed_after_the_arguments_changed() {
     harness.stop().await;
 }
 
+/// The same steps again, after they failed, are another request: an old yes does not reach it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_steps_again_are_asked_for_again() {
+    let change = || calls(&[("halopsa_update_ticket", json!({"status": "No Such Status"}))]);
+    let script: Script = Box::new(move |n, _| match n {
+        0 => calls(&[("submit_plan", plan())]),
+        1 | 3 => change(),
+        _ => calls(&[("finish", json!({"message": "Asked."}))]),
+    });
+    let (harness, _) = obedient("askedagain", script).await;
+    let (id, name) = open(&harness, "Set a status that does not exist").await;
+    harness.ticket_in(&name, "AwaitingApproval").await;
+    harness.reply(id, DANA, "<p>Approved</p>");
+    eventually("the second request", || async {
+        (notes_with(&harness, id, "approval needed") == 2).then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let status = harness.ticket_in(&name, "AwaitingApproval").await.status;
+    let approval = status.unwrap().approval.unwrap();
+    assert_eq!((approval.number, approval.decided_by), (2, None));
+    harness.stop().await;
+}
+
 /// Someone with write access to the cluster changes what will be run, and tries to have the check
 /// skipped: by a step that does not exist, or by one that is over.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_approval_whose_check_is_to_be_skipped() {
-    let tricks: [(&str, fn(&mut TicketStatus)); 2] = [
+    type Trick = fn(&mut TicketStatus);
+    let tricks: [(&str, Trick); 2] = [
         ("nostep", |status| {
             status.approval.as_mut().unwrap().steps.push(999);
         }),
