@@ -90,14 +90,12 @@ async fn a_ticket_nested_without_end_delays_no_other() {
     harness.run_agent("acme-dental-group").await;
     let details = format!("{}printer", "<div>".repeat(100_000));
     let first = harness.open_ticket(ACME, "A very deep mail");
-    harness
-        .sim
-        .shared
-        .store()
-        .get_mut("tickets", first)
-        .unwrap()
-        .insert("details_html".into(), details.into())
-        .unwrap();
+    {
+        let mut store = harness.sim.shared.store();
+        let ticket = store.get_mut("tickets", first).unwrap();
+        ticket.insert("details".into(), "".into());
+        ticket.insert("details_html".into(), details.into());
+    }
     let second = harness.open_ticket(ACME, "Printer is offline");
     for id in [second, first] {
         harness
