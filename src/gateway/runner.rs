@@ -108,7 +108,7 @@ fn approved(gateway: &Gateway) -> Vec<Arc<Ticket>> {
     };
     let awaiting = gateway.index.awaiting().into_iter();
     awaiting
-        .filter_map(|key| reflect::get(&gateway.stores.tickets, &key.0, &key.1))
+        .filter_map(|key| reflect::get(&gateway.stores.tickets, &key.namespace, &key.name))
         .filter(is_approved)
         .collect()
 }

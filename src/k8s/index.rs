@@ -1,16 +1,44 @@
 //! Lookups over Tickets and ImportedClients, kept up to date by the watch, so that none has to
 //! scan.
 
+use super::key::Key;
 use crate::api::ImportedClient;
 use crate::api::ticket::{Phase, Ticket};
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt;
 use kube::runtime::watcher::Event;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{PoisonError, RwLock};
 
-/// Namespace and name.
-pub type Key = (String, String);
+/// A ticket or a client of HaloPSA, by its connection and HaloPSA's id.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct HaloKey {
+    connection: Key,
+    id: i64,
+}
+
+/// The objects seen since a watch started again: those it no longer names are gone.
+#[derive(Debug, Default)]
+struct Seen(Option<BTreeSet<Key>>);
+
+impl Seen {
+    fn start(&mut self) {
+        self.0 = Some(BTreeSet::new());
+    }
+
+    fn see(&mut self, key: &Key) {
+        if let Some(seen) = &mut self.0 {
+            seen.insert(key.clone());
+        }
+    }
+
+    /// Ends it; those of `known` that were not seen.
+    fn gone<'a>(&mut self, known: impl Iterator<Item = &'a Key>) -> Vec<Key> {
+        match self.0.take() {
+            Some(seen) => known.filter(|k| !seen.contains(*k)).cloned().collect(),
+            None => Vec::new(),
+        }
+    }
+}
 
 /// What is known of a client's tickets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,8 +62,7 @@ impl Load {
 #[derive(Clone, Debug)]
 struct Entry {
     client: Option<Key>,
-    /// Namespace, connection, HaloPSA's ticket id.
-    halo: (String, String, i64),
+    halo: HaloKey,
     phase: Phase,
     since: Option<Timestamp>,
 }
@@ -44,11 +71,10 @@ struct Entry {
 struct Inner {
     entries: HashMap<Key, Entry>,
     by_client: HashMap<Key, BTreeSet<String>>,
-    by_ticket: HashMap<(String, String, i64), BTreeSet<String>>,
+    by_ticket: HashMap<HaloKey, BTreeSet<String>>,
     /// Those that wait for a technician, or for their approved steps to be run.
     awaiting: BTreeSet<Key>,
-    /// Names seen since a watch (re)started.
-    fresh: Option<BTreeSet<Key>>,
+    seen: Seen,
 }
 
 /// The index; cheap to read from many tasks.
@@ -61,25 +87,16 @@ impl TicketIndex {
         let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::Apply(ticket) => inner.insert(ticket),
-            Event::Delete(ticket) => inner.remove(&key(ticket)),
-            Event::Init => inner.fresh = Some(BTreeSet::new()),
+            Event::Delete(ticket) => inner.remove(&Key::of(ticket)),
+            Event::Init => inner.seen.start(),
             Event::InitApply(ticket) => {
-                if let Some(fresh) = &mut inner.fresh {
-                    fresh.insert(key(ticket));
-                }
+                inner.seen.see(&Key::of(ticket));
                 inner.insert(ticket);
             }
             Event::InitDone => {
-                if let Some(fresh) = inner.fresh.take() {
-                    let gone: Vec<Key> = inner
-                        .entries
-                        .keys()
-                        .filter(|k| !fresh.contains(*k))
-                        .cloned()
-                        .collect();
-                    for key in gone {
-                        inner.remove(&key);
-                    }
+                let Inner { seen, entries, .. } = &mut *inner;
+                for key in seen.gone(entries.keys()) {
+                    inner.remove(&key);
                 }
             }
         }
@@ -89,14 +106,11 @@ impl TicketIndex {
     pub fn load(&self, namespace: &str, client: &str) -> Load {
         let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let mut load = Load::default();
-        let Some(names) = inner
-            .by_client
-            .get(&(namespace.to_string(), client.to_string()))
-        else {
+        let Some(names) = inner.by_client.get(&Key::new(namespace, client)) else {
             return load;
         };
         for name in names {
-            let Some(entry) = inner.entries.get(&(namespace.to_string(), name.clone())) else {
+            let Some(entry) = inner.entries.get(&Key::new(namespace, name)) else {
                 continue;
             };
             match entry.phase {
@@ -113,16 +127,13 @@ impl TicketIndex {
     /// Tickets of a client in this phase, longest in it first.
     pub fn in_phase(&self, namespace: &str, client: &str, phase: Phase) -> Vec<String> {
         let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(names) = inner
-            .by_client
-            .get(&(namespace.to_string(), client.to_string()))
-        else {
+        let Some(names) = inner.by_client.get(&Key::new(namespace, client)) else {
             return Vec::new();
         };
         let mut found: Vec<(Option<Timestamp>, &String)> = names
             .iter()
             .filter_map(|name| {
-                let entry = inner.entries.get(&(namespace.to_string(), name.clone()))?;
+                let entry = inner.entries.get(&Key::new(namespace, name))?;
                 (entry.phase == phase).then_some((entry.since, name))
             })
             .collect();
@@ -144,6 +155,7 @@ impl TicketIndex {
     /// How many of a connection's tickets wait for a technician.
     pub fn awaiting_of(&self, namespace: &str, connection: &str) -> usize {
         let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let connection = Key::new(namespace, connection);
         inner
             .awaiting
             .iter()
@@ -151,7 +163,7 @@ impl TicketIndex {
                 inner
                     .entries
                     .get(*key)
-                    .is_some_and(|e| e.halo.0 == namespace && e.halo.1 == connection)
+                    .is_some_and(|e| e.halo.connection == connection)
             })
             .count()
     }
@@ -159,7 +171,10 @@ impl TicketIndex {
     /// Every Ticket for this HaloPSA ticket.
     pub fn of_halo_ticket(&self, namespace: &str, connection: &str, ticket_id: i64) -> Vec<String> {
         let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let key = (namespace.to_string(), connection.to_string(), ticket_id);
+        let key = HaloKey {
+            connection: Key::new(namespace, connection),
+            id: ticket_id,
+        };
         inner
             .by_ticket
             .get(&key)
@@ -168,13 +183,9 @@ impl TicketIndex {
     }
 }
 
-fn key(ticket: &Ticket) -> Key {
-    (ticket.namespace().unwrap_or_default(), ticket.name_any())
-}
-
 impl Inner {
     fn insert(&mut self, ticket: &Ticket) {
-        let key = key(ticket);
+        let key = Key::of(ticket);
         self.remove(&key);
         let status = ticket.status.as_ref();
         let entry = Entry {
@@ -182,12 +193,11 @@ impl Inner {
                 .spec
                 .client_ref
                 .as_ref()
-                .map(|c| (key.0.clone(), c.name.clone())),
-            halo: (
-                key.0.clone(),
-                ticket.spec.connection_ref.name.clone(),
-                ticket.spec.ticket_id,
-            ),
+                .map(|c| Key::new(&key.namespace, &c.name)),
+            halo: HaloKey {
+                connection: Key::new(&key.namespace, &ticket.spec.connection_ref.name),
+                id: ticket.spec.ticket_id,
+            },
             phase: status.map(|s| s.phase).unwrap_or_default(),
             since: status.and_then(|s| s.phase_since.as_ref()).map(|t| t.0),
         };
@@ -195,12 +205,12 @@ impl Inner {
             self.by_client
                 .entry(client.clone())
                 .or_default()
-                .insert(key.1.clone());
+                .insert(key.name.clone());
         }
         self.by_ticket
             .entry(entry.halo.clone())
             .or_default()
-            .insert(key.1.clone());
+            .insert(key.name.clone());
         if entry.phase == Phase::AwaitingApproval {
             self.awaiting.insert(key.clone());
         }
@@ -215,13 +225,13 @@ impl Inner {
         if let Some(client) = &entry.client
             && let Some(names) = self.by_client.get_mut(client)
         {
-            names.remove(&key.1);
+            names.remove(&key.name);
             if names.is_empty() {
                 self.by_client.remove(client);
             }
         }
         if let Some(names) = self.by_ticket.get_mut(&entry.halo) {
-            names.remove(&key.1);
+            names.remove(&key.name);
             if names.is_empty() {
                 self.by_ticket.remove(&entry.halo);
             }
@@ -245,35 +255,26 @@ pub struct ClientIndex(RwLock<ClientInner>);
 
 #[derive(Debug, Default)]
 struct ClientInner {
-    /// Namespace, connection, HaloPSA's client id.
-    by_id: HashMap<(String, String, i64), BTreeSet<ClientEntry>>,
-    entries: HashMap<Key, ((String, String, i64), ClientEntry)>,
-    fresh: Option<BTreeSet<Key>>,
+    by_id: HashMap<HaloKey, BTreeSet<ClientEntry>>,
+    entries: HashMap<Key, (HaloKey, ClientEntry)>,
+    seen: Seen,
 }
 
 impl ClientIndex {
     pub fn observe(&self, event: &Event<ImportedClient>) {
         let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let key = |c: &ImportedClient| (c.namespace().unwrap_or_default(), c.name_any());
         match event {
-            Event::Apply(client) => inner.insert(key(client), client),
-            Event::Delete(client) => inner.remove(&key(client)),
-            Event::Init => inner.fresh = Some(BTreeSet::new()),
+            Event::Apply(client) => inner.insert(Key::of(client), client),
+            Event::Delete(client) => inner.remove(&Key::of(client)),
+            Event::Init => inner.seen.start(),
             Event::InitApply(client) => {
-                if let Some(fresh) = &mut inner.fresh {
-                    fresh.insert(key(client));
-                }
-                inner.insert(key(client), client);
+                inner.seen.see(&Key::of(client));
+                inner.insert(Key::of(client), client);
             }
             Event::InitDone => {
-                if let Some(fresh) = inner.fresh.take() {
-                    let gone: Vec<Key> = inner
-                        .entries
-                        .keys()
-                        .filter(|k| !fresh.contains(*k))
-                        .cloned()
-                        .collect();
-                    gone.iter().for_each(|key| inner.remove(key));
+                let ClientInner { seen, entries, .. } = &mut *inner;
+                for key in seen.gone(entries.keys()) {
+                    inner.remove(&key);
                 }
             }
         }
@@ -288,11 +289,10 @@ impl ClientIndex {
         let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
         inner
             .by_id
-            .get(&(
-                namespace.to_string(),
-                connection.to_string(),
-                halo_client_id,
-            ))?
+            .get(&HaloKey {
+                connection: Key::new(namespace, connection),
+                id: halo_client_id,
+            })?
             .first()
             .cloned()
     }
@@ -311,11 +311,14 @@ impl ClientInner {
         };
         let entry = ClientEntry {
             created: client.metadata.creation_timestamp.as_ref().map(|t| t.0),
-            name: key.1.clone(),
+            name: key.name.clone(),
             slug: client.slug(),
             suspended: client.spec.suspend || client.metadata.deletion_timestamp.is_some(),
         };
-        let by = (key.0.clone(), client.spec.connection_ref.name.clone(), id);
+        let by = HaloKey {
+            connection: Key::new(&key.namespace, &client.spec.connection_ref.name),
+            id,
+        };
         self.by_id
             .entry(by.clone())
             .or_default()

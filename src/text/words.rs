@@ -15,8 +15,6 @@ pub struct Word {
 pub struct Words {
     pub words: Vec<Word>,
     pub question: bool,
-    /// Something was left out: a quoted e-mail, a signature.
-    pub cut: bool,
 }
 
 /// Splits text into words.
