@@ -184,22 +184,19 @@ impl Postbox<'_> {
         ticket: &Ticket,
         intent: &Intent,
     ) -> Result<Option<ActionId>, Error> {
-        let settle = SignedDuration::try_from(self.settle).unwrap_or_default();
-        let settles_at = intent.recorded_at.0 + settle;
-        let gives_up = tokio::time::Instant::now() + self.max_wait;
-        loop {
-            if let Some(action) = self.search(ticket, &intent.marker).await? {
-                return Ok(Some(action));
-            }
-            let left =
-                Duration::try_from(settles_at.duration_since(Timestamp::now())).unwrap_or_default();
-            if left.is_zero() {
-                return Ok(None);
-            }
-            if tokio::time::Instant::now() + SEARCH_EVERY > gives_up {
-                return Err(Error::Unsettled(left));
-            }
-            tokio::time::sleep(SEARCH_EVERY.min(left + Duration::from_millis(100))).await;
+        let search = || self.search(ticket, &intent.marker);
+        let recorded_at = intent.recorded_at.0;
+        match until_settled(
+            recorded_at,
+            self.settle,
+            self.max_wait,
+            search,
+            Option::is_some,
+        )
+        .await?
+        {
+            Settled::Known(action) => Ok(action),
+            Settled::After(left) => Err(Error::Unsettled(left)),
         }
     }
 
@@ -240,6 +237,42 @@ impl Note<'_> {
         Event::WriteRefused {
             marker: self.marker.into(),
         }
+    }
+}
+
+/// What a search for a write says.
+pub enum Settled<T> {
+    /// It is there, or it never arrived: HaloPSA would show it by now.
+    Known(T),
+    /// Nobody can say before this time has passed.
+    After(Duration),
+}
+
+/// Searches for a write that may have been sent, until it is there or the settle time has passed
+/// since it was recorded, but no longer than `max_wait`.
+pub async fn until_settled<T, E, F>(
+    recorded_at: Timestamp,
+    settle: Duration,
+    max_wait: Duration,
+    search: impl Fn() -> F,
+    is_there: impl Fn(&T) -> bool,
+) -> Result<Settled<T>, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    let settles_at = recorded_at + SignedDuration::try_from(settle).unwrap_or_default();
+    let gives_up = tokio::time::Instant::now() + max_wait;
+    loop {
+        let found = search().await?;
+        let left = settles_at.duration_since(Timestamp::now());
+        let left = Duration::try_from(left).unwrap_or_default();
+        if is_there(&found) || left.is_zero() {
+            return Ok(Settled::Known(found));
+        }
+        if tokio::time::Instant::now() + SEARCH_EVERY > gives_up {
+            return Ok(Settled::After(left));
+        }
+        tokio::time::sleep(SEARCH_EVERY.min(left + Duration::from_millis(100))).await;
     }
 }
 

@@ -13,9 +13,12 @@ use crate::metrics::Metrics;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::Client;
+use kube::runtime::controller::Action;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::runtime::reflector::Store;
+use kube::{Client, Resource};
+use std::borrow::Cow;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -109,60 +112,27 @@ impl Context {
     ) {
         for condition in after {
             let old = condition::get(before, &condition.type_);
-            if condition.type_ == condition::READY
-                || old.is_some_and(|o| o.status == condition.status && o.reason == condition.reason)
-            {
+            let same =
+                old.is_some_and(|o| o.status == condition.status && o.reason == condition.reason);
+            // A condition that was not checked yet is not news.
+            let is_unchecked =
+                condition.reason == Reason::NotChecked || condition.reason == Reason::Pending;
+            if condition.type_ == condition::READY || same || is_unchecked {
                 continue;
             }
             let wanted = condition.status == "True"
                 || [Reason::Provisioning, Reason::Suspended, Reason::NoProvider]
                     .iter()
                     .any(|r| condition.reason == *r);
-            let type_ = if wanted {
-                EventType::Normal
-            } else {
-                EventType::Warning
-            };
-            // A condition that was not checked yet is not news.
-            if condition.reason != Reason::NotChecked && condition.reason != Reason::Pending {
-                let (kind, namespace, name) = (
-                    about.kind.as_deref(),
-                    about.namespace.as_deref(),
-                    about.name.as_deref(),
-                );
-                match type_ {
-                    EventType::Normal => {
-                        tracing::info!(
-                            kind,
-                            namespace,
-                            name,
-                            condition = condition.type_,
-                            reason = condition.reason,
-                            "{}",
-                            condition.message
-                        )
-                    }
-                    EventType::Warning => {
-                        tracing::warn!(
-                            kind,
-                            namespace,
-                            name,
-                            condition = condition.type_,
-                            reason = condition.reason,
-                            "{}",
-                            condition.message
-                        )
-                    }
-                }
-                self.event_as(
-                    about,
-                    type_,
-                    &condition.reason,
-                    &condition.type_,
-                    &condition.message,
-                )
+            let Condition {
+                type_,
+                reason,
+                message,
+                ..
+            } = condition;
+            log(about, wanted, Some(type_), reason, message);
+            self.event_as(about, event_type(wanted), reason, type_, message)
                 .await;
-            }
         }
     }
 
@@ -176,26 +146,21 @@ impl Context {
         if before.is_some_and(|b| b.status == update.status.as_str() && b.reason == update.reason) {
             return;
         }
-        let (kind, namespace, name) = (
-            about.kind.as_deref(),
-            about.namespace.as_deref(),
-            about.name.as_deref(),
-        );
-        tracing::info!(
-            kind,
-            namespace,
-            name,
-            reason = update.reason.as_str(),
-            "{}",
-            update.message
-        );
-        let type_ = if update.is_true() {
-            EventType::Normal
-        } else {
-            EventType::Warning
-        };
+        log(about, true, None, update.reason.as_str(), &update.message);
+        let type_ = event_type(update.is_true());
         self.event(about, type_, update.reason, "Reconcile", &update.message)
             .await;
+    }
+
+    /// What every kind does after a reconciliation that failed.
+    pub fn retry<K>(&self, object: &K, error: &impl Display) -> Action
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        let (kind, key) = (K::kind(&()), Key::of(object));
+        tracing::warn!(%kind, namespace = key.namespace, name = key.name, %error,
+            "reconciliation failed; will retry");
+        Action::requeue(self.backoff.next(kind, &key))
     }
 
     /// Publishes an Event. Best effort: a failure to write one fails nothing.
@@ -233,23 +198,57 @@ impl Context {
     }
 }
 
+/// The error policy of every kind that has none of its own.
+pub fn error_policy<K, E>(object: Arc<K>, error: &E, ctx: Arc<Context>) -> Action
+where
+    K: Resource<DynamicType = ()>,
+    E: Display,
+{
+    ctx.retry(&*object, error)
+}
+
+fn event_type(wanted: bool) -> EventType {
+    if wanted {
+        EventType::Normal
+    } else {
+        EventType::Warning
+    }
+}
+
+/// A condition that changed, in the log as in the Event.
+fn log(
+    about: &ObjectReference,
+    wanted: bool,
+    condition: Option<&str>,
+    reason: &str,
+    message: &str,
+) {
+    let kind = about.kind.as_deref();
+    let (namespace, name) = (about.namespace.as_deref(), about.name.as_deref());
+    if wanted {
+        tracing::info!(kind, namespace, name, condition, reason, "{message}");
+    } else {
+        tracing::warn!(kind, namespace, name, condition, reason, "{message}");
+    }
+}
+
 /// Counts consecutive failures, for increasing waits.
 #[derive(Debug, Default)]
-pub struct Backoff(Remembered<(&'static str, Key), u32>);
+pub struct Backoff(Remembered<(Cow<'static, str>, Key), u32>);
 
 impl Backoff {
     /// The wait after one more failure: 1 s, 2 s, 4 s ... 60 s, each with jitter.
-    pub fn next(&self, kind: &'static str, key: &Key) -> Duration {
+    pub fn next(&self, kind: impl Into<Cow<'static, str>>, key: &Key) -> Duration {
         let mut failures = self.0.lock();
-        let count = failures.entry((kind, key.clone())).or_default();
+        let count = failures.entry((kind.into(), key.clone())).or_default();
         *count += 1;
         Duration::from_secs(1 << (*count - 1).min(6))
             .min(Duration::from_secs(60))
             .mul_f64(rand::random_range(0.75..1.25))
     }
 
-    pub fn reset(&self, kind: &'static str, key: &Key) {
-        self.0.forget(&(kind, key.clone()));
+    pub fn reset(&self, kind: impl Into<Cow<'static, str>>, key: &Key) {
+        self.0.forget(&(kind.into(), key.clone()));
     }
 }
 

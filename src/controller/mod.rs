@@ -25,7 +25,7 @@ use crate::k8s::reflect::Reflector;
 use crate::k8s::watches::{Hooks, Watches};
 use crate::k8s::{names, scoped};
 use crate::metrics::{Metrics, ReconcileResult};
-use context::{Context, Options};
+use context::{Context, Options, error_policy};
 use futures::channel::mpsc;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
@@ -171,7 +171,7 @@ impl<S: Future<Output = ()> + Clone + Send + Sync + 'static> Reconcilers<'_, S> 
                 connection::of_provider(ctx.clone()),
             )
             .reconcile_on(deletions);
-        self.add(controller, connection::reconcile, connection::error_policy);
+        self.add(controller, connection::reconcile, error_policy);
     }
 
     fn clients(
@@ -195,7 +195,7 @@ impl<S: Future<Output = ()> + Clone + Send + Sync + 'static> Reconcilers<'_, S> 
             .owns_stream(owned_metadata::<NetworkPolicy>(self.kube, self.scope))
             .reconcile_on(deletions)
             .reconcile_all_on(ctx.directory.changed());
-        self.add(controller, client::reconcile, client::error_policy);
+        self.add(controller, client::reconcile, error_policy);
     }
 
     fn tickets(&mut self) {
@@ -226,21 +226,21 @@ impl<S: Future<Output = ()> + Clone + Send + Sync + 'static> Reconcilers<'_, S> 
                 subscribe(&watches.servers),
                 policy::of_server(stores.policies),
             );
-        self.add(policies, policy::reconcile, policy::error_policy);
+        self.add(policies, policy::reconcile, error_policy);
         self.add(
             shared(&watches.servers),
             tool_server::reconcile,
-            tool_server::error_policy,
+            error_policy,
         );
         let workflows = shared(&watches.workflows).watches_shared_stream(
             subscribe(&watches.connections),
             workflow::of_connection(stores.workflows),
         );
-        self.add(workflows, workflow::reconcile, workflow::error_policy);
+        self.add(workflows, workflow::reconcile, error_policy);
         self.add(
             shared(&watches.providers),
             provider::reconcile,
-            provider::error_policy,
+            error_policy,
         );
     }
 

@@ -204,10 +204,3 @@ fn rule_status(policy: &ToolPolicy, tools: &[String]) -> Vec<RuleStatus> {
         })
         .collect()
 }
-
-pub fn error_policy(policy: Arc<ToolPolicy>, error: &Error, ctx: Arc<Context>) -> Action {
-    let key = Key::of(&*policy);
-    tracing::warn!(kind = KIND, namespace = key.namespace, name = key.name, %error,
-        "reconciliation failed; will retry");
-    Action::requeue(ctx.backoff.next(KIND, &key))
-}

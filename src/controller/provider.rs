@@ -69,17 +69,6 @@ async fn report(
     Ok(())
 }
 
-pub fn error_policy(
-    provider: Arc<VerificationProvider>,
-    error: &Error,
-    ctx: Arc<Context>,
-) -> Action {
-    let key = Key::of(&*provider);
-    tracing::warn!(kind = KIND, namespace = key.namespace, name = key.name, %error,
-        "reconciliation failed; will retry");
-    Action::requeue(ctx.backoff.next(KIND, &key))
-}
-
 /// The provider of a connection, if it names one.
 pub fn of_connection(
     connection: &HaloPSAConnection,

@@ -129,10 +129,3 @@ async fn report(
     }
     Ok(())
 }
-
-pub fn error_policy(server: Arc<ToolServer>, error: &Error, ctx: Arc<Context>) -> Action {
-    let key = Key::of(&*server);
-    tracing::warn!(kind = KIND, namespace = key.namespace, name = key.name, %error,
-        "reconciliation failed; will retry");
-    Action::requeue(ctx.backoff.next(KIND, &key))
-}

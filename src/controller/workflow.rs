@@ -119,10 +119,3 @@ async fn report(
     }
     Ok(())
 }
-
-pub fn error_policy(workflow: Arc<Workflow>, error: &Error, ctx: Arc<Context>) -> Action {
-    let key = Key::of(&*workflow);
-    tracing::warn!(kind = KIND, namespace = key.namespace, name = key.name, %error,
-        "reconciliation failed; will retry");
-    Action::requeue(ctx.backoff.next(KIND, &key))
-}

@@ -13,6 +13,7 @@ use crate::api::tool_server::SEPARATOR;
 use crate::failpoint;
 use crate::halopsa::{self, types};
 use crate::k8s::{reflect, tickets};
+use crate::outbox::{Settled, until_settled};
 use crate::policy::Decision;
 use crate::text::json::canonical;
 use crate::text::{cut, one_line, plain};
@@ -25,12 +26,11 @@ use crate::tools::server;
 use crate::tools::write::{self, Write};
 use crate::tools::{pin, send};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Map, Value};
 use std::time::Duration;
 
-const SEARCH_EVERY: Duration = Duration::from_secs(2);
 /// How much of a result goes back to the agent, in bytes.
 pub const MAX_RESULT: usize = 16 * 1024;
 
@@ -209,21 +209,15 @@ impl StepExecutor<'_> {
         target: &send::Target<'_>,
         step: &Step,
     ) -> Result<send::Found, Error> {
-        let settle = SignedDuration::try_from(self.gateway.settle).unwrap_or_default();
-        let settles_at = step.recorded_at.0 + settle;
-        let gives_up = tokio::time::Instant::now() + self.max_wait;
-        loop {
-            let found = send::find(write, target).await?;
-            let left = settles_at.duration_since(Timestamp::now());
-            let wait = Duration::try_from(left).unwrap_or_default();
-            if matches!(found, send::Found::Yes(_)) || wait.is_zero() {
-                return Ok(found);
-            }
-            if tokio::time::Instant::now() + SEARCH_EVERY > gives_up {
-                let number = step.number;
-                return Err(Error::Unsettled { number, wait });
-            }
-            tokio::time::sleep(SEARCH_EVERY.min(wait + Duration::from_millis(100))).await;
+        let search = || send::find(write, target);
+        let is_there = |found: &send::Found| matches!(found, send::Found::Yes(_));
+        let (recorded_at, settle) = (step.recorded_at.0, self.gateway.settle);
+        match until_settled(recorded_at, settle, self.max_wait, search, is_there).await? {
+            Settled::Known(found) => Ok(found),
+            Settled::After(wait) => Err(Error::Unsettled {
+                number: step.number,
+                wait,
+            }),
         }
     }
 

@@ -124,13 +124,6 @@ pub async fn reconcile(client: Arc<ImportedClient>, ctx: Arc<Context>) -> Result
     }))
 }
 
-pub fn error_policy(client: Arc<ImportedClient>, error: &Error, ctx: Arc<Context>) -> Action {
-    let key = Key::of(&*client);
-    tracing::warn!(kind = KIND, namespace = key.namespace, name = key.name, %error,
-        "reconciliation failed; will retry");
-    Action::requeue(ctx.backoff.next(KIND, &key))
-}
-
 /// Writes the status if it changed, and an Event per condition that did.
 async fn report(
     client: &ImportedClient,

@@ -150,17 +150,6 @@ pub async fn reconcile(
     })
 }
 
-pub fn error_policy(
-    connection: Arc<HaloPSAConnection>,
-    error: &Error,
-    ctx: Arc<Context>,
-) -> Action {
-    let key = Key::of(&*connection);
-    tracing::warn!(kind = KIND, namespace = key.namespace, name = key.name, %error,
-        "reconciliation failed; will retry");
-    Action::requeue(ctx.backoff.next(KIND, &key))
-}
-
 /// Observe, decide, report: acting is part of observing, since each part needs the one before.
 async fn apply(
     api: &Api<HaloPSAConnection>,

@@ -45,15 +45,10 @@ pub(super) async fn poll(pass: &mut Pass, client: &ImportedClient) -> Result<Dur
     let ticket_id = pass.ticket.spec.ticket_id;
     // The replies first: an assignment made after they were read is one that no action records.
     let replies = replies(&halo, ticket_id, DEPTH).await?;
-    let found = halo.find_ticket(ticket_id).await?;
-    let halo_client_id = client.status.as_ref().and_then(|s| s.halo_client_id);
-    // An ImportedClient that is not resolved owns no ticket, and HaloPSA has no client 0.
-    let ownership = still_ours(found.as_ref(), halo_client_id.unwrap_or_default());
-    if let Some(gone) = ownership.ignored() {
-        pass.transition(&[gone]).await?;
+    let Some(halo_ticket) = ours(pass, &halo, client).await? else {
         return Ok(every);
-    }
-    let assigned_now = found.and_then(|t| t.agent_id);
+    };
+    let assigned_now = halo_ticket.agent_id;
     let approvers = approvers(request, &status, &halo).await;
     let outcome = approval::judge(
         &replies,
@@ -222,6 +217,25 @@ pub(super) fn count(pass: &Pass, outcome: ApprovalOutcome) {
         .inc();
 }
 
+/// The ticket as HaloPSA has it now; none: it is no longer ours, and the Ticket ends.
+async fn ours(
+    pass: &mut Pass,
+    halo: &halopsa::Client,
+    client: &ImportedClient,
+) -> Result<Option<types::Ticket>, Error> {
+    let found = halo.find_ticket(pass.ticket.spec.ticket_id).await?;
+    let halo_client_id = client.status.as_ref().and_then(|s| s.halo_client_id);
+    // An ImportedClient that is not resolved owns no ticket, and HaloPSA has no client 0.
+    let ownership = still_ours(found.as_ref(), halo_client_id.unwrap_or_default());
+    match ownership.ignored() {
+        None => Ok(found),
+        Some(gone) => {
+            pass.transition(&[gone]).await?;
+            Ok(None)
+        }
+    }
+}
+
 /// Writes the reminder if it is due, or ends a ticket that is no longer ours.
 pub(super) async fn remind(pass: &mut Pass, client: &ImportedClient) -> Result<(), Error> {
     let status = pass.status();
@@ -230,12 +244,9 @@ pub(super) async fn remind(pass: &mut Pass, client: &ImportedClient) -> Result<(
         return Ok(());
     };
     let halo = pass.halo().await?;
-    let found = halo.find_ticket(pass.ticket.spec.ticket_id).await?;
-    let halo_client_id = client.status.as_ref().and_then(|s| s.halo_client_id);
-    if let Some(gone) = still_ours(found.as_ref(), halo_client_id.unwrap_or_default()).ignored() {
-        return pass.transition(&[gone]).await;
-    }
-    let halo_ticket = found.unwrap_or_default();
+    let Some(halo_ticket) = ours(pass, &halo, client).await? else {
+        return Ok(());
+    };
     let assigned = assigned_name(&halo_ticket, &agents(&halo).await);
     let ask = Ask {
         assigned: &assigned,

@@ -273,10 +273,7 @@ pub fn error_policy(ticket: Arc<Ticket>, error: &Error, ctx: Arc<Context>) -> Ac
     if let Error::Outbox(outbox::Error::Unsettled(wait)) = error {
         return Action::requeue(*wait + Duration::from_secs(1));
     }
-    let key = Key::of(&*ticket);
-    let (namespace, name) = (&key.namespace, &key.name);
-    tracing::warn!(kind = KIND, %namespace, %name, %error, "reconciliation failed; will retry");
-    Action::requeue(ctx.backoff.next(KIND, &key))
+    ctx.retry(&*ticket, error)
 }
 
 /// The open tickets of a client, when it resolves to another HaloPSA client.
