@@ -34,7 +34,7 @@ unit: ## Rules and code structure, without a cluster
 	cargo test --features failpoints --test architecture --test texts
 
 texts: ## Accepts changed texts; review the diff of tests/texts/snapshots
-	INSTA_UPDATE=always cargo test --features failpoints --test texts
+	INSTA_UPDATE=always cargo test --features failpoints --lib --test texts
 
 client: ## The HaloPSA client against the simulator's faults and limits, without a cluster
 	cargo test --features failpoints --test client

@@ -5,6 +5,7 @@
 use super::reason::Reason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
+use std::fmt;
 
 pub const READY: &str = "Ready";
 pub const CREDENTIALS_VALID: &str = "CredentialsValid";
@@ -110,6 +111,23 @@ pub fn get<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition
 
 pub fn is_true(conditions: &[Condition], type_: &str) -> bool {
     get(conditions, type_).is_some_and(|c| c.status == "True")
+}
+
+impl fmt::Display for ConditionUpdate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (status, reason) = (self.status.as_str(), self.reason);
+        write!(f, "{status} {reason}: {}", self.message)
+    }
+}
+
+/// Holds the texts of conditions to the snapshots of all texts.
+#[cfg(test)]
+pub fn snapshot(name: &str, said: &[String]) {
+    let mut settings = insta::Settings::clone_current();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/texts/snapshots");
+    settings.set_snapshot_path(folder);
+    settings.set_prepend_module_to_snapshot(false);
+    settings.bind(|| insta::assert_snapshot!(format!("condition_{name}"), said.join("\n")));
 }
 
 #[cfg(test)]

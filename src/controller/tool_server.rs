@@ -129,3 +129,35 @@ async fn report(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_a_server() {
+        let server: ToolServer = serde_json::from_value(serde_json::json!({
+            "apiVersion": "rallied.ai/v1alpha1", "kind": "ToolServer",
+            "metadata": {"name": "m365", "namespace": "msp"},
+            "spec": {
+                "connectionRef": {"name": "halo"}, "url": "https://tools.example/mcp",
+                "tools": [{"name": "get_*", "access": "Read"}],
+            },
+        }))
+        .unwrap();
+        let offer = |hash: &str| {
+            vec![Offered {
+                name: "get_user".into(),
+                hash: hash.into(),
+            }]
+        };
+        let mut status = ToolServerStatus::default();
+        let said = [
+            pin_tools(&server, &[], &mut status),
+            pin_tools(&server, &offer("1"), &mut status),
+            pin_tools(&server, &offer("2"), &mut status),
+        ]
+        .map(|update| update.to_string());
+        condition::snapshot("tool_server", &said);
+    }
+}

@@ -119,3 +119,30 @@ async fn report(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_a_step() {
+        let workflow = |tool: &str| -> Workflow {
+            serde_json::from_value(serde_json::json!({
+                "apiVersion": "rallied.ai/v1alpha1", "kind": "Workflow",
+                "metadata": {"name": "w", "namespace": "msp"},
+                "spec": {
+                    "connectionRef": {"name": "halo"}, "trigger": "a printer is offline",
+                    "instructions": "Restart it.", "steps": [{"tool": tool}],
+                },
+            }))
+            .unwrap()
+        };
+        let said = [
+            "halopsa_close_ticket",
+            "restart_printer",
+            "halopsa_get_ticket",
+        ]
+        .map(|tool| format!("{:?}", bad_step(&workflow(tool))));
+        condition::snapshot("workflow_step", &said);
+    }
+}

@@ -409,3 +409,32 @@ fn agent_condition(
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_an_agent() {
+        let deployment = |status: serde_json::Value| -> Deployment {
+            serde_json::from_value(serde_json::json!({
+                "metadata": {}, "spec": {"selector": {}, "template": {}}, "status": status,
+            }))
+            .unwrap()
+        };
+        let failing = serde_json::json!({"conditions": [{
+            "type": "ReplicaFailure", "status": "True", "message": "exceeded quota: pods",
+        }]});
+        let said = [
+            agent_condition(None, 0),
+            agent_condition(Some(&deployment(serde_json::json!({}))), 1),
+            agent_condition(
+                Some(&deployment(serde_json::json!({"availableReplicas": 2}))),
+                3,
+            ),
+            agent_condition(Some(&deployment(failing)), 1),
+        ]
+        .map(|(update, phase)| format!("{phase:?}: {update}"));
+        condition::snapshot("agent", &said);
+    }
+}

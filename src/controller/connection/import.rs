@@ -368,6 +368,7 @@ async fn put(
 mod tests {
     use super::*;
     use crate::api::client::ImportedClientSpec;
+    use crate::api::condition;
     use crate::controller::memory::Directory;
 
     fn client(id: i64, name: &str) -> HaloClient {
@@ -567,5 +568,19 @@ mod tests {
                 id: 13
             }]
         );
+    }
+
+    #[test]
+    fn what_is_said_of_the_clients() {
+        let selector = |ids: &[i64]| ClientSelector {
+            ids: Some(ids.to_vec()),
+            ..ClientSelector::default()
+        };
+        let said = [
+            synced(&selector(&[12]), &four_clients()),
+            synced(&selector(&[12, 98, 99]), &four_clients()),
+        ]
+        .map(|update| update.to_string());
+        condition::snapshot("clients", &said);
     }
 }
