@@ -152,4 +152,29 @@ mod tests {
         );
         assert!(!received.contains("not exported"));
     }
+
+    /// Counts the lines a layer lets through.
+    #[derive(Clone, Default)]
+    struct Count(std::sync::Arc<std::sync::atomic::AtomicUsize>);
+
+    impl<S: Subscriber> Layer<S> for Count {
+        fn on_event(&self, _: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn no_filter_brings_the_apiservers_responses_into_the_log() {
+        let count = Count::default();
+        let filter = EnvFilter::new("kube_client=trace,kube_client::client=trace");
+        let layer = count
+            .clone()
+            .with_filter(filter.and(filter_fn(is_ours_to_log)));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            tracing::warn!(target: "kube_client::client", "{{\"items\": []}}, Error(..)");
+            tracing::debug!(target: "kube_client", "a response");
+            tracing::error!(target: "kube_client", "an error");
+        });
+        assert_eq!(count.0.load(std::sync::atomic::Ordering::Relaxed), 1);
+    }
 }

@@ -382,3 +382,20 @@ fn client_of_label<K: Resource>(object: &K) -> Option<ObjectRef<ImportedClient>>
     let name = object.meta().labels.as_ref()?.get(CLIENT_LABEL)?;
     Some(ObjectRef::new(name).within(object.meta().namespace.as_deref()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_caught_and_a_result_passes() {
+        let about = Key::new("msp", "halo");
+        let panics = async { panic!("as a bug would") };
+        assert!(caught::<String>("Kind", &about, panics).await.is_none());
+        let fails = async { Err::<Action, _>("no".to_string()) };
+        assert_eq!(
+            caught("Kind", &about, fails).await,
+            Some(Err("no".to_string()))
+        );
+    }
+}
