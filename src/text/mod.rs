@@ -32,6 +32,11 @@ pub fn from_html(html: &str) -> String {
     plain(&text)
 }
 
+/// Whether HTML is short and flat enough to be laid out.
+pub fn is_simple_html(html: &str) -> bool {
+    strip::is_simple(html)
+}
+
 /// Bounded plain text without control characters or runs of blank lines.
 pub fn plain(text: &str) -> String {
     let text = cut(text, MAX_HTML).replace("\r\n", "\n");

@@ -32,10 +32,10 @@ pub fn split(text: &str) -> Words {
             *first = false;
         }
     };
+    let text = faces(text);
     for c in text.chars() {
         match c {
-            '\'' | '’' | '‘' | '`' | '´' | '\u{fe0f}' | '\u{200d}' | '\u{200b}' | '\u{feff}' =>
-                {}
+            '\'' | '’' | '‘' | '`' | '´' | '\u{fe0f}' | '\u{200d}' => {}
             // Skin tones.
             '\u{1f3fb}'..='\u{1f3ff}' => {}
             '"' | '„' | '“' | '”' | '«' | '»' => {
@@ -59,7 +59,8 @@ pub fn split(text: &str) -> Words {
                 found.question = true;
                 first = true;
             }
-            '.' | '!' | ',' | ';' | ':' | '\n' | '(' | ')' | '–' | '—' | '¡' | '•' | '*' => {
+            '.' | '!' | ',' | ';' | ':' | '\n' | '(' | ')' | '–' | '—' | '¡' | '•' | '*' | '…' =>
+            {
                 push(&mut word, &mut first, quoted);
                 first = true;
             }
@@ -68,7 +69,15 @@ pub fn split(text: &str) -> Words {
                 word.push(c);
                 push(&mut word, &mut first, quoted);
             }
-            _ => push(&mut word, &mut first, quoted),
+            c if c.is_whitespace() || "-/_&|#@[]{}".contains(c) => {
+                push(&mut word, &mut first, quoted);
+            }
+            // Whatever else it is: a word nobody knows.
+            c => {
+                push(&mut word, &mut first, quoted);
+                word.push(c);
+                push(&mut word, &mut first, quoted);
+            }
         }
     }
     push(&mut word, &mut first, quoted);
@@ -81,6 +90,33 @@ pub fn split(text: &str) -> Words {
     }
     found.words.retain(|w| w.text != "+");
     found
+}
+
+/// Faces made of punctuation as emoji, and a lone hyphen as a dash.
+fn faces(text: &str) -> String {
+    const FACES: [(&str, &str); 14] = [
+        (" - ", " – "),
+        (":)", "🙂"),
+        (":-)", "🙂"),
+        ("=)", "🙂"),
+        (":D", "🙂"),
+        (":-D", "🙂"),
+        (":(", "🙁"),
+        (":-(", "🙁"),
+        (":'(", "🙁"),
+        (":/", "🙁"),
+        (":-/", "🙁"),
+        (":\\", "🙁"),
+        (":|", "🙁"),
+        (";)", "😜"),
+    ];
+    let mut text = text.to_string();
+    for (face, emoji) in FACES {
+        if text.contains(face) {
+            text = text.replace(face, emoji);
+        }
+    }
+    text
 }
 
 fn is_sign(c: char) -> bool {

@@ -1,9 +1,9 @@
 //! Does a reply approve, deny, or neither? Deterministic and offline.
 //!
-//! A reply approves only if nothing in it could mean anything else: no question,
-//! no condition, no part of the steps, no other time, nobody else's words, and
-//! few unknown words. Everything in doubt is neutral and goes to the agent,
-//! which may ask again; a wrong yes cannot be taken back.
+//! A reply approves only if it is understood to the last word and nothing in it
+//! could mean anything else: no question, no condition, no part of the steps, no
+//! other time, nobody else's words. Everything in doubt is neutral and goes to
+//! the agent, which may ask again; a wrong yes cannot be taken back.
 //!
 //! - [`own`]: what somebody wrote themselves
 //! - `lexicon`: phrases, and what they do to a decision
@@ -15,7 +15,7 @@ pub mod own;
 mod rules;
 
 use crate::text::words::{self, Word, Words};
-use lexicon::{Kind, LEXICON, SIGNS};
+use lexicon::{Kind, SIGNS};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -65,6 +65,30 @@ const DECIDED: [&str; 11] = [
     "aprobado",
     "goedgekeurd",
 ];
+/// These may confirm a fact ("confirmed phishing") rather than agree to the steps.
+const CONFIRM: [&str; 16] = [
+    "confirmed",
+    "i confirm",
+    "agreed",
+    "i agree",
+    "i concur",
+    "concur",
+    "accepted",
+    "noted",
+    "bestatigt",
+    "ich bestatige",
+    "je confirme",
+    "confirmado",
+    "lo confirmo",
+    "bevestigd",
+    "ik bevestig",
+    "mee eens",
+];
+/// A surname follows these.
+const HONORIFICS: [&str; 18] = [
+    "mr", "mrs", "ms", "miss", "dr", "frau", "herr", "herrn", "madame", "mme", "monsieur",
+    "senora", "senor", "sra", "mevrouw", "mevr", "meneer", "dhr",
+];
 /// Negations that follow what they negate, in German, Dutch and French.
 const AFTER: [&str; 6] = ["nicht", "niet", "pas", "nie", "nooit", "jamais"];
 
@@ -79,19 +103,14 @@ struct Phrases {
 static PHRASES: LazyLock<Phrases> = LazyLock::new(|| {
     let mut by_first: HashMap<String, Vec<(Vec<String>, Kind)>> = HashMap::new();
     let mut clear = Vec::new();
-    for (kind, list) in LEXICON {
-        for phrase in list.split('|') {
-            let mut parts = phrase
-                .split([' ', '-'])
-                .filter(|p| !p.is_empty())
-                .map(str::to_string);
-            let Some(first) = parts.next() else { continue };
-            let rest: Vec<String> = parts.collect();
-            if *kind == Kind::Yes && rest.is_empty() && first.len() >= 6 {
-                clear.push(first.clone());
-            }
-            by_first.entry(first).or_default().push((rest, *kind));
+    for (kind, phrase) in lexicon::phrases() {
+        let mut parts = phrase.split_whitespace().map(str::to_string);
+        let Some(first) = parts.next() else { continue };
+        let rest: Vec<String> = parts.collect();
+        if kind == Kind::Yes && rest.is_empty() && first.len() >= 6 {
+            clear.push(first.clone());
         }
+        by_first.entry(first).or_default().push((rest, kind));
     }
     for phrases in by_first.values_mut() {
         // The longest phrase counts; of equally long ones, the one that is less of a yes.
@@ -110,18 +129,20 @@ static PHRASES: LazyLock<Phrases> = LazyLock::new(|| {
     }
 });
 
-/// Of two meanings of one word, the more cautious one wins.
+/// Of two meanings of one phrase, the more cautious one wins.
 fn rank(kind: Kind, several: bool) -> u8 {
     match kind {
-        Kind::Polite if several => 8,
         Kind::Harmless => 0,
         Kind::Asks | Kind::Irony => 1,
         Kind::No | Kind::Forbids => 2,
         Kind::NoAtStart | Kind::Negates => 3,
         Kind::Yes => 4,
-        Kind::YesAtStart => 5,
+        Kind::Order | Kind::YesAtStart => 5,
         // Small words of one language that mean something in another.
-        Kind::Polite => 6,
+        Kind::Polite if !several => 6,
+        Kind::Polite => 9,
+        Kind::Link => 8,
+        Kind::Fact | Kind::Topic | Kind::Person | Kind::Story => 10,
         _ => 7,
     }
 }
@@ -146,6 +167,8 @@ struct Yes {
     hit: usize,
     /// It says yes wherever it is in a sentence.
     clear: bool,
+    /// It cannot be the answer to a question: "go ahead", not "yes".
+    strong: bool,
 }
 
 /// A reply as phrases, and which of them say yes or no.
@@ -155,7 +178,7 @@ struct Hits {
     words: usize,
     /// It contains a question mark.
     question: bool,
-    /// A quote or a signature was left out.
+    /// Something was left out: a quote, hidden text, an image.
     cut: bool,
     /// What says yes, in order.
     yes: Vec<Yes>,
@@ -207,9 +230,9 @@ impl Hits {
 
 /// Classifies a reply's plain text.
 pub fn classify_text(text: &str) -> Classification {
-    let text = crate::text::plain(text);
-    let (own, cut) = own::own_text(&text);
-    judge(&own, cut)
+    let whole = text.len() <= own::MAX_REPLY;
+    let (own, cut) = own::own_text(&crate::text::plain(text));
+    judge(&own, cut || !whole)
 }
 
 /// Classifies a reply's HTML.
@@ -242,10 +265,12 @@ fn decisions(hits: &[Hit]) -> (Vec<Yes>, Option<usize>) {
             Some(Kind::Yes) => yes.push(Yes {
                 hit: i,
                 clear: true,
+                strong: !CONFIRM.contains(&hit.text.as_str()),
             }),
-            Some(Kind::YesAtStart) if leads(hits, i) => yes.push(Yes {
+            Some(kind @ (Kind::Order | Kind::YesAtStart)) if leads(hits, i) => yes.push(Yes {
                 hit: i,
                 clear: false,
+                strong: kind == Kind::Order,
             }),
             Some(Kind::No) => no = no.or(Some(i)),
             Some(Kind::NoAtStart | Kind::Forbids) if leads(hits, i) => no = no.or(Some(i)),
@@ -260,7 +285,7 @@ fn others_decision(hits: &[Hit], yes: &[Yes]) -> Option<String> {
     let i = yes.iter().map(|yes| yes.hit).find(|i| {
         *i > 0
             && !hits[*i].first
-            && hits[*i - 1].kind.is_none()
+            && matches!(hits[*i - 1].kind, None | Some(Kind::Person | Kind::Topic))
             && DECIDED.contains(&hits[*i].text.as_str())
     })?;
     Some(format!("{} {}", hits[i - 1].text, hits[i].text))
@@ -280,7 +305,7 @@ fn negation_of(hits: &[Hit], yes: Yes) -> Option<usize> {
     let hit = &hits[yes.hit];
     let before = (0..yes.hit)
         .rev()
-        .take_while(|i| hit.at - hits[*i].at <= REACH)
+        .take_while(|i| !hits[*i + 1].first && hit.at - hits[*i].at <= REACH)
         .find(|i| matches!(hits[*i].kind, Some(Kind::Negates | Kind::Forbids)));
     let after = (yes.hit + 1..hits.len())
         .take_while(|i| !hits[*i].first && hits[*i].at - hit.at <= REACH + 2)
@@ -293,9 +318,11 @@ fn negation_of(hits: &[Hit], yes: Yes) -> Option<usize> {
 fn leads(hits: &[Hit], i: usize) -> bool {
     for (at, hit) in hits[..=i].iter().enumerate().rev() {
         if at < i {
-            let harmless = matches!(hit.kind, Some(Kind::Polite | Kind::Yes | Kind::YesAtStart))
-                && !SUBJECTS.contains(&hit.text.as_str());
-            if !harmless {
+            let harmless = matches!(
+                hit.kind,
+                Some(Kind::Polite | Kind::Yes | Kind::Order | Kind::YesAtStart)
+            );
+            if !harmless || SUBJECTS.contains(&hit.text.as_str()) {
                 return false;
             }
         }
@@ -321,7 +348,10 @@ fn find(words: &[Word]) -> Vec<Hit> {
                         .all(|(w, r)| w.text == *r && !w.first)
             })
         });
+        let named = HONORIFICS.contains(&word.text.as_str())
+            && words.get(at + 1).is_some_and(|next| is_plain_name(next));
         let (kind, length) = match known {
+            _ if named => (Some(Kind::Person), 2),
             Some((rest, kind)) => (Some(*kind), rest.len() + 1),
             None => (
                 PHRASES
@@ -349,6 +379,25 @@ fn find(words: &[Word]) -> Vec<Hit> {
         at += length;
     }
     hits
+}
+
+/// Whether anything in a text could be part of a decision.
+fn decides(text: &str) -> bool {
+    use Kind::{Fact, Link, Person, Polite, Story, Topic};
+    let harmless = |hit: &Hit| {
+        matches!(
+            hit.kind,
+            None | Some(Fact | Link | Person | Polite | Story | Topic)
+        )
+    };
+    !find(&words::split(text).words).iter().all(harmless)
+}
+
+/// A word that may be a surname: nothing else is known of it.
+fn is_plain_name(word: &Word) -> bool {
+    !word.first
+        && word.text.chars().all(char::is_alphabetic)
+        && !PHRASES.by_first.contains_key(&word.text)
 }
 
 /// A clear yes with one letter wrong, missing, doubled or swapped.

@@ -1,75 +1,203 @@
 //! What somebody wrote in a reply themselves, without quotes and signature.
 
 use crate::text;
+use crate::text::words;
+use html2text::{Comment, Element, Handle};
 
-/// How the HTML that a mail program appends or quotes begins, in lower case.
-const HTML_ENDS: [&str; 11] = [
-    "class=\"gmail_quote",
-    "class=\"gmail_signature",
-    "class=gmail_quote",
-    "class=\"moz-cite-prefix",
-    "class=\"moz-signature",
-    "class=\"yahoo_quoted",
-    "class=\"protonmail_quote",
-    "class=\"outlookmessageheader",
-    "id=\"appendonsend",
-    "id=\"divrplyfwdmsg",
-    "id=\"signature",
+/// More than this is not read, in bytes: a reply is short.
+pub const MAX_REPLY: usize = 64 * 1024;
+
+/// Elements with somebody else's words, with words taken back, or with what is not text.
+const DROPPED: [&str; 27] = [
+    "blockquote",
+    "q",
+    "s",
+    "del",
+    "strike",
+    "img",
+    "picture",
+    "svg",
+    "math",
+    "canvas",
+    "video",
+    "audio",
+    "iframe",
+    "object",
+    "embed",
+    "input",
+    "button",
+    "select",
+    "textarea",
+    "form",
+    "details",
+    "dialog",
+    "template",
+    "noscript",
+    "script",
+    "ruby",
+    "table",
 ];
 
-/// Elements with somebody else's words, or with words taken back.
-const HTML_DROPPED: [&str; 4] = ["blockquote", "s", "del", "strike"];
+/// Classes and ids of what mail programs quote or append.
+const QUOTES: [&str; 10] = [
+    "gmail_quote",
+    "gmail_signature",
+    "moz-cite-prefix",
+    "moz-signature",
+    "yahoo_quoted",
+    "protonmail_quote",
+    "outlookmessageheader",
+    "appendonsend",
+    "divrplyfwdmsg",
+    "signature",
+];
 
-/// HTML as text without what it quotes; true: something was left out.
+/// HTML as text without what it quotes, strikes out or hides; true: something was left out.
 pub fn own_html(html: &str) -> (String, bool) {
-    // `note_html` may be of any size; a reply is short.
-    let html = text::cut(html, 64 * 1024);
-    let lower = html.to_ascii_lowercase();
-    let mut end = html.len();
-    for mark in HTML_ENDS {
-        if let Some(at) = lower.find(mark) {
-            // Where the element begins.
-            end = end.min(lower[..at].rfind('<').unwrap_or(at));
-        }
+    if html.len() > MAX_REPLY || !text::is_simple_html(html) {
+        return (text::from_html(text::cut(html, MAX_REPLY)), true);
     }
-    let mut cut = end < html.len();
-    let (mut html, mut lower) = (html[..end].to_string(), lower[..end].to_string());
-    for element in HTML_DROPPED {
-        while let Some((from, to)) = element_at(&lower, element) {
-            html.replace_range(from..to, " ");
-            lower.replace_range(from..to, " ");
-            cut = true;
-        }
+    let config = html2text::config::plain_no_decorate();
+    let Ok(dom) = config.parse_html(html.as_bytes()) else {
+        return (text::from_html(html), true);
+    };
+    let cut = prune(&dom.document);
+    let rendered = config
+        .dom_to_render_tree(&dom)
+        .and_then(|tree| config.render_to_string(tree, 10_000));
+    match rendered {
+        Ok(text) => (text::plain(&text), cut),
+        Err(_) => (text::from_html(html), true),
     }
-    (text::from_html(&html), cut)
 }
 
-/// The first element of this name with its content; to the end if it is not closed.
-fn element_at(lower: &str, name: &str) -> Option<(usize, usize)> {
-    let is_tag = |rest: &str| {
-        rest.strip_prefix(name)
-            .is_some_and(|r| r.starts_with(['>', ' ', '/', '\n', '\t']))
-    };
-    let from = lower
-        .match_indices('<')
-        .map(|(at, _)| at)
-        .find(|at| is_tag(&lower[at + 1..]))?;
-    let mut depth = 0;
-    for (at, _) in lower[from..].match_indices('<') {
-        let rest = &lower[from + at + 1..];
-        if is_tag(rest) {
-            depth += 1;
-        } else if rest.strip_prefix('/').is_some_and(is_tag) {
-            depth -= 1;
-            if depth == 0 {
-                let close = lower[from + at..]
-                    .find('>')
-                    .map_or(lower.len(), |c| from + at + c + 1);
-                return Some((from, close));
-            }
-        }
+/// Takes out of the tree what is not somebody's own visible text. The tree is not deep.
+fn prune(node: &Handle) -> bool {
+    let mut children = node.children.borrow_mut();
+    let before = children.len();
+    children.retain(|child| !is_dropped(child));
+    let mut cut = children.len() < before;
+    for child in children.iter() {
+        cut |= prune(child);
     }
-    Some((from, lower.len()))
+    cut
+}
+
+fn is_dropped(node: &Handle) -> bool {
+    let (name, attrs) = match &node.data {
+        Element { name, attrs, .. } => (name, attrs),
+        Comment { .. } => return true,
+        _ => return false,
+    };
+    if DROPPED.contains(&&*name.local) {
+        return true;
+    }
+    attrs.borrow().iter().any(|attribute| {
+        let value = attribute.value.to_ascii_lowercase();
+        match &*attribute.name.local {
+            "hidden" => true,
+            "aria-hidden" => value != "false",
+            "class" | "id" => QUOTES.iter().any(|quote| value.contains(quote)),
+            "style" => value.split(';').any(hides),
+            "color" => is_pale(value.trim()),
+            "size" => value.trim().starts_with(['-', '0']),
+            _ => false,
+        }
+    })
+}
+
+/// Whether a declaration of a style makes text unreadable, or may: what is not known to be
+/// harmless is.
+fn hides(declaration: &str) -> bool {
+    let Some((property, value)) = declaration.split_once(':') else {
+        return !declaration.trim().is_empty();
+    };
+    let (property, value) = (property.trim(), value.trim());
+    match property {
+        "color" => is_pale(value),
+        "font-size" => is_tiny(value),
+        "text-decoration" | "text-decoration-line" => value.contains("line-through"),
+        "display" => !["block", "inline", "inline-block"].contains(&value),
+        "text-align"
+        | "line-height"
+        | "font-family"
+        | "font-weight"
+        | "font-style"
+        | "background"
+        | "background-color"
+        | "white-space"
+        | "word-wrap"
+        | "overflow-wrap"
+        | "word-break"
+        | "font"
+        | "vertical-align"
+        | "direction"
+        | "font-variant-ligatures"
+        | "caret-color"
+        | "orphans"
+        | "widows" => false,
+        _ => ![
+            "margin",
+            "padding",
+            "border",
+            "mso-fareast",
+            "mso-bidi",
+            "-webkit-text-stroke",
+        ]
+        .iter()
+        .any(|harmless| property.starts_with(harmless)),
+    }
+}
+
+/// Text smaller than this is not read by anybody.
+fn is_tiny(value: &str) -> bool {
+    const WORDS: [&str; 7] = [
+        "small", "medium", "large", "x-large", "smaller", "larger", "inherit",
+    ];
+    let digits = value.find(|c: char| !c.is_ascii_digit() && c != '.');
+    let (number, unit) = value.split_at(digits.unwrap_or(value.len()));
+    match (number.parse::<f32>(), unit.trim()) {
+        (Ok(size), "px" | "pt") => size < 7.0,
+        (Ok(size), "em" | "rem") => size < 0.6,
+        (Ok(size), "%") => size < 60.0,
+        _ => !WORDS.contains(&value),
+    }
+}
+
+/// Whether a colour may be that of the paper. Only dark ones are certain not to be.
+fn is_pale(value: &str) -> bool {
+    const DARK: [&str; 12] = [
+        "black",
+        "navy",
+        "blue",
+        "darkblue",
+        "red",
+        "darkred",
+        "green",
+        "darkgreen",
+        "purple",
+        "windowtext",
+        "inherit",
+        "maroon",
+    ];
+    let channels: Option<Vec<u32>> = if let Some(hex) = value.strip_prefix('#') {
+        match hex.len() {
+            3 => hex.chars().map(|c| Some(c.to_digit(16)? * 17)).collect(),
+            6 if hex.is_ascii() => (0..3)
+                .map(|i| u32::from_str_radix(&hex[2 * i..2 * i + 2], 16).ok())
+                .collect(),
+            _ => None,
+        }
+    } else {
+        value
+            .strip_prefix("rgb(")
+            .and_then(|rest| rest.strip_suffix(')'))
+            .and_then(|list| list.split(',').map(|c| c.trim().parse().ok()).collect())
+    };
+    match channels {
+        Some(rgb) if rgb.len() == 3 => rgb.iter().sum::<u32>() > 510,
+        _ => !DARK.contains(&value),
+    }
 }
 
 /// Whether a line begins a quoted mail: "On ... wrote:" in five languages, headers, rulers.
@@ -111,7 +239,7 @@ fn begins_quote(line: &str) -> bool {
 fn begins_signature(line: &str) -> bool {
     let line = line.trim().to_lowercase();
     let line = line.trim_end_matches([',', '.', '!']);
-    const ENDS: [&str; 30] = [
+    const ENDS: [&str; 42] = [
         "--",
         "—",
         "best",
@@ -126,6 +254,18 @@ fn begins_signature(line: &str) -> bool {
         "cheers",
         "sincerely",
         "mit freundlichen grüßen",
+        "mit freundlichen grüssen",
+        "freundliche grüsse",
+        "gruss",
+        "gruß",
+        "thanks & regards",
+        "thanks and regards",
+        "thanks",
+        "many thanks",
+        "met vriendelijke groeten",
+        "gr",
+        "thx",
+        "cdt",
         "mit freundlichen gruessen",
         "freundliche grüße",
         "viele grüße",
@@ -159,22 +299,122 @@ fn begins_signature(line: &str) -> bool {
         .any(|start| line.starts_with(start))
 }
 
-/// Text without quoted lines and signature; true: something was left out.
+/// Lines of a signature, at most.
+const SIGNATURE_LINES: usize = 8;
+const SIGNATURE_WORDS: usize = 20;
+/// What stands in a signature besides a name.
+const TITLES: [&str; 62] = [
+    "service",
+    "desk",
+    "servicedesk",
+    "helpdesk",
+    "help",
+    "it",
+    "lead",
+    "team",
+    "engineer",
+    "eng",
+    "technician",
+    "tech",
+    "technical",
+    "support",
+    "senior",
+    "junior",
+    "field",
+    "system",
+    "systems",
+    "network",
+    "administrator",
+    "admin",
+    "analyst",
+    "consultant",
+    "manager",
+    "owner",
+    "director",
+    "head",
+    "level",
+    "line",
+    "1st",
+    "2nd",
+    "3rd",
+    "l1",
+    "l2",
+    "l3",
+    "n1",
+    "n2",
+    "n3",
+    "n",
+    "msp",
+    "ltd",
+    "limited",
+    "inc",
+    "llc",
+    "gmbh",
+    "ag",
+    "bv",
+    "sa",
+    "sl",
+    "nv",
+    "she",
+    "her",
+    "he",
+    "him",
+    "they",
+    "them",
+    "technicien",
+    "techniker",
+    "tecnico",
+    "mesa",
+    "ayuda",
+];
+
+/// Text without quoted lines and signature; true: more than a signature was left out.
 pub fn own_text(text: &str) -> (String, bool) {
     let mut own = String::new();
     let mut cut = false;
-    for line in text.lines() {
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
         if line.trim_start().starts_with('>') {
             cut = true;
             continue;
         }
+        if begins_quote(line) {
+            return (own, true);
+        }
         // A signature ends a text and never begins one.
-        if begins_quote(line) || (begins_signature(line) && !own.trim().is_empty()) {
-            cut = true;
-            break;
+        if begins_signature(line) && !own.trim().is_empty() {
+            return (own, cut || !is_signature(lines));
         }
         own.push_str(line);
         own.push('\n');
     }
     (own, cut)
+}
+
+/// Whether these lines are a name and what stands below one, and nothing else.
+fn is_signature<'a>(lines: impl Iterator<Item = &'a str>) -> bool {
+    let lines: Vec<&str> = lines.filter(|line| !line.trim().is_empty()).collect();
+    let count = |line: &&str| line.split_whitespace().count();
+    lines.len() <= SIGNATURE_LINES
+        && lines.iter().map(count).sum::<usize>() <= SIGNATURE_WORDS
+        && lines.iter().all(|line| is_contact(line) || is_name(line))
+}
+
+/// Names and titles: capitalised, and nothing that says anything about a decision.
+fn is_name(line: &str) -> bool {
+    let titled = |word: &str| {
+        let folded = words::split(word).words;
+        word.starts_with(|c: char| c.is_uppercase() || c.is_ascii_digit() || "|&/+-(".contains(c))
+            || folded.iter().all(|w| TITLES.contains(&w.text.as_str()))
+    };
+    line.split_whitespace().all(titled) && !super::decides(line)
+}
+
+/// A telephone number, or a mail or web address.
+fn is_contact(line: &str) -> bool {
+    let line = line.trim();
+    let digits = line.chars().filter(char::is_ascii_digit).count();
+    let number = |c: char| c.is_ascii_digit() || " +-()/.TtMmEel:".contains(c);
+    let single = line.split_whitespace().count() == 1;
+    (digits >= 6 && line.chars().all(number)) || (single && line.contains(['@', '.']))
 }

@@ -3,19 +3,161 @@
 //! What makes a reply neutral in any case comes first, then the rules for a no, then the rules for
 //! a yes. If none applies, there is no decision in the reply.
 
-use super::lexicon::Kind;
+use super::lexicon::{self, Kind};
 use super::{Classification, Hit, Hits, Intent, leads, neutral};
 
 /// A reply of more words than this is not only a yes.
-const MAX_YES: usize = 40;
-/// Unknown words allowed beside a clear yes, like names and what it is about.
-const UNKNOWN_BESIDE_CLEAR: usize = 2;
+const MAX_YES: usize = 60;
 /// Unknown words that are too many for a no in the middle of a reply.
 const UNKNOWN_BESIDE_NO: usize = 6;
 /// Words of a name that is a sentence of its own, before or after what is said.
 const NAME: usize = 3;
+/// Without one of these, words beside a yes are no sentence of their own: "approved, printer".
+const VERBS: [&str; 96] = [
+    "is",
+    "are",
+    "was",
+    "were",
+    "has",
+    "have",
+    "had",
+    "been",
+    "got",
+    "gets",
+    "needs",
+    "need",
+    "needed",
+    "wants",
+    "wanted",
+    "called",
+    "calls",
+    "rang",
+    "phoned",
+    "works",
+    "verified",
+    "im",
+    "ive",
+    "were",
+    "weve",
+    "hes",
+    "shes",
+    "theyre",
+    "theyve",
+    "matches",
+    "saved",
+    "saves",
+    "cant",
+    "cannot",
+    "isnt",
+    "happened",
+    "hasnt",
+    "doing",
+    "typing",
+    "firing",
+    "ist",
+    "sind",
+    "hat",
+    "haben",
+    "hatte",
+    "war",
+    "waren",
+    "wartet",
+    "warten",
+    "steht",
+    "stehen",
+    "hangt",
+    "sitzt",
+    "nervt",
+    "drangt",
+    "eilt",
+    "braucht",
+    "brauchen",
+    "kann",
+    "bin",
+    "habe",
+    "hab",
+    "est",
+    "sont",
+    "a",
+    "ai",
+    "ont",
+    "avait",
+    "etait",
+    "attend",
+    "attendent",
+    "veut",
+    "peut",
+    "cest",
+    "esta",
+    "estan",
+    "ha",
+    "han",
+    "he",
+    "es",
+    "era",
+    "fue",
+    "tiene",
+    "tienen",
+    "necesita",
+    "necesitan",
+    "lleva",
+    "llevan",
+    "quiere",
+    "urge",
+    "zit",
+    "zitten",
+    "heeft",
+    "wacht",
+    "belt",
+    "ligt",
+];
 /// After a no, these say what the writer does instead.
 const INSTEAD: [&str; 4] = ["i will", "ill", "i am going to", "im going to"];
+/// A longer sentence is more than thanks, in phrases.
+const MAX_THANKS: usize = 9;
+/// A name may follow these at either end of a reply.
+const COURTESY: [&str; 40] = [
+    "thanks",
+    "thx",
+    "thank you",
+    "cheers",
+    "ta",
+    "regards",
+    "kind regards",
+    "hi",
+    "hello",
+    "hey",
+    "morning",
+    "good morning",
+    "good afternoon",
+    "gday",
+    "dear",
+    "danke",
+    "hallo",
+    "hi there",
+    "moin",
+    "lg",
+    "vg",
+    "mfg",
+    "gruss",
+    "grusse",
+    "viele grusse",
+    "freundliche grusse",
+    "merci",
+    "bonjour",
+    "salut",
+    "cordialement",
+    "cdt",
+    "gracias",
+    "hola",
+    "saludos",
+    "un saludo",
+    "bedankt",
+    "hoi",
+    "groet",
+    "groeten",
+    "gr",
+];
 /// With nothing but thanks, these mean "seen" rather than "yes".
 const SEEN: [&str; 6] = ["ok", "okay", "okey", "oki", "oke", "alright"];
 const THANKS: [&str; 7] = [
@@ -59,7 +201,8 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("quoted_yes", quoted_yes),
     ("number", number),
     ("too_long", too_long),
-    ("more_than_a_yes", more_than_a_yes),
+    ("not_understood", not_understood),
+    ("left_out", left_out),
     ("perhaps_only_seen", perhaps_only_seen),
     ("plain_yes", plain_yes),
 ];
@@ -140,7 +283,11 @@ fn later_no(hits: &Hits) -> Option<Classification> {
 fn more_than_a_no(hits: &Hits) -> Option<Classification> {
     let at = hits.no?;
     let unknown = hits.all.iter().filter(|hit| hit.kind.is_none()).count();
-    let more = unknown > UNKNOWN_BESIDE_NO || hits.first(Kind::Report).is_some();
+    let told = |hit: &Hit| matches!(hit.kind, Some(Kind::Topic | Kind::Person | Kind::Story));
+    let tells = clauses(hits)
+        .iter()
+        .any(|c| c.hits.iter().any(told) && c.hits.iter().any(|h| h.at == hits.all[at].at));
+    let more = unknown > UNKNOWN_BESIDE_NO || tells || hits.first(Kind::Report).is_some();
     (more && !leads(&hits.all, at)).then(|| doubt("more than a no", &hits.all[at]))
 }
 
@@ -206,11 +353,28 @@ fn too_long(hits: &Hits) -> Option<Classification> {
     (hits.words > MAX_YES).then(|| neutral("much more than a yes".into()))
 }
 
-fn more_than_a_yes(hits: &Hits) -> Option<Classification> {
-    let (_, yes) = hits.yes()?;
-    let allowed = if yes.clear { UNKNOWN_BESIDE_CLEAR } else { 0 };
-    let unknown = beside_names(&hits.all);
-    (unknown.len() > allowed).then(|| doubt("more than a yes", unknown[0]))
+/// Unknown words are not a yes: what is not understood may take it back.
+fn not_understood(hits: &Hits) -> Option<Classification> {
+    hits.yes()?;
+    let clauses = clauses(hits);
+    let last = clauses.len().saturating_sub(1);
+    let strong = hits.yes.iter().any(|yes| yes.strong);
+    clauses.iter().enumerate().find_map(|(i, clause)| {
+        let name = match i {
+            _ if i > 0 && i + 2 > last => Name::Signs,
+            0 => Name::Greeted,
+            _ => Name::None,
+        };
+        let hit = beyond(clause, strong, name)?;
+        Some(doubt("more than a yes", hit))
+    })
+}
+
+/// What was left out may take the yes back.
+fn left_out(hits: &Hits) -> Option<Classification> {
+    let (hit, _) = hits.yes()?;
+    hits.cut
+        .then(|| doubt("beside a quote, an image, or text that does not count", hit))
 }
 
 /// "Ok thanks" may mean only that it was seen.
@@ -247,23 +411,94 @@ fn doubt(why: &str, hit: &Hit) -> Classification {
     neutral(format!("{why} ('{}')", hit.text))
 }
 
-/// Unknown words, except a name that is a sentence of its own before or after what is said.
-fn beside_names(hits: &[Hit]) -> Vec<&Hit> {
-    let mut sentences: Vec<&[Hit]> = Vec::new();
+/// A part of a reply between full stops, commas and the like.
+struct Clause<'a> {
+    hits: &'a [Hit],
+    /// Something in it says yes.
+    yes: bool,
+}
+
+fn clauses(hits: &Hits) -> Vec<Clause<'_>> {
+    let mut clauses = Vec::new();
     let mut from = 0;
-    for i in 1..=hits.len() {
-        if i == hits.len() || hits[i].first {
-            sentences.push(&hits[from..i]);
+    for i in 1..=hits.all.len() {
+        if i == hits.all.len() || hits.all[i].first {
+            clauses.push(Clause {
+                hits: &hits.all[from..i],
+                yes: hits.yes.iter().any(|yes| (from..i).contains(&yes.hit)),
+            });
             from = i;
         }
     }
-    let last = sentences.len().saturating_sub(1);
-    let is_name = |s: &[Hit]| s.len() <= NAME && s.iter().all(|h| h.kind.is_none());
-    sentences
-        .iter()
-        .enumerate()
-        .filter(|(i, s)| !((*i == 0 || *i == last) && is_name(s)))
-        .flat_map(|(_, s)| s.iter())
-        .filter(|h| h.kind.is_none())
-        .collect()
+    clauses
+}
+
+/// What in a clause is more than a yes, courtesy, a name, or the reason for a yes.
+fn beyond<'a>(clause: &Clause<'a>, strong: bool, name: Name) -> Option<&'a Hit> {
+    let hits = without_name(clause, name);
+    let plain = |hit: &&Hit| match hit.kind {
+        Some(Kind::Yes | Kind::Order | Kind::YesAtStart) => clause.yes,
+        Some(Kind::Polite) => true,
+        Some(Kind::Fact | Kind::Link) => strong,
+        _ => false,
+    };
+    let first = hits.iter().find(|hit| !plain(hit))?;
+    let tells = |hit: &&Hit| {
+        matches!(
+            hit.kind,
+            Some(Kind::Polite | Kind::Link | Kind::Fact | Kind::Topic | Kind::Person | Kind::Story)
+        )
+    };
+    if !clause.yes && is_thanks(hits) {
+        return None;
+    }
+    let verb = |hit: &Hit| hit.text.split(' ').any(|word| VERBS.contains(&word));
+    // A reason for a yes is a sentence without a yes. Beside a mere "yes" it is an answer.
+    if !clause.yes && strong && hits.iter().any(verb) {
+        return hits.iter().find(|hit| !tells(hit));
+    }
+    Some(first)
+}
+
+/// "Thanks for setting it out so clearly": about what was done, whatever the words.
+fn is_thanks(hits: &[Hit]) -> bool {
+    const FOR: [&str; 7] = ["for", "fur", "furs", "pour", "du", "por", "voor"];
+    hits.len() <= MAX_THANKS
+        && hits.len() > 2
+        && THANKS.contains(&hits[0].text.as_str())
+        && FOR.contains(&hits[1].text.as_str())
+}
+
+/// Whose name a clause may hold.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Name {
+    None,
+    /// Of whom the reply greets: "Hi Sam".
+    Greeted,
+    /// The writer's: "Thanks, Dana".
+    Signs,
+}
+
+/// A clause without the name it consists of ("Dana Novak") or that its thanks end with.
+fn without_name<'a>(clause: &Clause<'a>, name: Name) -> &'a [Hit] {
+    let hits = clause.hits;
+    if name == Name::None {
+        return hits;
+    }
+    let signs = name == Name::Signs && !clause.yes && hits.len() <= NAME;
+    let is_first_name = |hit: &Hit| hit.kind.is_none() && lexicon::is_first_name(&hit.text);
+    let unknown = |hit: &Hit| hit.kind.is_none();
+    if signs && is_first_name(&hits[0]) && hits.iter().all(unknown) {
+        return &[];
+    }
+    match hits {
+        [rest @ .., courtesy, last]
+            if is_first_name(last)
+                && COURTESY.contains(&courtesy.text.as_str())
+                && !rest.iter().any(unknown) =>
+        {
+            &hits[..hits.len() - 1]
+        }
+        _ => hits,
+    }
 }
