@@ -2,14 +2,18 @@
 //!
 //! - here: HaloPSA's HTML to bounded plain text, and back
 //! - [`words`]: text as folded words; [`pattern`]: name patterns
+//! - [`invisible`]: characters that nobody sees, written out
 //! - [`mask`]: arguments without secrets; [`json`]: JSON with sorted keys; [`hex`]
 
 pub mod hex;
+pub mod invisible;
 pub mod json;
 pub mod mask;
 pub mod pattern;
 mod strip;
 pub mod words;
+
+pub use invisible::visible;
 
 /// Where details and notes for an agent are cut, in bytes.
 pub const MAX_TEXT: usize = 16 * 1024;
