@@ -277,6 +277,8 @@ pub enum IntentKind {
     Reminder,
     /// The note with the outcome of the request.
     DecisionNote,
+    /// The note that says why a reply does not count.
+    ReplyNote,
     /// The agent's note at the end of a later turn.
     TurnNote,
     /// The note that a challenge was sent, and the one about its outcome.
@@ -397,6 +399,9 @@ pub struct Step {
     /// Who may approve it besides the assigned technician.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approvers: Option<super::policy::Approvers>,
+    /// The tool is destructive or sensitive: a yes has to name the request's number and code.
+    #[serde(default)]
+    pub high_risk: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -434,7 +439,12 @@ impl StepState {
 pub struct Approval {
     /// Counts up within the run.
     pub number: i32,
-    /// SHA-256 of ticket, run and steps. The request on the ticket shows its first characters.
+    /// Shown in the request on the ticket. A yes to high-risk steps has to name it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 8))]
+    pub code: String,
+    /// SHA-256 of ticket, run, number, code and steps. The request on the ticket shows its first
+    /// characters.
     pub hash: String,
     /// Numbers of the steps.
     pub steps: Vec<i32>,
@@ -456,6 +466,23 @@ pub struct Approval {
     pub decided_action: Option<ActionId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decided_at: Option<Time>,
+    /// ID of the last HaloPSA action that had been read before the one that decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided_after: Option<ActionId>,
+    /// Replies that look like a decision and do not count. Technicians are told why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5))]
+    pub ignored: Vec<UncountedReply>,
+}
+
+/// A reply that looks like a decision and does not count.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UncountedReply {
+    /// ID of the HaloPSA action.
+    pub action: ActionId,
+    /// Why it does not count, human-readable.
+    pub why: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

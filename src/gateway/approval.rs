@@ -6,7 +6,7 @@ use crate::halopsa::technicians::{agent_name, agents, assigned_name};
 use crate::halopsa::{self, types};
 use crate::policy::approvers::further_approvers;
 use crate::text::utc;
-use crate::ticket::approval::hash;
+use crate::ticket::approval::{explicit, hash, needs_code};
 use crate::ticket::note::{self, Ask, Listed};
 use crate::tools::write;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -24,6 +24,7 @@ pub struct Request {
     also: String,
     until: String,
     replaces: bool,
+    needs_code: bool,
 }
 
 impl Request {
@@ -33,6 +34,9 @@ impl Request {
             also: &self.also,
             until: &self.until,
             replaces: self.replaces,
+            number: self.approval.number,
+            code: &self.approval.code,
+            needs_code: self.needs_code,
         };
         note::request_html(&self.listed, &ask, marker)
     }
@@ -65,22 +69,21 @@ pub async fn prepare(
         Duration::from(spec.remind_after),
     );
     let expires_at = after(valid);
-    let number = status.approval.as_ref().map_or(1, |a| {
-        if a.state == ApprovalState::Preparing {
-            a.number
-        } else {
-            a.number + 1
-        }
-    });
-    let approval = Approval {
-        number,
-        hash: hash(
+    let bound = |number, code: &str| {
+        hash(
             scope.connection_uid(),
             ticket.spec.ticket_id,
             status.run,
             number,
+            code,
             steps.iter().copied(),
-        ),
+        )
+    };
+    let Name { number, code } = name(status.approval.as_ref(), bound);
+    let approval = Approval {
+        hash: bound(number, &code),
+        number,
+        code,
         steps: steps.iter().map(|s| s.number).collect(),
         state: ApprovalState::Preparing,
         remind_at: (!remind.is_zero() && remind < valid).then(|| after(remind)),
@@ -89,6 +92,8 @@ pub async fn prepare(
         decided_by: None,
         decided_action: None,
         decided_at: None,
+        decided_after: None,
+        ignored: Vec::new(),
         expires_at,
     };
     Ok(Request {
@@ -100,8 +105,32 @@ pub async fn prepare(
             .map(|s| write::listed(ticket.spec.ticket_id, s))
             .collect(),
         replaces,
+        needs_code: needs_code(&approval, &status.steps),
         approval,
     })
+}
+
+/// What a request is called on its ticket.
+struct Name {
+    number: i32,
+    code: String,
+}
+
+/// The name of the next request. One that an earlier attempt has stored for the same steps may be
+/// on the ticket already, and keeps its name; no two notes share one.
+fn name(latest: Option<&Approval>, bound: impl Fn(i32, &str) -> String) -> Name {
+    let stored = latest
+        .filter(|a| a.state == ApprovalState::Preparing && a.hash == bound(a.number, &a.code));
+    match stored {
+        Some(stored) => Name {
+            number: stored.number,
+            code: stored.code.clone(),
+        },
+        None => Name {
+            number: latest.map_or(1, |a| a.number.saturating_add(1)),
+            code: explicit::code(rand::random()),
+        },
+    }
 }
 
 /// Names of those who may decide besides the assigned technician.
@@ -112,4 +141,40 @@ fn also(steps: &[&Step], technicians: &[types::Agent]) -> String {
         .map(|id| agent_name(id, technicians))
         .collect();
     names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_requests_share_a_name() {
+        let bound = |number: i32, code: &str| format!("{number} {code}");
+        let first = name(None, bound);
+        assert_eq!(first.number, 1);
+        let stored = |state, hash: &str| Approval {
+            number: 1,
+            code: "K7QF".into(),
+            hash: hash.into(),
+            steps: vec![1],
+            state,
+            expires_at: Time(Timestamp::UNIX_EPOCH),
+            remind_at: None,
+            action_id: None,
+            assigned_agent: None,
+            decided_by: None,
+            decided_action: None,
+            decided_at: None,
+            decided_after: None,
+            ignored: Vec::new(),
+        };
+        let again = |state, hash| {
+            let name = name(Some(&stored(state, hash)), bound);
+            (name.number, name.code == "K7QF")
+        };
+        use ApprovalState::{Preparing, Requested};
+        assert_eq!(again(Preparing, "1 K7QF"), (1, true), "the same attempt");
+        assert_eq!(again(Preparing, "other steps").0, 2);
+        assert_eq!(again(Requested, "1 K7QF").0, 2);
+    }
 }

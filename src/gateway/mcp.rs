@@ -361,6 +361,7 @@ impl<'a> Call<'a> {
             arguments: &self.arguments,
             pin: self.tool.pin(),
             why,
+            high_risk: self.tool.access() == Access::Destructive || self.tool.sensitive(),
         };
         let step = steps::new_step(&held.ticket, self.scope.connection_uid(), call, decision);
         let executor = self.executor(held);

@@ -306,6 +306,8 @@ pub struct CheckedCall<'a> {
     pub arguments: &'a Map<String, Value>,
     pub pin: &'a str,
     pub why: Option<String>,
+    /// A yes to it has to name the request's number and code.
+    pub high_risk: bool,
 }
 
 /// The step a call is stored as.
@@ -341,5 +343,6 @@ pub fn new_step(
         recorded_at: Time(now),
         result: None,
         approvers: decision.approvers.clone(),
+        high_risk: call.high_risk,
     }
 }

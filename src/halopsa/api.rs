@@ -18,6 +18,8 @@ use std::collections::HashSet;
 const PAGE_SIZE: usize = 100;
 /// Maximum pages read per list; a longer one is cut there, not read without end.
 const MAX_PAGES: usize = 1000;
+/// Actions of a ticket that are asked for; the second number if the first was not enough.
+const REPLIES: [usize; 2] = [200, 1000];
 /// How often a list is read before giving up because it keeps changing.
 const READINGS: usize = 3;
 
@@ -233,6 +235,27 @@ impl Client {
             "actions",
             "/Actions",
         )
+    }
+
+    /// A ticket's actions with their HTML, newest first and back to this one; none: it is too far
+    /// back. `/Actions` has no pages, so more are asked for.
+    pub async fn replies_since(
+        &self,
+        ticket: i64,
+        action: ActionId,
+    ) -> Result<Option<Vec<Action>>, Error> {
+        for count in REPLIES {
+            let actions = self.replies(ticket, count).await?;
+            // An empty list is one that lags behind.
+            if actions.is_empty() || actions.iter().any(|a| a.id <= action) {
+                return Ok(Some(actions));
+            }
+            // HaloPSA has no more of them.
+            if actions.len() < count {
+                break;
+            }
+        }
+        Ok(None)
     }
 
     pub async fn statuses(&self) -> Result<Vec<Named>, Error> {

@@ -88,9 +88,12 @@ pub struct Action {
     pub note_html: String,
     #[serde(deserialize_with = "lenient::bool")]
     pub hiddenfromuser: bool,
-    /// `I` for an incoming e-mail.
+    /// `I` for an incoming e-mail, `O` for an outgoing one.
     #[serde(deserialize_with = "lenient::string")]
     pub emaildirection: String,
+    /// The action it answers.
+    #[serde(deserialize_with = "lenient::opt_id")]
+    pub replied_to_action_id: Option<ActionId>,
     /// Whom the action assigned the ticket to.
     #[serde(deserialize_with = "lenient::opt_id")]
     pub new_agent: Option<TechnicianId>,

@@ -79,6 +79,7 @@ mod tests {
             recorded_at: Time(Timestamp::UNIX_EPOCH),
             result: None,
             approvers,
+            high_risk: false,
         };
         let team = step(Some(Approvers {
             team: Some("2nd line".into()),

@@ -20,6 +20,11 @@ pub enum Tag {
     },
     /// The reminder of a request, by its number.
     Reminder(i32),
+    /// Why a reply does not count, by the request's number and the reply's action.
+    Uncounted {
+        request: i32,
+        action: i64,
+    },
     /// The result of a request, by its number.
     Decision(i32),
     /// A challenge was sent, by the verification's number.
@@ -37,6 +42,7 @@ impl Tag {
             Tag::Turn(_) => Some(IntentKind::TurnNote),
             Tag::Request { .. } => Some(IntentKind::ApprovalRequest),
             Tag::Reminder(_) => Some(IntentKind::Reminder),
+            Tag::Uncounted { .. } => Some(IntentKind::ReplyNote),
             Tag::Decision(_) => Some(IntentKind::DecisionNote),
             Tag::ChallengeSent(_) | Tag::VerificationOutcome(_) => {
                 Some(IntentKind::VerificationNote)
@@ -54,6 +60,9 @@ impl fmt::Display for Tag {
             Tag::Turn(turn) => write!(f, "turn{turn:03}"),
             Tag::Request { hash } => write!(f, "ask-{}", crate::text::cut(hash, 16)),
             Tag::Reminder(number) => write!(f, "reminder{number:03}"),
+            Tag::Uncounted { request, action } => {
+                write!(f, "reply{request:03}-{action:010}")
+            }
             Tag::Decision(number) => write!(f, "decision{number:03}"),
             Tag::ChallengeSent(number) => write!(f, "verify{number:03}-sent"),
             Tag::VerificationOutcome(number) => write!(f, "verify{number:03}-outcome"),
@@ -104,6 +113,14 @@ mod tests {
                 hash: "0123456789abcdef0123".into(),
             },
             Tag::Reminder(1),
+            Tag::Uncounted {
+                request: 1,
+                action: 1,
+            },
+            Tag::Uncounted {
+                request: 1,
+                action: 10,
+            },
             Tag::Decision(1),
             Tag::ChallengeSent(1),
             Tag::VerificationOutcome(1),

@@ -4,11 +4,18 @@
 use super::plan::{MAX_LINE, MAX_LINES, Plan};
 use crate::api::Mode;
 use crate::api::ticket::VerificationState;
-use crate::text::{self, escape, one_line};
+use crate::text::{self, one_line, visible};
 
 /// A value in a request is shown in full: a technician approves what is shown.
 const MAX_VALUE: usize = 8192;
 const MAX_MESSAGE: usize = 8192;
+/// A step's name in the summary of a request.
+const MAX_NAME: usize = 100;
+
+/// Somebody's text for a note: as HTML, and with what would be invisible written out.
+fn escape(text: &str) -> String {
+    text::escape(&visible(text))
+}
 
 /// The internal note with diagnosis and plan.
 pub fn plan_html(plan: &Plan, mode: Mode, marker: &str) -> String {
@@ -64,6 +71,8 @@ pub struct Listed {
     pub values: Vec<(String, String)>,
     pub why: String,
     pub result: String,
+    /// A yes has to name the request's number and code.
+    pub high_risk: bool,
 }
 
 /// Who decides, and until when.
@@ -75,6 +84,11 @@ pub struct Ask<'a> {
     pub also: &'a str,
     /// Like `2026-11-25 10:00 UTC`.
     pub until: &'a str,
+    /// The request's number and code.
+    pub number: i32,
+    pub code: &'a str,
+    /// A yes has to name the code.
+    pub needs_code: bool,
     /// It replaces an earlier request.
     pub replaces: bool,
 }
@@ -96,11 +110,33 @@ impl Ask<'_> {
         }
         who
     }
+
+    /// What to reply, in a few sentences.
+    fn how(&self) -> String {
+        let (number, code) = (self.number, escape(self.code));
+        if self.needs_code {
+            format!(
+                "A step is high-risk, so only a private note on this ticket with number and code \
+                 is a yes: <b>approve {number} {code}</b> runs everything above; <b>deny \
+                 {number}</b> runs nothing."
+            )
+        } else {
+            format!(
+                "Reply with a private note on this ticket: <b>approve {number}</b> runs everything \
+                 above; <b>deny {number}</b> runs nothing. Your own words count, too, as long as \
+                 they are a clear yes or a clear no."
+            )
+        }
+    }
 }
 
 /// The action that asks for approval: exactly what would be done.
 pub fn request_html(steps: &[Listed], ask: &Ask<'_>, marker: &str) -> String {
-    let mut html = String::from("<p><b>Rallied: approval needed</b></p>");
+    let mut html = format!(
+        "<p><b>Rallied: approval needed</b> (request {}, code {})</p>",
+        ask.number,
+        escape(ask.code)
+    );
     if ask.replaces {
         html.push_str(
             "<p>This replaces the earlier request. Replies to that one no longer count.</p>",
@@ -112,19 +148,38 @@ pub fn request_html(steps: &[Listed], ask: &Ask<'_>, marker: &str) -> String {
         " in this order,"
     };
     html.push_str(&format!(
-        "<p>{} would run,{order} and nothing else:</p>",
+        "<p><b>{}</b></p><p>{} would run,{order} and nothing else:</p>",
+        summary(steps),
         count(steps.len(), "step")
     ));
     steps_html(&mut html, steps);
     html.push_str(&format!(
-        "<p>{} Reply on this ticket in your own words. A clear yes (\u{201c}approved\u{201d}, \
-         \u{201c}go ahead\u{201d}) runs everything above; a clear no (\u{201c}denied\u{201d}) \
-         runs nothing. Any other reply goes to the AI agent as a message. Valid until {}.</p>",
+        "<p>{} {} Any other reply goes to the AI agent as a message. Valid until {}.</p>",
         ask.who(),
+        ask.how(),
         escape(ask.until)
     ));
     reference(&mut html, marker);
     html
+}
+
+/// The request in one line, like `3 steps, 1 high-risk: Reply to the requester; ...`: a long value
+/// cannot push a step out of sight.
+fn summary(steps: &[Listed]) -> String {
+    let risky = steps.iter().filter(|s| s.high_risk).count();
+    let risky = match risky {
+        0 => String::new(),
+        risky => format!(", {risky} high-risk"),
+    };
+    let names: Vec<String> = steps
+        .iter()
+        .map(|s| escape(&one_line(&s.what, MAX_NAME)))
+        .collect();
+    format!(
+        "{}{risky}: {}.",
+        count(steps.len(), "step"),
+        names.join("; ")
+    )
 }
 
 /// The note that reminds technicians of a request nobody has answered.
@@ -132,14 +187,43 @@ pub fn reminder_html(steps: usize, ask: &Ask<'_>, marker: &str) -> String {
     let who = if ask.assigned.is_empty() {
         "Nobody is assigned to this ticket. Assign a technician, who then decides.".to_string()
     } else {
-        format!("{}, please reply yes or no.", escape(ask.assigned))
+        format!("{}, please decide.", escape(ask.assigned))
     };
     let verb = if steps == 1 { "is" } else { "are" };
     let mut html = format!(
         "<p><b>Rallied: still waiting for approval</b></p><p>{} {verb} waiting for approval; see \
-         the request above. {who} Without an answer, the request expires at {}.</p>",
+         request {} above. {who} {} Without an answer, the request expires at {}.</p>",
         count(steps, "step"),
+        ask.number,
+        standing(ask),
         escape(ask.until)
+    );
+    reference(&mut html, marker);
+    html
+}
+
+/// How to answer a request that is further up. The code is not repeated: who names it has read
+/// the request.
+fn standing(ask: &Ask<'_>) -> String {
+    let number = ask.number;
+    let code = if ask.needs_code { " CODE" } else { "" };
+    let with = if ask.needs_code {
+        ", with the code that the request shows,"
+    } else {
+        ""
+    };
+    format!("Reply <b>approve {number}{code}</b>{with} or <b>deny {number}</b>, as a private note.")
+}
+
+/// The note that tells technicians why a reply does not count.
+pub fn uncounted_html(why: &str, ask: &Ask<'_>, marker: &str) -> String {
+    let mut html = format!(
+        "<p><b>Rallied: a reply does not count</b></p><p>A reply on this ticket reads like a \
+         decision about request {}, but it does not count: {}.</p><p>{} {}</p>",
+        ask.number,
+        escape(&one_line(why, MAX_LINE)),
+        ask.who(),
+        standing(ask)
     );
     reference(&mut html, marker);
     html
@@ -250,6 +334,16 @@ fn sentence(message: &str) -> String {
 
 /// The agent's words at the end of a later turn. Written by an untrusted agent.
 pub fn turn_html(text: &str, marker: &str) -> String {
+    turn(text, None, marker)
+}
+
+/// The same while a request waits: the note ends with how that one is answered, so that nobody
+/// answers the agent and decides about the request.
+pub fn waiting_turn_html(text: &str, ask: &Ask<'_>, marker: &str) -> String {
+    turn(text, Some(ask), marker)
+}
+
+fn turn(text: &str, ask: Option<&Ask<'_>>, marker: &str) -> String {
     let mut html = String::from("<p><b>Rallied</b></p>");
     for line in text::cut(text, MAX_MESSAGE)
         .lines()
@@ -259,6 +353,14 @@ pub fn turn_html(text: &str, marker: &str) -> String {
     {
         html.push_str(&format!("<p>{}</p>", escape(&line)));
     }
+    if let Some(ask) = ask {
+        html.push_str(&format!(
+            "<p><b>Rallied: request {} still waits.</b> An answer to this note does not decide \
+             about it. {}</p>",
+            ask.number,
+            standing(ask)
+        ));
+    }
     reference(&mut html, marker);
     html
 }
@@ -266,8 +368,9 @@ pub fn turn_html(text: &str, marker: &str) -> String {
 fn steps_html(html: &mut String, steps: &[Listed]) {
     html.push_str("<ol>");
     for step in steps {
+        let risk = if step.high_risk { "HIGH RISK: " } else { "" };
         html.push_str(&format!(
-            "<li><b>{}</b> ({})",
+            "<li><b>{risk}{}</b> ({})",
             escape(&step.what),
             escape(&step.record)
         ));
@@ -325,6 +428,7 @@ mod tests {
     use super::*;
     use crate::ticket::marker::{Tag, marker};
     use crate::ticket::plan::Confidence;
+    use proptest::prelude::*;
 
     #[test]
     fn the_note_is_escaped_and_holds_its_marker() {
@@ -356,6 +460,8 @@ mod tests {
         let ask = Ask {
             assigned: "Dana Novak",
             until: "2026-11-25 10:00 UTC",
+            number: 2,
+            code: "K7QF",
             ..Ask::default()
         };
         let html = request_html(std::slice::from_ref(&step), &ask, "rallied-x-0-ask-abc");
@@ -366,6 +472,11 @@ mod tests {
             "2026-11-25 10:00 UTC",
             "rallied-x-0-ask-abc",
             "Why:</i> to ask",
+            "(request 2, code K7QF)",
+            "1 step: Reply to the requester.",
+            "<b>approve 2</b> runs everything",
+            "<b>deny 2</b> runs nothing",
+            "Your own words count",
         ] {
             assert!(html.contains(part), "{part}: {html}");
         }
@@ -375,6 +486,78 @@ mod tests {
             crate::ticket::reply::classify_html(&html).intent,
             crate::ticket::reply::Intent::Approve
         );
+    }
+
+    #[test]
+    fn a_high_risk_step_is_marked_and_needs_the_code() {
+        let step = |what: &str, high_risk| Listed {
+            what: what.into(),
+            high_risk,
+            ..Listed::default()
+        };
+        let steps = [
+            step("Add a private note", false),
+            step("Call m365__delete_user", true),
+        ];
+        let ask = Ask {
+            number: 2,
+            code: "K7QF",
+            needs_code: true,
+            ..Ask::default()
+        };
+        let html = request_html(&steps, &ask, "m");
+        for part in [
+            "2 steps, 1 high-risk: Add a private note; Call m365__delete_user.",
+            "<b>HIGH RISK: Call m365__delete_user</b>",
+            "<b>approve 2 K7QF</b>",
+            "<b>deny 2</b>",
+        ] {
+            assert!(html.contains(part), "{part}: {html}");
+        }
+        assert!(!html.contains("Your own words"), "{html}");
+        // Only the request itself shows its code.
+        for other in [
+            reminder_html(2, &ask, "m"),
+            uncounted_html("it came within a minute of a new request", &ask, "m"),
+            waiting_turn_html("Shall I?", &ask, "m"),
+        ] {
+            assert!(other.contains("approve 2 CODE"), "{other}");
+            assert!(!other.contains("K7QF"), "{other}");
+        }
+    }
+
+    proptest! {
+        /// A technician approves what is shown: nothing in it is invisible.
+        #[test]
+        fn nothing_in_a_request_is_invisible(hidden in "\\p{Cf}{1,20}", name in "[a-z]{0,5}") {
+            let text = format!("{name}{hidden}{name}");
+            let step = Listed {
+                what: text.clone(),
+                record: text.clone(),
+                values: vec![(text.clone(), text.clone())],
+                why: text.clone(),
+                result: text.clone(),
+                high_risk: false,
+            };
+            let ask = Ask {
+                assigned: &text,
+                also: &text,
+                until: &text,
+                code: &text,
+                ..Ask::default()
+            };
+            for html in [
+                request_html(std::slice::from_ref(&step), &ask, "m"),
+                reminder_html(1, &ask, "m"),
+                uncounted_html(&text, &ask, "m"),
+                waiting_turn_html(&text, &ask, "m"),
+                decision_html(Decided::Executed, &text, std::slice::from_ref(&step), "m"),
+                failure_html(&text, std::slice::from_ref(&step), "m"),
+                challenge_html(&text, &text, std::slice::from_ref(&text), "m"),
+            ] {
+                prop_assert!(!html.chars().any(text::invisible::is_invisible), "{:?}", html);
+            }
+        }
     }
 
     #[test]

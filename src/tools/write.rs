@@ -364,6 +364,7 @@ pub fn listed(ticket_id: i64, step: &Step) -> Listed {
             None if step.state.is_final() => format!("{:?}", step.state),
             None => String::new(),
         },
+        high_risk: step.high_risk,
     }
 }
 

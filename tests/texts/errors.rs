@@ -102,8 +102,16 @@ fn why_a_reply_does_not_count() {
         WhyNot::Nobody,
         WhyNot::Integration,
         WhyNot::Email,
+        WhyNot::Public,
         WhyNot::NotAssigned,
         WhyNot::Reassigned,
+        WhyNot::AnotherNote,
+        WhyNot::Between,
+        WhyNot::TooSoon,
+        WhyNot::CodeNeeded,
+        WhyNot::WrongNumber,
+        WhyNot::WrongCode,
+        WhyNot::TooMany,
     ]));
 }
 

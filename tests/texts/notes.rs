@@ -3,6 +3,7 @@
 use halopsa_operator::api::Mode;
 use halopsa_operator::api::ticket::VerificationState;
 use halopsa_operator::text;
+use halopsa_operator::ticket::approval::WhyNot;
 use halopsa_operator::ticket::note::{self, Ask, Decided, Listed};
 use halopsa_operator::ticket::plan::{Confidence, Plan};
 
@@ -32,6 +33,7 @@ fn steps() -> Vec<Listed> {
             values: vec![("Text".into(), "Please restart the printer.".into())],
             why: "They asked for the next step".into(),
             result: "done".into(),
+            high_risk: false,
         },
         Listed {
             what: "Change the ticket".into(),
@@ -48,6 +50,9 @@ fn ask<'a>(assigned: &'a str, also: &'a str) -> Ask<'a> {
         also,
         until: "2026-11-25 10:00 UTC",
         replaces: false,
+        number: 2,
+        code: "K7QF",
+        needs_code: false,
     }
 }
 
@@ -88,6 +93,21 @@ fn approval_notes() {
     insta::assert_snapshot!("reminder", shown(&reminder));
     let reminder = note::reminder_html(1, &ask("", ""), MARKER);
     insta::assert_snapshot!("reminder_unassigned", shown(&reminder));
+    let mut risky = steps();
+    risky[1].high_risk = true;
+    let needs_code = Ask {
+        needs_code: true,
+        ..ask("Dana Novak", "")
+    };
+    let request = note::request_html(&risky, &needs_code, MARKER);
+    insta::assert_snapshot!("request_high_risk", shown(&request));
+    let reminder = note::reminder_html(2, &needs_code, MARKER);
+    insta::assert_snapshot!("reminder_high_risk", shown(&reminder));
+    let why = WhyNot::Between.to_string();
+    let uncounted = note::uncounted_html(&why, &ask("Dana Novak", ""), MARKER);
+    insta::assert_snapshot!("reply_does_not_count", shown(&uncounted));
+    let turn = note::waiting_turn_html("It reads the log.", &ask("Dana Novak", ""), MARKER);
+    insta::assert_snapshot!("turn_while_waiting", shown(&turn));
 }
 
 #[test]

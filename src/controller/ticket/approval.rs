@@ -3,10 +3,10 @@
 use super::{Error, Pass};
 use crate::api::ImportedClient;
 use crate::api::reason::Reason;
-use crate::api::ticket::{Approval, ApprovalState, TicketStatus};
+use crate::api::ticket::{Approval, ApprovalState, TicketStatus, UncountedReply};
 use crate::audit;
 use crate::failpoint;
-use crate::halopsa::technicians::{agents, assigned_name};
+use crate::halopsa::technicians::{agent_name, agents, assigned_name};
 use crate::halopsa::{self, types};
 use crate::ids::{ActionId, TechnicianId};
 use crate::k8s::tickets;
@@ -14,18 +14,19 @@ use crate::metrics::{ApprovalLabels, ApprovalOutcome};
 use crate::policy::approvers::further_approvers;
 use crate::text::utc;
 use crate::ticket::actor::Actor;
-use crate::ticket::approval::{self, Decision, Outcome, Reply, Window};
+use crate::ticket::approval::{self, Decision, IgnoredReply, Outcome, Reply, WhyNot, Window};
 use crate::ticket::marker::Tag;
 use crate::ticket::note::{self, Ask};
-use crate::ticket::ownership::still_ours;
+use crate::ticket::ownership::{Ownership, still_ours};
 use crate::ticket::state::{self, Event, Refused};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::events::EventType;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Actions of a ticket that are read, newest first.
-const DEPTH: usize = 200;
+/// Names of further approvers shown in a note.
+const MAX_NAMES: usize = 5;
 
 /// Reads the replies on a ticket that waits, if it is time to. Returns when to do so again.
 pub(super) async fn poll(pass: &mut Pass, client: &ImportedClient) -> Result<Duration, Error> {
@@ -41,31 +42,46 @@ pub(super) async fn poll(pass: &mut Pass, client: &ImportedClient) -> Result<Dur
     else {
         return Ok(every);
     };
+    let Some(asked) = request.action_id else {
+        return Ok(every);
+    };
     let halo = pass.halo().await?;
     let ticket_id = pass.ticket.spec.ticket_id;
     // The replies first: an assignment made after they were read is one that no action records.
-    let replies = replies(&halo, ticket_id, DEPTH).await?;
+    let actions = halo.replies_since(ticket_id, asked).await?;
     let Some(halo_ticket) = ours(pass, &halo, client).await? else {
         return Ok(every);
     };
     let assigned_now = halo_ticket.agent_id;
     let approvers = approvers(request, &status, &halo).await;
-    let outcome = approval::judge(
-        &replies,
-        &Window {
-            request: request.action_id.unwrap_or(ActionId(i64::MAX)),
-            seen: status.seen_action.unwrap_or_default(),
-            assigned_before: request.assigned_agent,
-            assigned_now,
-            ourselves: pass.ourselves(),
-            applications: &pass.connection.spec.approvals.applications,
-            approvers: &approvers,
-        },
-    );
-    store(pass, request, &outcome, assigned_now).await?;
+    let connection = pass.connection.clone();
+    let window = Window {
+        assigned_now,
+        ourselves: pass.ourselves(),
+        applications: &connection.spec.approvals.applications,
+        approvers: &approvers,
+        ..Window::of(&status, request)
+    };
+    let outcome = match actions {
+        Some(actions) => approval::judge(&oldest_first(&actions), &window),
+        None => too_many(asked, &window),
+    };
+    let new = store(pass, request, &window, &outcome).await?;
     failpoint::hit(&pass.key.namespace, "reply.decided").await;
-    report(pass, request, &outcome).await;
+    report(pass, request, &outcome, &new).await;
     Ok(every)
+}
+
+/// What was said since the request cannot all be read: nothing decides.
+fn too_many(asked: ActionId, window: &Window<'_>) -> Outcome {
+    Outcome {
+        up_to: window.seen,
+        ignored: vec![IgnoredReply {
+            action: asked,
+            why: WhyNot::TooMany,
+        }],
+        ..Outcome::default()
+    }
 }
 
 fn interval(pass: &Pass) -> Duration {
@@ -90,22 +106,11 @@ pub(super) async fn replies(
     depth: usize,
 ) -> Result<Vec<Reply>, halopsa::Error> {
     let actions = halo.replies(ticket_id, depth).await?;
-    Ok(actions.iter().rev().map(reply).collect())
+    Ok(oldest_first(&actions))
 }
 
-fn reply(action: &types::Action) -> Reply {
-    Reply {
-        id: action.id,
-        at: action.datetime,
-        agent: action
-            .who_agentid
-            .filter(|id| id.0 > 0 && action.who_type.is_none_or(|t| t == 1)),
-        application: action.actionby_application_id.clone(),
-        mail: action.emaildirection.eq_ignore_ascii_case("i"),
-        html: action.note_html.clone(),
-        text: action.note.clone(),
-        new_agent: action.new_agent.filter(|id| id.0 > 0),
-    }
+fn oldest_first(actions: &[types::Action]) -> Vec<Reply> {
+    actions.iter().rev().map(Reply::from).collect()
 }
 
 /// Who may approve besides the assigned technician.
@@ -118,34 +123,55 @@ async fn approvers(
     if steps.iter().all(|s| s.approvers.is_none()) {
         return Vec::new();
     }
-    further_approvers(steps, &agents(halo).await)
+    named_approvers(request, status, &agents(halo).await)
 }
 
-/// Stores what the replies say, unless another request has replaced the one they were judged for.
+fn named_approvers(
+    request: &Approval,
+    status: &TicketStatus,
+    technicians: &[types::Agent],
+) -> Vec<TechnicianId> {
+    let steps = approval::steps_of(request, &status.steps).unwrap_or_default();
+    further_approvers(steps, technicians)
+}
+
+/// Stores what the replies say, unless another request has replaced the one they were judged for,
+/// or a note was posted that the judgement did not know of. Returns the ignored replies that were
+/// not known before.
 async fn store(
     pass: &mut Pass,
     request: &Approval,
+    window: &Window<'_>,
     outcome: &Outcome,
-    assigned_now: Option<TechnicianId>,
-) -> Result<(), Error> {
-    let event = event_of(outcome, assigned_now);
+) -> Result<Vec<UncountedReply>, Error> {
+    let event = event_of(outcome, window.assigned_now);
+    let ignored: Vec<UncountedReply> = outcome.ignored.iter().map(uncounted).collect();
+    let new = Mutex::new(Vec::new());
     let change = |status: &TicketStatus, now: Timestamp| {
-        if status
-            .approval
-            .as_ref()
-            .is_none_or(|a| a.hash != request.hash || a.action_id != request.action_id)
+        let is_other = |a: &Approval| a.hash != request.hash || a.action_id != request.action_id;
+        if status.approval.as_ref().is_none_or(is_other)
+            || approval::own_notes(status) != window.own_notes
         {
             return Err(Refused::TooEarly);
         }
         let mut next = state::apply(status, &event, Actor::Controller, now)?;
-        for ignored in &outcome.ignored {
-            let detail = Some(ignored.to_string());
+        let unknown = next.ignore(&ignored);
+        for reply in &unknown {
+            let detail = Some(format!("action {}: {}", reply.action, reply.why));
             next.record("ReplyIgnored", Actor::Controller, detail, now);
         }
+        *new.lock().unwrap_or_else(PoisonError::into_inner) = unknown;
         Ok(next)
     };
     pass.ticket = tickets::update(&pass.api, &pass.ticket, Actor::Controller, change).await?;
-    Ok(())
+    Ok(new.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn uncounted(ignored: &IgnoredReply) -> UncountedReply {
+    UncountedReply {
+        action: ignored.action,
+        why: ignored.why.to_string(),
+    }
 }
 
 fn event_of(outcome: &Outcome, assigned_agent: Option<TechnicianId>) -> Event {
@@ -174,9 +200,10 @@ fn event_of(outcome: &Outcome, assigned_agent: Option<TechnicianId>) -> Event {
 }
 
 /// Says what was decided, and what does not count, in audit stream, metrics and Events.
-async fn report(pass: &Pass, request: &Approval, outcome: &Outcome) {
-    for ignored in &outcome.ignored {
-        audit::event("ReplyIgnored", pass.subject(), &ignored.to_string());
+async fn report(pass: &Pass, request: &Approval, outcome: &Outcome, new: &[UncountedReply]) {
+    for ignored in new {
+        let detail = format!("action {}: {}", ignored.action, ignored.why);
+        audit::event("ReplyIgnored", pass.subject(), &detail);
         count(pass, ApprovalOutcome::Ignored);
         let note = format!(
             "a reply that looks like a decision does not count (action {}): {}",
@@ -251,10 +278,48 @@ pub(super) async fn remind(pass: &mut Pass, client: &ImportedClient) -> Result<(
     let ask = Ask {
         assigned: &assigned,
         until: &utc(request.expires_at.0),
+        number: request.number,
+        needs_code: approval::needs_code(request, &status.steps),
         ..Ask::default()
     };
     pass.post(&halo, &Tag::Reminder(request.number), |marker| {
         note::reminder_html(request.steps.len(), &ask, marker)
+    })
+    .await
+}
+
+/// Tells technicians why the next reply that was ignored does not count.
+pub(super) async fn explain(pass: &mut Pass) -> Result<(), Error> {
+    let status = pass.status();
+    let (Some((tag, reply)), Some(request)) = (state::untold(&status), status.approval.as_ref())
+    else {
+        return Ok(());
+    };
+    let halo = pass.halo().await?;
+    let found = halo.find_ticket(pass.ticket.spec.ticket_id).await?;
+    let client = pass.client.as_ref().and_then(|c| c.status.as_ref());
+    let halo_client_id = client.and_then(|s| s.halo_client_id).unwrap_or_default();
+    let ownership = still_ours(found.as_ref(), halo_client_id);
+    // A ticket that is no longer ours gets no note; reading its replies ends it.
+    let Some(halo_ticket) = found.filter(|_| ownership == Ownership::Ours) else {
+        return Ok(());
+    };
+    let technicians = agents(&halo).await;
+    let also = named_approvers(request, &status, &technicians)
+        .into_iter()
+        .take(MAX_NAMES)
+        .map(|id| agent_name(id, &technicians))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let ask = Ask {
+        assigned: &assigned_name(&halo_ticket, &technicians),
+        also: &also,
+        number: request.number,
+        needs_code: approval::needs_code(request, &status.steps),
+        ..Ask::default()
+    };
+    pass.post(&halo, &tag, |marker| {
+        note::uncounted_html(&reply.why, &ask, marker)
     })
     .await
 }

@@ -21,6 +21,7 @@ impl Pass {
             Some(Owed::FailureNote) => Box::pin(failure_note(self)).await,
             Some(Owed::DecisionNote) => Box::pin(decision_note(self)).await,
             Some(Owed::VerificationNote) => Box::pin(verification_note(self)).await,
+            Some(Owed::ReplyNote) => Box::pin(approval::explain(self)).await,
             None => Ok(()),
         }
     }

@@ -15,8 +15,9 @@ use crate::k8s::tickets;
 use crate::metrics::{ApprovalLabels, ApprovalOutcome};
 use crate::outbox::{self, Postbox};
 use crate::ticket::actor::Actor;
+use crate::ticket::approval::needs_code;
 use crate::ticket::marker::Tag;
-use crate::ticket::note;
+use crate::ticket::note::{self, Ask};
 use crate::ticket::ownership::still_ours;
 use crate::ticket::plan::Plan;
 use crate::ticket::state::{Event, Refused};
@@ -210,10 +211,28 @@ impl<'a> Turn<'a> {
         self.post(&Tag::Plan, html, then).await
     }
 
-    /// Posts the agent's message.
+    /// Posts the agent's message. While a request waits that no other is about to replace, the
+    /// note ends with how that one is answered.
     async fn say(&mut self, message: &str) -> Result<(), Refusal> {
-        let tag = Tag::Turn(self.status().turn);
-        let html = |marker: &str| note::turn_html(message, marker);
+        let status = self.status();
+        let proposes = status
+            .steps
+            .iter()
+            .any(|s| s.run == status.run && s.state == StepState::Proposed);
+        let waits = status
+            .approval
+            .as_ref()
+            .filter(|a| a.state == ApprovalState::Requested && !proposes);
+        let ask = waits.map(|request| Ask {
+            number: request.number,
+            needs_code: needs_code(request, &status.steps),
+            ..Ask::default()
+        });
+        let tag = Tag::Turn(status.turn);
+        let html = |marker: &str| match &ask {
+            Some(ask) => note::waiting_turn_html(message, ask, marker),
+            None => note::turn_html(message, marker),
+        };
         self.ticket = self.post(&tag, html, &[]).await?;
         Ok(())
     }

@@ -6,12 +6,15 @@ use super::{
 };
 use crate::api::reason::Reason;
 use crate::api::ticket::{
-    Approval, ApprovalState, Phase, Resume, ResumeReason, StepState, TicketStatus,
+    Approval, ApprovalState, Phase, Resume, ResumeReason, StepState, TicketStatus, UncountedReply,
 };
 use crate::ids::{ActionId, TechnicianId};
 use crate::ticket::marker::Tag;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
+
+/// Notes about ignored replies for one request. More would only be noise, or somebody's loop.
+const MAX_IGNORED: usize = 5;
 
 impl Change<'_> {
     pub(super) fn approval(&mut self) -> Result<Applied, Refused> {
@@ -55,14 +58,20 @@ impl Change<'_> {
 
     fn requested(&mut self, lease: &str, action_id: Option<ActionId>) -> Result<Applied, Refused> {
         self.next.held(lease)?;
+        let wrong = self.wrong();
+        // What was read already cannot be an answer: the note is one that was there before.
+        let is_new = action_id.is_some_and(|action| Some(action) > self.next.seen_action);
         let Some(approval) = self
             .next
             .approval
             .as_mut()
             .filter(|a| a.state == ApprovalState::Preparing)
         else {
-            return Err(self.wrong());
+            return Err(wrong);
         };
+        if !is_new {
+            return Err(wrong);
+        }
         approval.state = ApprovalState::Requested;
         approval.action_id = action_id;
         let expires_at = approval.expires_at.clone();
@@ -145,8 +154,12 @@ impl Change<'_> {
         messages: &[ActionId],
     ) -> Result<Applied, Refused> {
         self.awaits_decision()?;
+        let read_before = self.next.seen_action;
         self.next.seen(action, None);
         self.decided(ApprovalState::Approved, Some(by), Some(action));
+        if let Some(approval) = &mut self.next.approval {
+            approval.decided_after = read_before;
+        }
         self.next.resume = Some(Resume {
             reason: ResumeReason::StepsRun,
             replies: messages.iter().copied().take(MAX_REPLIES).collect(),
@@ -244,6 +257,24 @@ impl Change<'_> {
 }
 
 impl TicketStatus {
+    /// Remembers replies that do not count, so that technicians are told why. Returns those that
+    /// were not known; only the first few of a request are told about.
+    pub fn ignore(&mut self, replies: &[UncountedReply]) -> Vec<UncountedReply> {
+        let Some(approval) = &mut self.approval else {
+            return Vec::new();
+        };
+        let mut new = replies.to_vec();
+        new.retain(|reply| {
+            approval
+                .ignored
+                .iter()
+                .all(|known| known.action != reply.action)
+        });
+        let room = MAX_IGNORED.saturating_sub(approval.ignored.len());
+        approval.ignored.extend(new.iter().take(room).cloned());
+        new
+    }
+
     pub fn approval_is(&self, state: ApprovalState) -> bool {
         self.approval.as_ref().is_some_and(|a| a.state == state)
     }
@@ -255,6 +286,21 @@ impl TicketStatus {
             approval.assigned_agent = Some(agent);
         }
     }
+}
+
+/// The next ignored reply of the open request that technicians have not been told about.
+pub fn untold(status: &TicketStatus) -> Option<(Tag, &UncountedReply)> {
+    let approval = status
+        .approval
+        .as_ref()
+        .filter(|a| a.state == ApprovalState::Requested && !status.phase.is_terminal())?;
+    approval.ignored.iter().find_map(|reply| {
+        let tag = Tag::Uncounted {
+            request: approval.number,
+            action: reply.action.0,
+        };
+        (!posted(status, &tag)).then_some((tag, reply))
+    })
 }
 
 /// When a reminder of the open request is due.

@@ -19,7 +19,7 @@ mod steps;
 mod tests;
 mod verification;
 
-pub use approval::reminds_at;
+pub use approval::{reminds_at, untold};
 pub use event::{Event, Refused};
 pub use outbox::posted;
 pub use verification::{is_verified, verification_tags};
@@ -58,6 +58,8 @@ pub enum Owed {
     DecisionNote,
     /// An internal note about a challenge, or its outcome.
     VerificationNote,
+    /// An internal note that says why a reply does not count.
+    ReplyNote,
 }
 
 /// An event being applied.
@@ -335,6 +337,9 @@ pub fn owed(status: &TicketStatus) -> Option<Owed> {
             .any(|tag| !posted(status, tag))
     {
         return Some(Owed::VerificationNote);
+    }
+    if untold(status).is_some() {
+        return Some(Owed::ReplyNote);
     }
     // A note of this run says all there is to say.
     let noted = status

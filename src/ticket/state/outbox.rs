@@ -30,6 +30,12 @@ impl Change<'_> {
         if next.intents.iter().any(|i| i.marker == marker) {
             return Err(Refused::AlreadyIntended);
         }
+        if kind == IntentKind::ApprovalRequest {
+            // Nobody asks again what was said about an earlier request.
+            let (run, said) = (next.run, IntentKind::ReplyNote);
+            next.intents
+                .retain(|i| i.run != run || i.kind != said || i.state != IntentState::Posted);
+        }
         next.intents.push(Intent {
             kind,
             run: next.run,
@@ -69,6 +75,9 @@ impl Change<'_> {
             }
             IntentKind::Reminder => {
                 phase == Phase::AwaitingApproval && request == Some(ApprovalState::Requested)
+            }
+            IntentKind::ReplyNote => {
+                !phase.is_terminal() && request == Some(ApprovalState::Requested)
             }
             IntentKind::DecisionNote => matches!(
                 request,

@@ -1,6 +1,8 @@
 use super::*;
 use crate::api::Mode;
-use crate::api::ticket::{Approval, Intent, Resume, ResumeReason, Step, VerificationState};
+use crate::api::ticket::{
+    Approval, Intent, Resume, ResumeReason, Step, UncountedReply, VerificationState,
+};
 use crate::ids::{ActionId, TechnicianId};
 use proptest::prelude::*;
 
@@ -138,6 +140,7 @@ fn step(number: i32) -> Step {
         recorded_at: Time(at(0)),
         result: None,
         approvers: None,
+        high_risk: false,
     }
 }
 
@@ -187,6 +190,7 @@ fn finished(lease: &str) -> Event {
 fn approval(steps: &[i32], expires: i64) -> Approval {
     Approval {
         number: 1,
+        code: "K7QF".into(),
         hash: "abc".into(),
         steps: steps.to_vec(),
         state: ApprovalState::Preparing,
@@ -197,6 +201,8 @@ fn approval(steps: &[i32], expires: i64) -> Approval {
         decided_by: None,
         decided_action: None,
         decided_at: None,
+        decided_after: None,
+        ignored: Vec::new(),
     }
 }
 
@@ -572,6 +578,67 @@ fn a_message_resumes_the_agent_and_the_request_stays_open() {
     );
     assert!(again.steps.iter().all(|s| s.state == StepState::Waiting));
     assert_eq!(again.approval.unwrap().action_id, Some(ActionId(14)));
+}
+
+/// The note of an earlier request is not the request, whatever was replied to it.
+#[test]
+fn a_request_is_newer_than_all_that_was_read() {
+    let resumed = then(
+        &asked(),
+        &[
+            (message(12, 4), 10),
+            (claimed("b", 90), 11),
+            (proposed("b", 3), 12),
+        ],
+    );
+    let second = Approval {
+        number: 2,
+        ..approval(&[1, 2, 3], 400)
+    };
+    let preparing = then(&resumed, &[(prepared("b", second), 13)]);
+    for action in [9, 12] {
+        assert!(try_at(&preparing, &requested("b", action), 14).is_err());
+    }
+    assert!(try_at(&preparing, &requested("b", 13), 14).is_ok());
+}
+
+#[test]
+fn the_last_action_read_before_the_yes_is_kept() {
+    let status = then(&asked(), &[(replies_seen(10), 9), (approved(12, &[]), 10)]);
+    let approval = status.approval.unwrap();
+    assert_eq!(approval.decided_after, Some(ActionId(10)));
+    assert_eq!(status.seen_action, Some(ActionId(12)));
+}
+
+#[test]
+fn technicians_are_told_once_about_each_of_a_few_ignored_replies() {
+    let reply = |action| UncountedReply {
+        action: ActionId(action),
+        why: "not from the technician the ticket was assigned to".into(),
+    };
+    let mut status = asked();
+    assert_eq!(status.ignore(&[reply(10), reply(11)]).len(), 2);
+    assert!(status.ignore(&[reply(10)]).is_empty(), "known");
+    assert_eq!(owed(&status), Some(Owed::ReplyNote));
+    for action in [10, 11] {
+        let tag = untold(&status).unwrap().0;
+        let request = 1;
+        assert_eq!(tag, Tag::Uncounted { request, action });
+        let marker = tag.to_string();
+        status = then(
+            &status,
+            &[
+                (intended(tag, &marker), 10),
+                (written(&marker, Some(action + 10)), 11),
+            ],
+        );
+    }
+    assert_eq!((owed(&status), untold(&status)), (None, None));
+    let many: Vec<UncountedReply> = (20..40).map(reply).collect();
+    assert_eq!(status.ignore(&many).len(), 20, "all are new");
+    assert_eq!(status.approval.as_ref().unwrap().ignored.len(), 5);
+    let over = then(&status, &[(denied(50), 12)]);
+    assert!(untold(&over).is_none(), "the request is over");
 }
 
 #[test]

@@ -3,17 +3,29 @@
 //! Replies are read in order, from the last one seen. Only the technician the ticket was assigned
 //! to when the reply was written decides, or one whom a ToolPolicy names as approver for every
 //! step. Our own replies never count, nor those of an integration, nor e-mails, whose sender can
-//! be forged.
+//! be forged, nor what the requester can read.
+//!
+//! - here: whose reply is read, in which order
+//! - [`explicit`]: replies that name the request, like `approve 2`
+//! - [`binding`]: is a yes about what was asked
 
-use super::reply::{self, Intent};
-use crate::api::ticket::{Approval, Step};
+mod binding;
+pub mod explicit;
+
+use super::reply::{self, Classification, Intent};
+use crate::api::ticket::{Approval, IntentKind, Step, TicketStatus};
 use crate::halopsa::technicians::UNASSIGNED;
+use crate::halopsa::types;
 use crate::ids::{ActionId, TechnicianId};
 use crate::text::{hex, pattern};
 use k8s_openapi::jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::time::Duration;
+
+/// What somebody wrote who cannot decide is classified only to tell them so, and only up to this
+/// length, in bytes: strangers do not choose how much work that is.
+const MAX_HEARD: usize = 4 * 1024;
 
 /// An action on the ticket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,14 +35,62 @@ pub struct Reply {
     pub at: Option<Timestamp>,
     /// The technician who wrote it. None: an end user, or HaloPSA itself.
     pub agent: Option<TechnicianId>,
+    /// The author's name.
+    pub name: String,
     /// The application it was written with.
     pub application: String,
     /// It came as an e-mail.
     pub mail: bool,
+    /// Only technicians can read it, and it was sent to nobody.
+    pub internal: bool,
+    /// The action it answers, where HaloPSA says so.
+    pub replied_to: Option<ActionId>,
     pub html: String,
     pub text: String,
     /// Whom the ticket is assigned to from this action on, where it says so.
     pub new_agent: Option<TechnicianId>,
+}
+
+impl From<&types::Action> for Reply {
+    fn from(action: &types::Action) -> Self {
+        let direction = action.emaildirection.trim().to_ascii_lowercase();
+        let (incoming, outgoing) = (direction.starts_with('i'), direction.starts_with('o'));
+        Self {
+            id: action.id,
+            at: action.datetime,
+            agent: action
+                .who_agentid
+                .filter(|id| id.0 > 0 && action.who_type.is_none_or(|t| t == 1)),
+            name: action.who.clone(),
+            application: action.actionby_application_id.clone(),
+            mail: incoming,
+            internal: action.hiddenfromuser && !incoming && !outgoing,
+            replied_to: action.replied_to_action_id.filter(|id| id.0 > 0),
+            html: action.note_html.clone(),
+            text: action.note.clone(),
+            new_agent: action.new_agent.filter(|id| id.0 > 0),
+        }
+    }
+}
+
+impl Reply {
+    fn is_empty(&self) -> bool {
+        self.text.trim().is_empty() && self.html.trim().is_empty()
+    }
+
+    fn classify(&self) -> Classification {
+        match self.html.trim().is_empty() {
+            true => reply::classify_text(&self.text),
+            false => reply::classify_html(&self.html),
+        }
+    }
+
+    /// Whether it looks like a yes or a no to somebody's request.
+    fn looks_decisive(&self) -> bool {
+        let size = self.html.len().max(self.text.len());
+        size <= MAX_HEARD
+            && (explicit::read(self).is_some() || self.classify().intent != Intent::Neutral)
+    }
 }
 
 /// What is known about the ticket when its replies are read.
@@ -38,6 +98,15 @@ pub struct Reply {
 pub struct Window<'a> {
     /// The action that asks. Earlier ones do not count.
     pub request: ActionId,
+    /// The request's number and code, as the action shows them.
+    pub number: i32,
+    pub code: &'a str,
+    /// A yes has to name number and code: a step is high-risk.
+    pub needs_code: bool,
+    /// Another request may have been on the ticket before this one.
+    pub follows: bool,
+    /// Notes of ours that hold nothing of an AI agent's, like reminders.
+    pub own_notes: Vec<ActionId>,
     pub seen: ActionId,
     /// Whom the ticket was assigned to when it was last read, and is now.
     pub assigned_before: Option<TechnicianId>,
@@ -48,6 +117,49 @@ pub struct Window<'a> {
     pub applications: &'a [String],
     /// Technicians who may approve besides the assigned one.
     pub approvers: &'a [TechnicianId],
+}
+
+impl<'a> Window<'a> {
+    /// What the Ticket says about its request. Who is who in HaloPSA is left open.
+    pub fn of(status: &TicketStatus, request: &'a Approval) -> Self {
+        Self {
+            // A request that is not on the ticket is answered by nothing.
+            request: request.action_id.unwrap_or(ActionId(i64::MAX)),
+            number: request.number,
+            code: &request.code,
+            needs_code: needs_code(request, &status.steps),
+            follows: request.number > 1 || status.run > 0,
+            own_notes: own_notes(status),
+            seen: status.seen_action.unwrap_or_default(),
+            assigned_before: request.assigned_agent,
+            ..Self::default()
+        }
+    }
+
+    fn is_ours(&self, reply: &Reply) -> bool {
+        reply.agent.is_some() && reply.agent == self.ourselves
+    }
+}
+
+/// Whether a yes to the request has to name its number and code. A step that is not there counts
+/// as high-risk.
+pub fn needs_code(request: &Approval, steps: &[Step]) -> bool {
+    steps_of(request, steps).is_none_or(|steps| steps.iter().any(|s| s.high_risk))
+}
+
+/// Notes of this run in which an AI agent has no say.
+pub fn own_notes(status: &TicketStatus) -> Vec<ActionId> {
+    let ours = |kind| {
+        matches!(
+            kind,
+            IntentKind::Reminder | IntentKind::ReplyNote | IntentKind::VerificationNote
+        )
+    };
+    let notes = status.intents.iter();
+    notes
+        .filter(|i| i.run == status.run && ours(i.kind))
+        .filter_map(|i| i.action_id)
+        .collect()
 }
 
 /// A technician's yes or no.
@@ -67,9 +179,23 @@ pub enum WhyNot {
     Nobody,
     Integration,
     Email,
+    /// The requester can read it: it may be an answer to them.
+    Public,
     NotAssigned,
     /// Whom the ticket was assigned to when it was written is not certain.
     Reassigned,
+    /// It answers an action that is not the request.
+    AnotherNote,
+    /// The AI agent wrote on the ticket after the request.
+    Between,
+    /// It may have been written for the request before this one.
+    TooSoon,
+    /// A high-risk step is approved by number and code only.
+    CodeNeeded,
+    WrongNumber,
+    WrongCode,
+    /// The request is too far back to read all that was said since.
+    TooMany,
 }
 
 impl fmt::Display for WhyNot {
@@ -78,8 +204,21 @@ impl fmt::Display for WhyNot {
             WhyNot::Nobody => "HaloPSA does not name its author",
             WhyNot::Integration => "written by an integration, not by a person in HaloPSA",
             WhyNot::Email => "sent by e-mail, where the sender can be forged",
+            WhyNot::Public => "the requester can read it; decide with a private note",
             WhyNot::NotAssigned => "not from the technician the ticket was assigned to",
             WhyNot::Reassigned => "the ticket was reassigned around that time; reply again",
+            WhyNot::AnotherNote => "it answers another note, not the request",
+            WhyNot::Between => "the AI agent wrote on the ticket after the request",
+            WhyNot::TooSoon => "it came within a minute of a new request",
+            WhyNot::CodeNeeded => {
+                "a step is high-risk, so a yes has to name the request's number and code"
+            }
+            WhyNot::WrongNumber => "it names another request",
+            WhyNot::WrongCode => "the code is not the one of the request",
+            WhyNot::TooMany => {
+                "too much was written on the ticket since the request to read all of it; \
+                 the request will expire"
+            }
         })
     }
 }
@@ -108,7 +247,17 @@ pub struct Outcome {
     pub up_to: ActionId,
 }
 
-/// Reads the replies, oldest first, up to the one that decides.
+/// What one reply comes to.
+enum Heard {
+    Decides(Decision),
+    Ignored(WhyNot),
+    /// It is for the agent.
+    Message,
+    Nothing,
+}
+
+/// Reads the replies, oldest first, up to the one that decides. `replies` go back to the request:
+/// those already seen still tell what was said between it and a later reply.
 pub fn judge(replies: &[Reply], window: &Window<'_>) -> Outcome {
     let from = window.seen.max(window.request);
     let mut outcome = Outcome {
@@ -121,8 +270,7 @@ pub fn judge(replies: &[Reply], window: &Window<'_>) -> Outcome {
         outcome.up_to = outcome.up_to.max(reply.id);
         let assigned = assignment.assigned;
         assignment.assigned = reply.new_agent.or(assigned);
-        let ours = reply.agent.is_some() && reply.agent == window.ourselves;
-        if ours || (reply.text.trim().is_empty() && reply.html.trim().is_empty()) {
+        if window.is_ours(reply) || reply.is_empty() {
             continue;
         }
         let Some(agent) = reply.agent else {
@@ -130,33 +278,61 @@ pub fn judge(replies: &[Reply], window: &Window<'_>) -> Outcome {
             outcome.messages.push(reply.id);
             continue;
         };
-        let found = if reply.html.trim().is_empty() {
-            reply::classify_text(&reply.text)
-        } else {
-            reply::classify_html(&reply.html)
+        // Who wrote it comes first: most texts need not be understood.
+        let heard = match why_not(reply, agent, assigned, assignment.certain, window) {
+            Some(why) => without_say(reply, why),
+            None => decides(reply, agent, replies, window),
         };
-        match (
-            found.intent,
-            why_not(reply, agent, assigned, assignment.certain, window),
-        ) {
-            (Intent::Neutral, Some(WhyNot::Integration)) => {}
-            (Intent::Neutral, _) => outcome.messages.push(reply.id),
-            (_, Some(why)) => outcome.ignored.push(IgnoredReply {
+        match heard {
+            Heard::Decides(decision) => {
+                outcome.decision = Some(decision);
+                return outcome;
+            }
+            Heard::Ignored(why) => outcome.ignored.push(IgnoredReply {
                 action: reply.id,
                 why,
             }),
-            (intent, None) => {
-                outcome.decision = Some(Decision {
-                    approve: intent == Intent::Approve,
-                    by: agent,
-                    action: reply.id,
-                    evidence: found.reason,
-                });
-                return outcome;
-            }
+            Heard::Message => outcome.messages.push(reply.id),
+            Heard::Nothing => {}
         }
     }
     outcome
+}
+
+/// A reply by somebody who cannot decide with it.
+fn without_say(reply: &Reply, why: WhyNot) -> Heard {
+    match (reply.looks_decisive(), why) {
+        (true, why) => Heard::Ignored(why),
+        (false, WhyNot::Integration) => Heard::Nothing,
+        (false, _) => Heard::Message,
+    }
+}
+
+/// A reply by somebody who can decide. A no needs less than a yes: it runs nothing.
+fn decides(reply: &Reply, by: TechnicianId, replies: &[Reply], window: &Window<'_>) -> Heard {
+    let (approve, evidence, why) = match explicit::read(reply) {
+        Some(named) => {
+            let evidence = named.evidence().to_string();
+            (named.approve, evidence, binding::of_named(&named, window))
+        }
+        None => {
+            let Classification { intent, reason } = reply.classify();
+            match intent {
+                Intent::Neutral => return Heard::Message,
+                Intent::Deny => (false, reason, None),
+                Intent::Approve => (true, reason, binding::of_words(reply, replies, window)),
+            }
+        }
+    };
+    match why {
+        Some(why) => Heard::Ignored(why),
+        None => Heard::Decides(Decision {
+            approve,
+            by,
+            action: reply.id,
+            evidence,
+        }),
+    }
 }
 
 /// Whom the ticket is assigned to, as the replies are read.
@@ -208,6 +384,8 @@ fn why_not(
         Some(WhyNot::Integration)
     } else if reply.mail {
         Some(WhyNot::Email)
+    } else if !reply.internal {
+        Some(WhyNot::Public)
     } else if window.approvers.contains(&agent) {
         None
     } else if assigned != Some(agent) {
@@ -219,17 +397,21 @@ fn why_not(
     }
 }
 
-/// What an approval is bound to: the ticket, the request's number, and each step with its exact
-/// arguments. The number makes the same steps, asked for again, another request.
+/// What an approval is bound to: the ticket, the request's number and code, and each step with its
+/// exact arguments, its risk and who may approve it. The number makes the same steps, asked for
+/// again, another request; the code cannot be known before.
 pub fn hash<'a>(
     connection_uid: &str,
     ticket_id: i64,
     run: i32,
     number: i32,
+    code: &str,
     steps: impl IntoIterator<Item = &'a Step>,
 ) -> String {
     let mut digest = Sha256::new();
-    digest.update(format!("{connection_uid}/{ticket_id}/{run}/{number}\n"));
+    digest.update(format!(
+        "{connection_uid}/{ticket_id}/{run}/{number}/{code}\n"
+    ));
     for step in steps {
         // Recomputed from what would run, not taken from what was noted. A step that is over does
         // not run again, and its arguments are cut: there the note has to do.
@@ -237,7 +419,8 @@ pub fn hash<'a>(
             true => step.hash.clone(),
             false => step_hash(&step.tool, &step.arguments, &step.pin),
         };
-        digest.update(format!("{bound}\n"));
+        let approvers = serde_json::to_string(&step.approvers).unwrap_or_default();
+        digest.update(format!("{bound}/{}/{approvers}\n", step.high_risk));
     }
     hex::encode(digest.finalize())
 }
@@ -283,6 +466,7 @@ mod tests {
             id: ActionId(id),
             agent: Some(TechnicianId(agent)),
             application: "nethelpdesk-agent-web-application".into(),
+            internal: true,
             text: text.into(),
             ..Reply::default()
         }
@@ -560,8 +744,89 @@ mod tests {
     }
 
     #[test]
+    fn what_somebody_without_a_say_writes_is_read_only_if_it_is_short() {
+        let applications = ["nethelpdesk-*".to_string()];
+        let window = window(&applications);
+        let long = format!("<p>Approved</p>{}", "<br>".repeat(MAX_HEARD));
+        let reply = |html: &str| Reply {
+            html: html.into(),
+            ..by(6, 4, "Approved")
+        };
+        assert_eq!(judge(&[reply("<p>Approved</p>")], &window).ignored.len(), 1);
+        let outcome = judge(&[reply(&long)], &window);
+        assert_eq!((outcome.ignored.len(), outcome.messages.len()), (0, 1));
+    }
+
+    #[test]
+    fn an_action_as_a_reply() {
+        let action = |direction: &str, hidden: bool| {
+            Reply::from(&types::Action {
+                emaildirection: direction.into(),
+                hiddenfromuser: hidden,
+                ..types::Action::default()
+            })
+        };
+        for (direction, hidden, mail, internal) in [
+            ("", true, false, true),
+            ("", false, false, false),
+            ("O", true, false, false),
+            ("O", false, false, false),
+            ("i", true, true, false),
+            ("Incoming", false, true, false),
+        ] {
+            let reply = action(direction, hidden);
+            assert_eq!(
+                (reply.mail, reply.internal),
+                (mail, internal),
+                "{direction}"
+            );
+        }
+    }
+
+    fn step() -> Step {
+        Step {
+            number: 1,
+            run: 0,
+            tool: "t".into(),
+            arguments: "{}".into(),
+            hash: "h".into(),
+            pin: String::new(),
+            why: None,
+            rule: String::new(),
+            state: crate::api::ticket::StepState::Waiting,
+            marker: String::new(),
+            recorded_at: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+                Timestamp::UNIX_EPOCH,
+            ),
+            result: None,
+            approvers: None,
+            high_risk: false,
+        }
+    }
+
+    #[test]
     fn the_hash_is_of_what_would_run() {
         assert_ne!(step_hash("a", "bc", ""), step_hash("ab", "c", ""));
         assert_ne!(step_hash("a", "{}", "1"), step_hash("a", "{}", "2"));
+        let risky = Step {
+            high_risk: true,
+            ..step()
+        };
+        let team = Step {
+            approvers: Some(crate::api::policy::Approvers {
+                team: Some("2nd Line".into()),
+                agent_ids: None,
+            }),
+            ..step()
+        };
+        let asked = hash("u", 1, 0, 1, "K7QF", [&step()]);
+        for other in [
+            hash("u", 1, 0, 2, "K7QF", [&step()]),
+            hash("u", 1, 0, 1, "K7QX", [&step()]),
+            hash("u", 1, 0, 1, "K7QF", [&risky]),
+            hash("u", 1, 0, 1, "K7QF", [&team]),
+        ] {
+            assert_ne!(asked, other);
+        }
     }
 }
