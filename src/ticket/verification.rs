@@ -136,7 +136,7 @@ pub struct Window<'a> {
     /// Only replies written since count; one without a time does.
     pub since: Timestamp,
     pub phase: Phase,
-    /// Whom the ticket is assigned to: only they may override.
+    /// Whom the ticket is assigned to now.
     pub assigned: Option<TechnicianId>,
     /// The API agent we act as.
     pub ourselves: Option<TechnicianId>,
@@ -170,6 +170,7 @@ impl<'a> Window<'a> {
             && reply.agent.is_some_and(|agent| agent > UNASSIGNED)
             && reply.agent != self.ourselves
             && !reply.mail
+            && reply.internal
             && self
                 .applications
                 .iter()
@@ -190,9 +191,9 @@ pub struct Heard {
 
 /// Reads what technicians say about a verification, oldest reply first. "Verify again" counts
 /// from any technician on a ticket in phase Refused, "override verification" only from the
-/// technician in `window.assigned`.
+/// technician the ticket was assigned to when it was written.
 ///
-/// The caller looks that technician up only where it matters:
+/// The caller looks up whom it is assigned to now only where it matters:
 ///
 /// ```ignore
 /// let mut window = Window::of(&status, current, ourselves, &spec.approvals.applications);
@@ -211,16 +212,37 @@ pub fn judge(replies: &[Reply], window: &Window<'_>) -> Heard {
         ..Heard::default()
     };
     for wished in wishes(replies, window) {
-        if wished.ask == Ask::Again || window.assigned == Some(wished.by) {
+        let assigned = assigned_at(replies, wished.action, window.assigned);
+        if wished.ask == Ask::Again || assigned == Some(wished.by) {
             heard.wish = Some(wished);
             break;
         }
         heard.ignored.push(IgnoredReply {
             action: wished.action,
-            why: WhyNot::NotAssigned,
+            why: match assigned {
+                Some(_) => WhyNot::NotAssigned,
+                None => WhyNot::Reassigned,
+            },
         });
     }
     heard
+}
+
+/// Whom the ticket was assigned to when an action was written, from what is recorded and whom it
+/// is assigned to now; none: that cannot be told.
+fn assigned_at(
+    replies: &[Reply],
+    action: ActionId,
+    now: Option<TechnicianId>,
+) -> Option<TechnicianId> {
+    let assigns = |r: &&Reply| r.new_agent.is_some();
+    // Who takes the ticket with the very action was not assigned before.
+    let was_moved = replies.iter().filter(assigns).any(|r| r.id >= action);
+    if !was_moved {
+        return now;
+    }
+    let before = replies.iter().filter(assigns).filter(|r| r.id < action);
+    before.max_by_key(|r| r.id).and_then(|r| r.new_agent)
 }
 
 /// Whether the first wish is an override, so that [`judge`] needs to know whom the ticket is
@@ -321,6 +343,7 @@ mod tests {
             id: ActionId(id),
             agent: Some(TechnicianId(agent)),
             application: "nethelpdesk-agent-web-application".into(),
+            internal: true,
             text: text.into(),
             ..Reply::default()
         }
@@ -404,6 +427,44 @@ mod tests {
     }
 
     #[test]
+    fn who_was_assigned_when_it_was_written_overrides() {
+        let overrides = |id, agent| says(id, agent, "override verification");
+        let assigns = |id, to| Reply {
+            new_agent: Some(TechnicianId(to)),
+            ..says(id, 9, "")
+        };
+        let takes = Reply {
+            new_agent: Some(TechnicianId(3)),
+            ..overrides(6, 3)
+        };
+        // The ticket is assigned to technician 3 now.
+        for (what, replies, counts) in [
+            ("was and is", vec![overrides(6, 3)], true),
+            (
+                "assigned before",
+                vec![assigns(5, 3), overrides(6, 3)],
+                true,
+            ),
+            (
+                "assigned only afterwards",
+                vec![overrides(6, 3), assigns(7, 3)],
+                false,
+            ),
+            ("took it with the same action", vec![takes], false),
+            (
+                "was, when it was written",
+                vec![assigns(5, 4), overrides(6, 4), assigns(7, 3)],
+                true,
+            ),
+            ("is no longer", vec![assigns(6, 3), overrides(7, 4)], false),
+        ] {
+            let applications = ["nethelpdesk-*".to_string()];
+            let heard = judge(&replies, &window(&applications));
+            assert_eq!(heard.wish.is_some(), counts, "{what}");
+        }
+    }
+
+    #[test]
     fn whose_wish_does_not_count() {
         let early = Reply {
             at: Some(at(-1)),
@@ -417,6 +478,10 @@ mod tests {
             application: "Zapier".into(),
             ..verify_again()
         };
+        let public = Reply {
+            internal: false,
+            ..verify_again()
+        };
         let user = Reply {
             agent: None,
             ..verify_again()
@@ -426,6 +491,7 @@ mod tests {
             ("before the challenge", early),
             ("an e-mail", mail),
             ("an integration", robot),
+            ("one that the requester can read", public),
             ("the requester", user),
             ("nobody", says(6, 1, "verify again")),
             ("ourselves", says(6, 31, "verify again")),
