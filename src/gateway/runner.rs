@@ -9,20 +9,23 @@ use super::steps::{self, Ended, StepExecutor};
 use super::{AgentScope, Gateway, SUSPENDED, catalog};
 use crate::api::policy::Effect;
 use crate::api::reason::Reason;
-use crate::api::ticket::{Approval, ApprovalState, Phase, Step, StepState, Ticket, ToolCall};
+use crate::api::ticket::{
+    Approval, ApprovalState, Phase, Step, StepState, Ticket, TicketStatus, ToolCall,
+};
 use crate::audit::{self, Subject};
 use crate::failpoint;
-use crate::halopsa::{self, technicians};
+use crate::halopsa::{self, technicians, types::Action};
 use crate::k8s::cache::Remembered;
 use crate::k8s::key::Key;
 use crate::k8s::{reflect, tickets};
 use crate::metrics::{StepLabels, StepOutcome};
-use crate::outbox::{self, Postbox};
+use crate::outbox::{self, Postbox, Settled, until_settled};
 use crate::policy;
+use crate::policy::approvers::further_approvers;
 use crate::policy::facts::TicketFacts;
 use crate::text::mask;
 use crate::ticket::actor::Actor;
-use crate::ticket::approval;
+use crate::ticket::approval::{self, Reply, Window};
 use crate::ticket::marker::Tag;
 use crate::ticket::note::{self, Decided, Listed};
 use crate::ticket::state::{self, Event};
@@ -38,8 +41,10 @@ const CONCURRENCY: usize = 8;
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// How long a run waits for HaloPSA to show what may have been written already.
 const MAX_WAIT: Duration = Duration::from_secs(120);
-/// Actions searched for the request.
-const SEARCH_DEPTH: usize = 200;
+
+const NO_REPLY: &str = "no reply on the ticket says yes to these steps";
+const TOO_FAR_BACK: &str = "the request is too far back on the ticket to read the reply to it";
+const NOT_SHOWN: &str = "HaloPSA does not show the reply that approved the steps yet";
 
 #[derive(Debug, thiserror::Error)]
 enum Error {
@@ -234,8 +239,9 @@ impl ApprovedRun<'_> {
         }
     }
 
-    /// Checks that the steps stored now are those the technician was asked about: they must match
-    /// the request's hash, both in the cluster and on the HaloPSA ticket.
+    /// Checks that the steps stored now are those the technician was asked about, and that the
+    /// technician's reply says so: both are on the HaloPSA ticket, out of reach of whoever writes
+    /// to the Ticket.
     async fn check_binding(&self, ticket: &Ticket, request: &Approval) -> Result<(), Error> {
         let status = ticket.status.clone().unwrap_or_default();
         let Some(steps) = approval::steps_of(request, &status.steps) else {
@@ -245,21 +251,79 @@ impl ApprovedRun<'_> {
         };
         let ticket_id = ticket.spec.ticket_id;
         let (uid, number) = (self.scope.connection_uid(), request.number);
-        let hash = approval::hash(uid, ticket_id, status.run, number, steps);
+        let of_steps = steps.iter().copied();
+        let hash = approval::hash(uid, ticket_id, status.run, number, &request.code, of_steps);
         if hash != request.hash {
             return Err(Error::Mismatch(
                 "the steps are not those that were approved",
             ));
         }
+        let actions = self.read_reply(ticket_id, request).await?;
         let marker = self.postbox().marker(ticket, &Tag::Request { hash });
-        let actions = self.halo.actions(ticket_id, SEARCH_DEPTH).await?;
         let asked = outbox::find(&actions, &marker, self.scope.api_agent());
-        if asked.is_some_and(|a| Some(a.id) == request.action_id) {
-            Ok(())
-        } else {
-            Err(Error::Mismatch(
+        if asked.is_none_or(|a| Some(a.id) != request.action_id) {
+            return Err(Error::Mismatch(
                 "the request on the ticket is not for these steps",
-            ))
+            ));
+        }
+        self.check_reply(ticket_id, &status, request, &steps, &actions)
+            .await
+    }
+
+    /// The ticket's actions from the request on. HaloPSA's reads lag: a reply that is missing is
+    /// waited for until HaloPSA must show it.
+    async fn read_reply(&self, ticket_id: i64, request: &Approval) -> Result<Vec<Action>, Error> {
+        let (Some(asked), Some(reply)) = (request.action_id, request.decided_action) else {
+            return Err(Error::Mismatch(NO_REPLY));
+        };
+        let search = || self.halo.replies_since(ticket_id, asked);
+        let is_there = |actions: &Option<Vec<Action>>| {
+            actions.iter().flatten().any(|action| action.id == reply)
+        };
+        let now = Timestamp::now();
+        let decided_at = request.decided_at.as_ref().map_or(now, |at| at.0.min(now));
+        match until_settled(decided_at, self.gateway.settle, MAX_WAIT, search, is_there).await? {
+            Settled::Known(Some(actions)) => Ok(actions),
+            Settled::Known(None) => Err(Error::Mismatch(TOO_FAR_BACK)),
+            Settled::After(_) => Err(Error::Wait(NOT_SHOWN)),
+        }
+    }
+
+    /// Judges the reply once more, as it is in HaloPSA now.
+    async fn check_reply(
+        &self,
+        ticket_id: i64,
+        status: &TicketStatus,
+        request: &Approval,
+        steps: &[&Step],
+        actions: &[Action],
+    ) -> Result<(), Error> {
+        // A list that cannot be read now is no reason to doubt the reply: it is tried again.
+        let by_team = |s: &&Step| s.approvers.as_ref().is_some_and(|a| a.team.is_some());
+        let technicians = match steps.iter().any(by_team) {
+            true => self.halo.agents().await?,
+            false => Vec::new(),
+        };
+        let approvers = further_approvers(steps.iter().copied(), &technicians);
+        let halo_ticket = self.halo.find_ticket(ticket_id).await?;
+        let window = Window {
+            seen: request.decided_after.unwrap_or_default(),
+            assigned_now: halo_ticket.and_then(|t| t.agent_id),
+            ourselves: self.scope.api_agent(),
+            applications: &self.scope.connection.spec.approvals.applications,
+            approvers: &approvers,
+            ..Window::of(status, request)
+        };
+        let replies: Vec<Reply> = actions.iter().rev().map(Reply::from).collect();
+        let decision = approval::judge(&replies, &window).decision;
+        let is_it = decision.is_some_and(|d| {
+            d.approve
+                && Some(d.action) == request.decided_action
+                && Some(d.by) == request.decided_by
+        });
+        match is_it {
+            true => Ok(()),
+            false => Err(Error::Mismatch(NO_REPLY)),
         }
     }
 
