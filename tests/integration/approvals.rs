@@ -19,6 +19,14 @@ pub async fn asked(harness: &Harness, summary: &str) -> (i64, String) {
     (id, name)
 }
 
+/// Dana approves the request as it is, by number and code.
+pub async fn approve(harness: &Harness, ticket: i64, name: &str) {
+    let stored = harness.api::<Ticket>().get(name).await.unwrap();
+    let request = stored.status.unwrap().approval.unwrap();
+    let reply = format!("<p>Approve {} {}</p>", request.number, request.code);
+    harness.reply(ticket, DANA, &reply);
+}
+
 pub fn notes_with(harness: &Harness, ticket: i64, text: &str) -> usize {
     harness
         .our_actions(ticket)
@@ -57,7 +65,11 @@ async fn the_assigned_technicians_yes_runs_exactly_what_was_asked() {
     // The same yes again, and more of them, run nothing more.
     harness.reply(id, DANA, "<p>Approved</p>");
     tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_eq!(harness.our_actions(id).len(), 6);
+    assert_eq!(
+        harness.our_actions(id).len(),
+        9,
+        "three of them say why a reply does not count"
+    );
     harness.stop().await;
 }
 
@@ -104,6 +116,10 @@ async fn others_words_change_nothing(harness: &Harness, id: i64, name: &str) {
     harness.act(&mail, json!({"ticket_id": id, "outcome": "Email User", "note": "approved", "emaildirection": "I"}));
     eventually("the replies are seen and ignored", || async {
         (journal(harness, name, "ReplyIgnored").await == 3).then_some(())
+    })
+    .await;
+    eventually("technicians are told why", || async {
+        (notes_with(harness, id, "does not count") == 3).then_some(())
     })
     .await;
     assert_eq!(harness.halo(id, "status_id"), 1);

@@ -1,7 +1,7 @@
 //! The process ends before and after every write, at every step of an approval:
 //! each write is in HaloPSA once, and everything is done in the end.
 
-use crate::approvals::{DANA, asked, notes_with};
+use crate::approvals::{DANA, approve, asked, notes_with};
 use crate::fake::Tools;
 use crate::harness::{ACME, Harness};
 use crate::tool_servers;
@@ -110,10 +110,13 @@ async fn approve_and_wait(harness: &mut Harness, id: i64, name: &str, crash: &mu
         crash.recover(harness).await;
         // The apiserver may be busy; that is not what this tests.
         let ticket = api.get_opt(name).await.ok().flatten();
-        match ticket.and_then(|t| t.status).map(|s| s.phase) {
+        let status = ticket.and_then(|t| t.status);
+        let request = status.as_ref().and_then(|s| s.approval.clone());
+        match status.map(|s| s.phase) {
             Some(Phase::AwaitingApproval) if !answered => {
                 answered = true;
-                harness.reply(id, DANA, "<p>Approved</p>");
+                let number = request.map_or(1, |r| r.number);
+                harness.reply(id, DANA, &format!("<p>Approve {number}</p>"));
             }
             Some(Phase::Done) if crash.restarted => return true,
             Some(phase) if phase.is_terminal() && crash.restarted => return false,
@@ -198,7 +201,7 @@ async fn another_servers_tool_that_was_interrupted_is_unknown_and_not_repeated()
     harness.run_agent("acme-dental-group").await;
     let (id, name) = asked(&harness, "User profile is stuck").await;
     let ended = failpoint::arm(&harness.namespace, "step.sent", 1);
-    harness.reply(id, DANA, "<p>Approved</p>");
+    approve(&harness, id, &name).await;
     ended.await.unwrap();
     harness.restart().await;
     let status = harness.ticket_in(&name, "Done").await.status.unwrap();

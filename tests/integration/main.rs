@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod agents;
+mod approval_timing;
 mod approvals;
 mod attacks;
 mod bounds;

@@ -1,6 +1,6 @@
 //! Other MCP servers, under the same rules.
 
-use crate::approvals::{DANA, asked, notes_with};
+use crate::approvals::{approve, asked, notes_with};
 use crate::fake::{Fake, Tools};
 use crate::harness::{ACME, BLUE, Harness, eventually};
 use halopsa_operator::agent::gateway;
@@ -133,7 +133,7 @@ async fn a_write_runs_once_approved(harness: &mut Harness, tools: &Tools) {
             .unwrap()
             .contains("Call m365__reset_password")
     );
-    harness.reply(id, DANA, "<p>yes please</p>");
+    approve(harness, id, &name).await;
     let status = harness.ticket_in(&name, "Done").await.status.unwrap();
     assert_eq!(status.steps[0].state, StepState::Done);
     assert_eq!(
