@@ -44,6 +44,11 @@ impl ResolvedTool {
         }
     }
 
+    /// Whether it changes what an attacker would want changed.
+    pub fn sensitive(&self) -> bool {
+        false
+    }
+
     /// A label for metrics: bounded.
     pub fn label(&self) -> &'static str {
         match self {

@@ -349,7 +349,7 @@ fn find(words: &[Word]) -> Vec<Hit> {
             })
         });
         let named = HONORIFICS.contains(&word.text.as_str())
-            && words.get(at + 1).is_some_and(|next| is_plain_name(next));
+            && words.get(at + 1).is_some_and(is_plain_name);
         let (kind, length) = match known {
             _ if named => (Some(Kind::Person), 2),
             Some((rest, kind)) => (Some(*kind), rest.len() + 1),
