@@ -4,6 +4,7 @@
 //! - [`words`]: text as folded words; [`pattern`]: name patterns
 //! - [`invisible`]: characters that nobody sees, written out
 //! - [`mask`]: arguments without secrets; [`json`]: JSON with sorted keys; [`hex`]
+//! - [`unseen`]: characters that nobody sees
 
 pub mod hex;
 pub mod invisible;
@@ -11,6 +12,7 @@ pub mod json;
 pub mod mask;
 pub mod pattern;
 mod strip;
+pub mod unseen;
 pub mod words;
 
 pub use invisible::visible;
@@ -90,21 +92,46 @@ pub fn one_line(text: &str, limit: usize) -> String {
     short
 }
 
-/// Text escaped for HTML.
+/// Text escaped for HTML, and for HaloPSA: see [`without_variables`].
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + text.len() / 8);
-    for c in text.chars() {
+    let mut last = ' ';
+    for c in text.chars().filter(|c| !c.is_control() || *c == '\n') {
+        if begins_variable(last, c) {
+            out.push(' ');
+        }
+        last = c;
         match c {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            c if c.is_control() && c != '\n' => {}
             c => out.push(c),
         }
     }
     out
+}
+
+/// Text that HaloPSA does not fill in: it may put fields of the ticket, the user or the client in
+/// the place of a `$NAME` in notes and e-mails. `$NAME` becomes `$ NAME`, which everybody sees. An
+/// entity like `&#36;` would be decoded before names are looked for, and an invisible character is
+/// what a person who approves cannot check.
+pub fn without_variables(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut last = ' ';
+    for c in text.chars() {
+        if begins_variable(last, c) {
+            out.push(' ');
+        }
+        last = c;
+        out.push(c);
+    }
+    out
+}
+
+fn begins_variable(last: char, c: char) -> bool {
+    last == '$' && (c.is_ascii_alphabetic() || matches!(c, '-' | '_'))
 }
 
 /// A time as technicians read it.
@@ -163,6 +190,21 @@ mod tests {
         }
         let deep = format!("{}the end{}", "<div>".repeat(200), "</div>".repeat(200));
         assert_eq!(from_html(&deep), "the end");
+    }
+
+    #[test]
+    fn no_text_holds_a_variable_of_halopsa() {
+        for (text, shown) in [
+            ("Dear $USERNAME,", "Dear $ USERNAME,"),
+            ("$-CF_SECRET $$X $_a", "$ -CF_SECRET $$ X $ _a"),
+            ("$5, US$ 7, $(cat x), a$", "$5, US$ 7, $(cat x), a$"),
+        ] {
+            assert_eq!(without_variables(text), shown);
+            assert_eq!(without_variables(shown), shown, "once is enough");
+            assert_eq!(escape(text), shown);
+        }
+        // A character that is dropped does not join them again.
+        assert_eq!(escape("$\u{1}USERNAME"), "$ USERNAME");
     }
 
     proptest! {
