@@ -84,8 +84,11 @@ pub struct ToolRule {
     /// tool is hidden and calls are refused.
     pub effect: Effect,
     /// CEL expression that must be true for the rule to apply, like `args.status != 'Closed'`.
-    /// Variables: `args` (the call's arguments), `ticket` (id, clientId, priority, status, type),
-    /// `tool`, `client`. If it fails on a call, the rule applies unless its effect is `Auto`.
+    /// Variables: `args` (the call's arguments; names are as HaloPSA spells them, with their ids
+    /// beside them, like `statusId`), `ticket` (id, clientId, priority, status, type), `tool`,
+    /// `client`. A ToolServer's arguments are as the agent wrote them: compare
+    /// `args.user.lowerAscii()` where case does not matter. If it fails on a call, the rule applies
+    /// unless its effect is `Auto`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub when: Option<String>,

@@ -9,6 +9,7 @@
 
 use super::facts::TicketFacts;
 use cel::common::ast::{EntryExpr, Expr, IdedExpr};
+use cel::extractors::This;
 use cel::{Context, Program, Value};
 use serde_json::{Map, json};
 use std::collections::HashMap;
@@ -139,6 +140,9 @@ pub fn holds(
         return Err("the arguments are too large for an expression".into());
     }
     let mut context = Context::default();
+    context
+        .add_function("lowerAscii", lower_ascii)
+        .map_err(|e| e.to_string())?;
     let facts = json!({
         "id": ticket.id,
         "clientId": ticket.client_id,
@@ -162,6 +166,11 @@ pub fn holds(
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("it cannot be evaluated".into()),
     }
+}
+
+/// `args.user.lowerAscii() == 'ceo@acme.example'`: what another server ignores the case of.
+fn lower_ascii(This(text): This<Arc<String>>) -> Value {
+    Value::from(text.to_ascii_lowercase())
 }
 
 fn small(value: &serde_json::Value, depth: usize) -> bool {
@@ -205,6 +214,11 @@ mod tests {
             ),
             ("tool.startsWith('t') && ticket.id == 7", json!({}), true),
             (
+                "args.user.lowerAscii() == 'ceo@acme.example'",
+                json!({"user": "CEO@Acme.Example"}),
+                true,
+            ),
+            (
                 "args.to.all(a, a.endsWith('@acme.example'))",
                 json!({"to": ["x@acme.example", "y@evil.example"]}),
                 false,
@@ -223,6 +237,7 @@ mod tests {
     fn what_cannot_be_evaluated_is_an_error() {
         assert!(evaluate("args.missing == 1", json!({})).is_err());
         assert!(evaluate("args.text", json!({"text": "x"})).is_err());
+        assert!(evaluate("args.n.lowerAscii() == ''", json!({"n": 1})).is_err());
         assert!(evaluate("args.list.exists(x, x == 1)", json!({"list": vec![0; 101]})).is_err());
     }
 
