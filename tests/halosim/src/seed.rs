@@ -125,7 +125,8 @@ fn simple_lists(store: &mut Store) {
         json!([
         {"id": 1, "name": "New", "shortname": "New", "type": 0}, {"id": 2, "name": "In Progress", "shortname": "In Prog", "type": 0},
         {"id": 4, "name": "With User", "shortname": "With User", "type": 0}, {"id": 8, "name": "Resolved", "shortname": "Resolved", "type": 0},
-        {"id": CLOSED_STATUS, "name": "Closed", "shortname": "Closed", "type": 0}]),
+        {"id": CLOSED_STATUS, "name": "Closed", "shortname": "Closed", "type": 0},
+        {"id": 23, "name": "Geschlossen", "shortname": "Geschl.", "type": 0}, {"id": 24, "name": "Clôturé", "shortname": "Clôturé", "type": 0}]),
     );
     put(
         store,

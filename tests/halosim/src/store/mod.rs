@@ -29,6 +29,8 @@ const MAX_DELIVERIES: usize = 10_000;
 /// E-mails to requesters kept.
 const MAX_OUTBOX: usize = 1_000;
 pub const CLOSED_STATUS: i64 = 9;
+/// Every status that closes a ticket: an administrator may add more, of any name.
+pub const CLOSING_STATUSES: [i64; 3] = [CLOSED_STATUS, 23, 24];
 pub const UNASSIGNED: i64 = 1;
 
 /// Entities with integer ids, by their path in lower case.

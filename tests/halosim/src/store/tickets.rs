@@ -1,7 +1,7 @@
 //! Writing tickets: `POST /Tickets`.
 
 use super::{
-    Author, CLOSED_STATUS, Change, Key, No, Object, Outcome, Store, UNASSIGNED, flag, number,
+    Author, CLOSING_STATUSES, Change, Key, No, Object, Outcome, Store, UNASSIGNED, flag, number,
     object, text,
 };
 use serde_json::{Value, json};
@@ -207,7 +207,8 @@ impl Store {
         action: Option<&Object>,
     ) -> Outcome<(Object, Vec<Change>)> {
         let (old_status, status) = (number(before, "status_id"), number(&ticket, "status_id"));
-        let closes = status == Some(CLOSED_STATUS) && old_status != status;
+        let is_closed = |status: Option<i64>| status.is_some_and(|s| CLOSING_STATUSES.contains(&s));
+        let closes = is_closed(status) && !is_closed(old_status);
         if closes && number(&ticket, "agent_id") == Some(UNASSIGNED) {
             return Err(No::BadRequest(
                 "You must assign this Ticket to an Agent before closing it",
@@ -217,7 +218,7 @@ impl Store {
         if closes {
             ticket.insert("hasbeenclosed".into(), true.into());
             ticket.insert("dateclosed".into(), now.clone().into());
-        } else if old_status == Some(CLOSED_STATUS) && old_status != status {
+        } else if is_closed(old_status) && !is_closed(status) {
             ticket.insert("hasbeenclosed".into(), false.into());
             ticket.insert("dateclosed".into(), "1900-01-01T00:00:00".into());
         }
