@@ -9,7 +9,7 @@ use super::{placeholders, runbooks};
 use crate::gateway::wire::{
     Context, Mode, Plan, ResumeReason, StepSeen, StepState, WHY, Work, WorkflowStep, write_tool,
 };
-use crate::text::one_line;
+use crate::text::{one_line, unseen};
 use serde_json::{Map, Value, json};
 
 /// Of an argument shown in a plan, in characters.
@@ -89,10 +89,13 @@ pub fn intended(work: &Work) -> Vec<WorkflowStep> {
 /// A workflow's steps for this ticket.
 fn filled(steps: &[WorkflowStep], context: &Context) -> Vec<WorkflowStep> {
     let id = context.ticket_id.to_string();
+    // The gateway refuses a call with characters that nobody sees.
+    let requester = unseen::strip(&context.requester.name);
+    let subject = unseen::strip(&context.subject);
     let values = [
         ("ticketId", id.as_str()),
-        ("requester", context.requester.name.as_str()),
-        ("subject", context.subject.as_str()),
+        ("requester", requester.as_str()),
+        ("subject", subject.as_str()),
         ("client", context.client.as_str()),
     ];
     let fill = |step: &WorkflowStep| WorkflowStep {
@@ -108,15 +111,15 @@ fn ask_requester(context: &Context) -> Option<WorkflowStep> {
     if book.questions.is_empty() {
         return None;
     }
-    let name = match context.requester.name.as_str() {
-        "" => "there",
+    let name = match unseen::strip(&context.requester.name) {
+        name if name.is_empty() => "there".into(),
         name => name,
     };
     let questions: Vec<String> = book.questions.iter().map(|q| format!("- {q}")).collect();
     let text = format!(
         "Hello {name},\n\nWe are looking into \"{}\". To help you faster, please tell us:\n\n\
          {}\n\nThank you",
-        context.subject,
+        unseen::strip(&context.subject),
         questions.join("\n")
     );
     Some(call(

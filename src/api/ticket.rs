@@ -376,12 +376,13 @@ pub struct Step {
     pub number: i32,
     pub run: i32,
     pub tool: String,
-    /// The exact arguments, as JSON with sorted keys.
+    /// The exact arguments, as JSON with sorted keys: HaloPSA's names with their ids.
     #[schemars(length(max = 8192))]
     pub arguments: String,
     /// SHA-256 of tool, arguments and `pin`.
     pub hash: String,
-    /// SHA-256 of the tool's definition, for a ToolServer's tool.
+    /// SHA-256 of the tool's definition, for a ToolServer's tool; and SHA-256 of where the call
+    /// goes: the connection's instanceURL, the ToolServer's UID and URL.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub pin: String,
     /// Why the agent wants it, in the agent's own words.

@@ -41,11 +41,16 @@ pub async fn explain(
     }
     let facts = facts(cluster, &connection, &imported, ticket).await?;
     let policies = policies(cluster, &connection.name_any()).await?;
+    let strict: Vec<_> = policies
+        .iter()
+        .map(|(_, policy)| write::rules_for(tool, &policy.spec))
+        .collect();
     let named: Vec<Named<'_>> = policies
         .iter()
-        .map(|(name, policy)| Named {
+        .zip(&strict)
+        .map(|((name, _), spec)| Named {
             name,
-            spec: &policy.spec,
+            spec: spec.as_ref(),
         })
         .collect();
     let call = Call {

@@ -141,7 +141,19 @@ fn servers(gateway: &Gateway, scope: &AgentScope) -> Vec<Arc<ToolServer>> {
 /// Decides about a call.
 pub fn decide(gateway: &Gateway, scope: &AgentScope, call: &policy::Call<'_>) -> Decision {
     with_policies(gateway, scope, |client, policies| {
-        policy::decide(scope.mode, client, call, policies)
+        let strict: Vec<_> = policies
+            .iter()
+            .map(|p| write::rules_for(call.tool, p.spec))
+            .collect();
+        let policies: Vec<Named<'_>> = policies
+            .iter()
+            .zip(&strict)
+            .map(|(p, spec)| Named {
+                name: p.name,
+                spec: spec.as_ref(),
+            })
+            .collect();
+        policy::decide(scope.mode, client, call, &policies)
     })
 }
 

@@ -1,19 +1,21 @@
 //! The tools over MCP: listed and called under policy, every call audited.
 //!
 //! A call that writes goes through these steps, each of which may refuse it: the
-//! agent holds a ticket, the arguments fit, the policies allow it, the requester
-//! is verified, the plan is posted, it is not a repeat. Then it is queued or run.
+//! agent holds a ticket, the arguments fit and mean something in HaloPSA, the policies
+//! allow what they mean, the requester is verified, the plan is posted, it is not a
+//! repeat. Then it is queued or run.
 
 use super::catalog::{self, ResolvedTool};
 use super::identity::Identity;
 use super::outcome::Outcome;
+use super::resolve::{self, Resolver};
 use super::steps::{self, CheckedCall, Ended, StepExecutor};
 use super::wire::{UNSETTLED, Unsettled};
 use super::{AgentScope, Gateway, SUSPENDED, work};
 use crate::api::Mode;
 use crate::api::policy::Effect;
 use crate::api::ticket::{
-    IntentKind, IntentState, Step, StepState, Ticket, TicketStatus, ToolCall,
+    ApprovalState, IntentKind, IntentState, Step, StepState, Ticket, TicketStatus, ToolCall,
 };
 use crate::audit::{self, Subject};
 use crate::halopsa::{self, types};
@@ -21,7 +23,7 @@ use crate::k8s::{self, tickets};
 use crate::metrics::ToolLabels;
 use crate::policy::facts::TicketFacts;
 use crate::policy::{self, Access, Decision};
-use crate::text::{mask, one_line};
+use crate::text::{mask, one_line, unseen};
 use crate::ticket::actor::Actor;
 use crate::ticket::ownership::still_ours;
 use crate::ticket::state::{self, Event};
@@ -56,6 +58,9 @@ const CANNOT_VERIFY: &str = "the requester has to be verified for this, and no v
     provider is connected; leave it to a technician";
 const VERIFYING: &str = "the requester has to be verified for this and is being asked; \
     drop the ticket, you get it again when they have answered";
+const BEING_ASKED: &str = "a request for approval stands on the ticket, and the assigned \
+    technician decides about it: the ticket is not assigned to somebody else meanwhile. Call again \
+    once it is decided";
 const QUEUED: &str = "Not run: a technician has to approve it. At the end of your turn the \
     assigned technician is asked about all queued steps.";
 /// The label of a tool that does not exist: names from outside are not labels.
@@ -120,6 +125,26 @@ fn failed(error: impl Display) -> Box<Answer> {
     refuse(Outcome::Failed, error.to_string())
 }
 
+fn unfit(error: resolve::Error) -> Box<Answer> {
+    let outcome = match error {
+        resolve::Error::Arguments(_) => Outcome::BadArguments,
+        resolve::Error::Halo(_) => Outcome::Failed,
+    };
+    refuse(outcome, error.to_string())
+}
+
+/// A request for approval shows the arguments whole, so they are not longer than one can show.
+fn in_bounds(arguments: &Map<String, Value>) -> Checked<()> {
+    let size = serde_json::to_string(arguments).map_or(usize::MAX, |s| s.len());
+    match size > MAX_ARGUMENTS {
+        true => Err(refuse(
+            Outcome::BadArguments,
+            format!("the arguments are longer than {MAX_ARGUMENTS} bytes"),
+        )),
+        false => Ok(()),
+    }
+}
+
 impl Tools {
     pub fn new(gateway: Arc<Gateway>) -> Self {
         Self { gateway }
@@ -164,11 +189,7 @@ impl Tools {
         if scope.connection.spec.suspend {
             return Err(refuse(Outcome::Suspended, SUSPENDED));
         }
-        let size = serde_json::to_string(&arguments).map_or(usize::MAX, |s| s.len());
-        if size > MAX_ARGUMENTS {
-            let why = format!("the arguments are longer than {MAX_ARGUMENTS} bytes");
-            return Err(refuse(Outcome::BadArguments, why));
-        }
+        in_bounds(&arguments)?;
         let halo = self.gateway.halopsa.client(&scope.connection).await;
         let halo = halo.map_err(failed)?;
         let call = Call {
@@ -286,10 +307,18 @@ impl<'a> Call<'a> {
     /// A call that changes something, or another server's tool.
     async fn write(mut self) -> Checked<Answer> {
         let held = self.hold().await?;
-        let why = self.check()?;
+        let parsed = self.parse()?;
         let ticket = self.halo_ticket(&held).await?;
+        let (why, resolved) = match parsed {
+            Some((why, write)) => (why, self.resolve(&write, &ticket).await),
+            None => (None, Ok(())),
+        };
         let decision = self.decide(&TicketFacts::from(&ticket));
-        let answer = self.decided(&held, ticket.user_id, why, &decision).await;
+        let answer = match resolved {
+            // A disabled tool does not tell which rows there are.
+            Err(refused) if decision.effect != Effect::Disabled => Err(refused),
+            _ => self.decided(&held, ticket.user_id, why, &decision).await,
+        };
         Ok(Answer::of(answer).by(&decision))
     }
 
@@ -314,20 +343,38 @@ impl<'a> Call<'a> {
         })
     }
 
-    /// Checks the arguments before anything is decided: a technician is never asked to approve
-    /// nonsense. Takes out why the agent wants the call.
-    fn check(&mut self) -> Checked<Option<String>> {
-        let ResolvedTool::Write(_) = self.tool else {
-            return Ok(None);
-        };
-        let why = self.arguments.remove(write::WHY);
-        match write::parse(self.name, &self.arguments) {
-            Ok(_) => Ok(why.and_then(|v| v.as_str().map(|w| one_line(w, 300)))),
-            Err(error) => {
-                let text = format!("the arguments do not fit: {error}");
-                Err(refuse(Outcome::BadArguments, text))
-            }
+    /// Checks the arguments' form before anything is decided. Another server's tool gets them as
+    /// they are; only what would show them differently to a technician is refused.
+    fn parse(&mut self) -> Checked<Option<(Option<String>, write::Write)>> {
+        if let ResolvedTool::Write(_) = self.tool {
+            let parsed = resolve::parse(self.name, &mut self.arguments).map_err(unfit)?;
+            return Ok(Some(parsed));
         }
+        let given = Value::Object(self.arguments.clone());
+        match unseen::bidi_in(&given) {
+            Some(c) => Err(refuse(
+                Outcome::BadArguments,
+                format!(
+                    "the arguments must not hold characters that control the direction of \
+                     writing; they have {}",
+                    unseen::named(c)
+                ),
+            )),
+            None => Ok(None),
+        }
+    }
+
+    /// Puts what the arguments mean in their place: from here on there is only this one call.
+    async fn resolve(&mut self, write: &write::Write, ticket: &types::Ticket) -> Checked<()> {
+        let resolver = Resolver {
+            gateway: self.gateway,
+            scope: self.scope,
+            halo: self.halo,
+            ticket,
+        };
+        let canonical = resolver.canonical(self.name, &self.arguments, write).await;
+        self.arguments = canonical.map_err(unfit)?;
+        in_bounds(&self.arguments)
     }
 
     async fn halo_ticket(&self, held: &HeldTicket) -> Checked<types::Ticket> {
@@ -356,10 +403,12 @@ impl<'a> Call<'a> {
             return self.read_server().await;
         }
         self.may_change(held)?;
+        self.may_assign(held)?;
+        let pin = steps::pin_of(self.scope, self.tool);
         let call = CheckedCall {
             tool: self.name,
             arguments: &self.arguments,
-            pin: self.tool.pin(),
+            pin: &pin,
             why,
             high_risk: self.tool.access() == Access::Destructive || self.tool.sensitive(),
         };
@@ -420,6 +469,20 @@ impl<'a> Call<'a> {
         match planned {
             true => Ok(()),
             false => Err(refuse(Outcome::NoPlan, NO_PLAN)),
+        }
+    }
+
+    /// Who decides about a request does not change by our hand while it stands.
+    fn may_assign(&self, held: &HeldTicket) -> Checked<()> {
+        let stands = [
+            ApprovalState::Preparing,
+            ApprovalState::Requested,
+            ApprovalState::Approved,
+        ];
+        let asked = stands.into_iter().any(|s| held.status.approval_is(s));
+        match asked && self.name == write::ASSIGN {
+            true => Err(refuse(Outcome::Refused, BEING_ASKED)),
+            false => Ok(()),
         }
     }
 

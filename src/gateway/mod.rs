@@ -4,7 +4,8 @@
 //! - [`identity`]: who calls (TokenReview)
 //! - [`work`]: a ticket's way through an agent: `work/claim` hands it out with its
 //!   `work/context`, `work/turn` ends it, `work/journal` keeps its tool calls
-//! - [`mcp`]: tool calls; [`catalog`]: the tools there are; [`outcome`]: the result as a label
+//! - [`mcp`]: tool calls; [`catalog`]: the tools there are; [`outcome`]: the result as a label;
+//!   [`resolve`]: what a call means in HaloPSA
 //! - [`steps`]: calls that write, carried out once; [`approval`]: the request for
 //!   approval; [`runner`]: approved steps, run in order
 //! - [`model`]: the language model, with its key and its budget
@@ -16,6 +17,7 @@ pub mod identity;
 pub mod mcp;
 pub mod model;
 pub mod outcome;
+pub mod resolve;
 pub mod runner;
 pub mod steps;
 pub mod wire;
@@ -30,6 +32,7 @@ use crate::k8s::index::TicketIndex;
 use crate::k8s::reflect;
 use crate::k8s::watches::Stores;
 use crate::metrics::Metrics;
+use crate::tools::rows::Rows;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
@@ -53,6 +56,7 @@ pub struct Gateway {
     pub kube: Client,
     pub stores: Stores,
     pub listings: catalog::Listings,
+    pub rows: Rows,
     pub index: Arc<TicketIndex>,
     pub halopsa: HaloPool,
     pub reviewer: Reviewer,

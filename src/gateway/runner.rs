@@ -28,6 +28,7 @@ use crate::ticket::actor::Actor;
 use crate::ticket::approval::{self, Reply, Window};
 use crate::ticket::marker::Tag;
 use crate::ticket::note::{self, Decided, Listed};
+use crate::ticket::ownership::still_ours;
 use crate::ticket::state::{self, Event};
 use crate::tools::write;
 use k8s_openapi::jiff::Timestamp;
@@ -159,8 +160,10 @@ async fn run_one(gateway: &Gateway, ticket: &Ticket) -> Result<(), Error> {
     }
 }
 
+/// Nobody else's name: no Pod's has a slash, so an agent's Pod of whatever name holds nothing here.
 fn holder() -> String {
-    std::env::var("POD_NAME").unwrap_or_else(|_| Actor::Gateway.to_string())
+    let pod = std::env::var("POD_NAME").unwrap_or_default();
+    format!("{}/{pod}", Actor::Gateway)
 }
 
 /// One request's steps, held by this gateway.
@@ -182,6 +185,10 @@ impl ApprovedRun<'_> {
         let Some(request) = request else {
             return Ok(());
         };
+        if let Some(gone) = self.gone(&ticket).await? {
+            self.transition(&ticket, &[gone]).await?;
+            return Ok(());
+        }
         match self.check_binding(&ticket, &request).await {
             Err(Error::Mismatch(why)) => return self.reject(&ticket, why).await,
             checked => checked?,
@@ -189,6 +196,14 @@ impl ApprovedRun<'_> {
         let ticket = self.run_steps(ticket, &request).await?;
         failpoint::hit(&self.key.namespace, "steps.run").await;
         self.report(ticket, &request).await
+    }
+
+    /// The event that ends work on a ticket that was moved or deleted since: not even a note is
+    /// written on it. None: it is there, and this client's.
+    async fn gone(&self, ticket: &Ticket) -> Result<Option<Event>, Error> {
+        let found = self.halo.find_ticket(ticket.spec.ticket_id).await?;
+        let ownership = still_ours(found.as_ref(), self.scope.halo_client_id);
+        Ok(ownership.ignored().filter(|_| ownership.is_gone()))
     }
 
     /// Ends only when the lease is lost.
@@ -489,5 +504,15 @@ impl ApprovedRun<'_> {
             .post(&ticket, &tag, html, &[finished])
             .await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn no_pod_is_called_as_the_runner() {
+        // RFC 1123: letters, digits, dots and hyphens.
+        let of_a_pod = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
+        assert!(!super::holder().chars().all(of_a_pod));
     }
 }

@@ -6,10 +6,12 @@
 //! nothing can be searched (another server's tool), it is `Unknown` and left to
 //! a technician.
 
+use super::catalog::ResolvedTool;
+use super::resolve::Resolver;
 use super::{AgentScope, Gateway};
-use crate::api::ToolServer;
 use crate::api::ticket::{Step, StepState, Ticket};
 use crate::api::tool_server::SEPARATOR;
+use crate::api::{Mode, ToolServer};
 use crate::failpoint;
 use crate::halopsa::{self, types};
 use crate::k8s::{reflect, tickets};
@@ -20,10 +22,11 @@ use crate::text::{cut, one_line, plain};
 use crate::ticket::actor::Actor;
 use crate::ticket::approval;
 use crate::ticket::marker::{Tag, marker};
-use crate::ticket::ownership::still_ours;
+use crate::ticket::ownership::{Ownership, still_ours};
 use crate::ticket::state::{self, Event};
 use crate::tools::server;
-use crate::tools::write::{self, Write};
+use crate::tools::write::resolve::Canonical;
+use crate::tools::write::{self, CLOSE};
 use crate::tools::{pin, send};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -31,6 +34,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::{Map, Value};
 use std::time::Duration;
 
+const ONLY_PLANS: &str = "the client is in Plan mode now; nothing was changed";
 /// How much of a result goes back to the agent, in bytes.
 pub const MAX_RESULT: usize = 16 * 1024;
 
@@ -107,7 +111,7 @@ impl StepExecutor<'_> {
         let (ticket, ended) = if write::find(&step.tool).is_some() {
             self.run_write(ticket, &step, fresh).await?
         } else {
-            let ended = self.run_on_server(&namespace, &step, fresh).await;
+            let ended = self.run_on_server(ticket, &step, fresh).await;
             failpoint::hit(&namespace, "step.sent").await;
             (ticket.clone(), ended)
         };
@@ -128,19 +132,24 @@ impl StepExecutor<'_> {
         fresh: bool,
     ) -> Result<(Ticket, Ended), Error> {
         let over = |ended: Ended| Ok((ticket.clone(), ended));
-        let write = match write::parse(&step.tool, &arguments(step)) {
+        let write = match Canonical::read(&step.tool, &arguments(step)) {
             Ok(write) => write,
-            Err(why) => return over(Ended::failed(&why)),
+            Err(why) => return over(Ended::failed(&format!("{why}; nothing was changed"))),
         };
         let found = self.halo.find_ticket(ticket.spec.ticket_id).await?;
         let ownership = still_ours(found.as_ref(), self.scope.halo_client_id);
         let Some(halo_ticket) = found.filter(|_| !ownership.is_gone()) else {
-            let why = format!("{}; nothing was changed", ownership.sentence());
-            return over(Ended::failed(&why));
+            let why = ownership.sentence();
+            return over(match fresh {
+                true => Ended::failed(&format!("{why}; nothing was changed")),
+                false => Ended::unknown(&format!(
+                    "it was interrupted, and {why}; whether it was carried out is not known"
+                )),
+            });
         };
         let target = self.target(&halo_ticket, step);
         if fresh {
-            return over(self.send(&write, &target, ticket, step.number).await?);
+            return over(self.check_and_send(&write, &target, ticket, step).await?);
         }
         match self.search_until_settled(&write, &target, step).await? {
             send::Found::Yes(result) => over(Ended::done(&result)),
@@ -155,10 +164,44 @@ impl StepExecutor<'_> {
                     number: step.number,
                 };
                 let ticket = tickets::transition(&self.api, ticket, &[event], self.by).await?;
-                let ended = self.send(&write, &target, &ticket, step.number).await?;
+                let ended = self.check_and_send(&write, &target, &ticket, step).await?;
                 Ok((ticket, ended))
             }
         }
+    }
+
+    /// Sends a write, if it is still what was asked for.
+    async fn check_and_send(
+        &self,
+        write: &Canonical,
+        target: &send::Target<'_>,
+        ticket: &Ticket,
+        step: &Step,
+    ) -> Result<Ended, Error> {
+        if self.only_plans(ticket) {
+            return Ok(Ended::failed(ONLY_PLANS));
+        }
+        if bound_pin(self.scope, None, "") != step.pin {
+            return Ok(Ended::failed(
+                "the connection's instanceURL has changed since the request; nothing was changed",
+            ));
+        }
+        let resolver = Resolver {
+            gateway: self.gateway,
+            scope: self.scope,
+            halo: self.halo,
+            ticket: target.ticket,
+        };
+        match resolver.still_holds(&step.tool, write).await? {
+            Ok(()) => self.send(write, target, ticket, step.number).await,
+            Err(why) => Ok(Ended::failed(&why)),
+        }
+    }
+
+    /// Nothing runs in Plan mode, whenever it began.
+    fn only_plans(&self, ticket: &Ticket) -> bool {
+        let mode = ticket.status.as_ref().and_then(|s| s.mode);
+        self.scope.mode == Mode::Plan || mode == Some(Mode::Plan)
     }
 
     fn target<'t>(&'t self, ticket: &'t types::Ticket, step: &'t Step) -> send::Target<'t> {
@@ -175,7 +218,7 @@ impl StepExecutor<'_> {
 
     async fn send(
         &self,
-        write: &Write,
+        write: &Canonical,
         target: &send::Target<'_>,
         ticket: &Ticket,
         number: i32,
@@ -205,7 +248,7 @@ impl StepExecutor<'_> {
     /// Polls for a write until it is there or HaloPSA must have shown it.
     async fn search_until_settled(
         &self,
-        write: &Write,
+        write: &Canonical,
         target: &send::Target<'_>,
         step: &Step,
     ) -> Result<send::Found, Error> {
@@ -221,21 +264,32 @@ impl StepExecutor<'_> {
         }
     }
 
-    async fn run_on_server(&self, namespace: &str, step: &Step, fresh: bool) -> Ended {
+    async fn run_on_server(&self, ticket: &Ticket, step: &Step, fresh: bool) -> Ended {
         if !fresh {
             return Ended::unknown(
                 "it was interrupted; whether it was carried out cannot be found out from here. \
                  Check, and do what is missing",
             );
         }
+        if let Some(why) = self.no_call(ticket, step).await {
+            return Ended::failed(&why);
+        }
         let Some((server, tool)) = step.tool.split_once(SEPARATOR) else {
             return Ended::failed("there is no tool of this name");
         };
-        let Some(server) = reflect::get(&self.gateway.stores.servers, namespace, server) else {
+        let namespace = ticket.namespace().unwrap_or_default();
+        let Some(server) = reflect::get(&self.gateway.stores.servers, &namespace, server) else {
             return Ended::failed("its ToolServer no longer exists; nothing was called");
         };
+        let definition = pin::definition_in(&step.pin);
+        if bound_pin(self.scope, Some(&*server), definition) != step.pin {
+            return Ended::failed(
+                "the ToolServer, its URL or the connection's instanceURL has changed since the \
+                 request; nothing was called",
+            );
+        }
         let kube = &self.gateway.kube;
-        let session = match pinned_session(kube, &server, tool, &step.pin).await {
+        let session = match pinned_session(kube, &server, tool, definition).await {
             Ok(session) => session,
             Err(why) => return Ended::failed(&why),
         };
@@ -249,6 +303,59 @@ impl StepExecutor<'_> {
             )),
         }
     }
+
+    /// Why another server's tool is not called for this ticket now; none: it may be.
+    async fn no_call(&self, ticket: &Ticket, step: &Step) -> Option<String> {
+        if self.only_plans(ticket) {
+            return Some(ONLY_PLANS.into());
+        }
+        let found = match self.halo.find_ticket(ticket.spec.ticket_id).await {
+            Ok(found) => found,
+            Err(error) => {
+                return Some(format!(
+                    "whether the ticket is still this client's could not be checked ({error}); \
+                     nothing was called"
+                ));
+            }
+        };
+        let ownership = still_ours(found.as_ref(), self.scope.halo_client_id);
+        let may = match ownership {
+            Ownership::Ours => true,
+            // The steps after the one that closed the ticket were approved with it.
+            Ownership::Closed => closed_by_us(ticket, step.run),
+            Ownership::Moved | Ownership::Deleted => false,
+        };
+        (!may).then(|| format!("{}; nothing was called", ownership.sentence()))
+    }
+}
+
+/// Whether a step of this run has closed the ticket.
+fn closed_by_us(ticket: &Ticket, run: i32) -> bool {
+    let steps = ticket.status.iter().flat_map(|s| &s.steps);
+    steps
+        .filter(|s| s.run == run)
+        .any(|s| s.tool == CLOSE && s.state == StepState::Done)
+}
+
+/// What a step is bound to: the definition of a ToolServer's tool, and where the call goes.
+fn bound_pin(scope: &AgentScope, server: Option<&ToolServer>, definition: &str) -> String {
+    let instance = scope.connection.spec.instance_url.as_str();
+    match server {
+        None => pin::bound(definition, &[instance]),
+        Some(server) => {
+            let uid = server.metadata.uid.as_deref().unwrap_or_default();
+            pin::bound(definition, &[instance, uid, &server.spec.url])
+        }
+    }
+}
+
+/// The same, for a call that is made.
+pub fn pin_of(scope: &AgentScope, tool: &ResolvedTool) -> String {
+    let server = match tool {
+        ResolvedTool::Server { server, .. } => Some(&**server),
+        ResolvedTool::Read(_) | ResolvedTool::Write(_) => None,
+    };
+    bound_pin(scope, server, tool.pin())
 }
 
 /// A session with a server whose tool is still the one that was pinned, or why nothing was called.
@@ -303,7 +410,9 @@ fn arguments(step: &Step) -> Map<String, Value> {
 /// A call that was checked.
 pub struct CheckedCall<'a> {
     pub tool: &'a str,
+    /// Canonical: this is what will run.
     pub arguments: &'a Map<String, Value>,
+    /// As [`pin_of`] says.
     pub pin: &'a str,
     pub why: Option<String>,
     /// A yes to it has to name the request's number and code.

@@ -4,8 +4,8 @@ use super::client::{Client, Priority};
 use super::error::{self, Error};
 use super::lenient;
 use super::types::{
-    Action, Agent, Article, Asset, HaloClient, Named, Notification, PriorityRow, Ticket, User,
-    Webhook, WebhookEvent,
+    Action, Agent, Article, Asset, Category, HaloClient, Named, Notification, PriorityRow, Ticket,
+    User, Webhook, WebhookEvent,
 };
 use crate::ids::ActionId;
 use futures::{Stream, TryStreamExt};
@@ -279,6 +279,15 @@ impl Client {
             &self.get("/TicketType", &[], Priority::Ticket).await?,
             "tickettypes",
             "/TicketType",
+        )
+    }
+
+    /// The categories of tickets, of all four lists.
+    pub async fn categories(&self) -> Result<Vec<Category>, Error> {
+        rows(
+            &self.get("/Category", &[], Priority::Ticket).await?,
+            "categories",
+            "/Category",
         )
     }
 

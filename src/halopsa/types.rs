@@ -109,6 +109,31 @@ pub struct Named {
     pub name: String,
 }
 
+/// A category of tickets. HaloPSA has four lists of them.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Category {
+    #[serde(deserialize_with = "lenient::i64")]
+    pub id: i64,
+    #[serde(deserialize_with = "lenient::string")]
+    pub category_name: String,
+    #[serde(deserialize_with = "lenient::string")]
+    pub value: String,
+    /// Which of the four lists it is in, from 1.
+    #[serde(deserialize_with = "lenient::opt_i64")]
+    pub type_id: Option<i64>,
+}
+
+impl Category {
+    /// As a ticket names it, like `Hardware>Printer`.
+    pub fn path(&self) -> &str {
+        match self.value.trim() {
+            "" => &self.category_name,
+            path => path,
+        }
+    }
+}
+
 /// A priority. One row per SLA; `id` is a UUID, tickets use `priorityid`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]

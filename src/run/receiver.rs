@@ -100,6 +100,7 @@ fn gateway_of(
         ready: ready.clone(),
         metrics: metrics.clone(),
         listings: Default::default(),
+        rows: Default::default(),
         journal: Default::default(),
         backoff: Default::default(),
     }

@@ -1,11 +1,12 @@
 //! The tools agents call, wherever they run.
 //!
-//! - [`read`]: HaloPSA's read tools; [`write`]: its write tools, parsed and bounded
-//!   (pure); [`send`]: sends a write to HaloPSA
+//! - [`read`]: HaloPSA's read tools; [`write`](mod@write): its write tools, parsed, bounded and
+//!   resolved (pure); [`rows`]: the rows they name; [`send`]: sends a write to HaloPSA
 //! - [`server`]: the client of other MCP servers; [`pin`]: keeps their tools as accepted (pure)
 
 pub mod pin;
 pub mod read;
+pub mod rows;
 pub mod send;
 pub mod server;
 pub mod write;

@@ -26,6 +26,24 @@ pub fn hash(tool: &Tool) -> String {
     hex::encode(Sha256::digest(canonical(&definition(tool))))
 }
 
+/// What a call is bound to besides its tool and its arguments: the tool's definition, where it is
+/// not ours, and where the call goes. The parts of `target` are an instance, an address, a UID.
+pub fn bound(definition: &str, target: &[&str]) -> String {
+    let mut digest = Sha256::new();
+    for part in target {
+        digest.update((part.len() as u64).to_le_bytes());
+        digest.update(part);
+    }
+    format!("{definition}|{}", hex::encode(digest.finalize()))
+}
+
+/// The tool's definition in what [`bound`] returned.
+pub fn definition_in(bound: &str) -> &str {
+    bound
+        .split_once('|')
+        .map_or("", |(definition, _)| definition)
+}
+
 /// A tool as its server offers it now.
 pub struct Offered {
     pub name: String,
@@ -134,5 +152,28 @@ mod tests {
         let gone = pin(&first, &offer(&[]), None);
         let changed = pin(&gone.tools, &offer(&[("a", "9")]), None);
         assert!(changed.tools[0].offered.is_some());
+    }
+
+    #[test]
+    fn a_call_is_bound_to_where_it_goes() {
+        let halo = "https://halo.example";
+        let m365 = bound("d1", &[halo, "uid-1", "https://m365.example/mcp"]);
+        assert_eq!(definition_in(&m365), "d1");
+        for other in [
+            bound("d2", &[halo, "uid-1", "https://m365.example/mcp"]),
+            bound(
+                "d1",
+                &["https://other.example", "uid-1", "https://m365.example/mcp"],
+            ),
+            bound("d1", &[halo, "uid-2", "https://m365.example/mcp"]),
+            bound("d1", &[halo, "uid-1", "https://evil.example/mcp"]),
+            // The parts are not one text.
+            bound("d1", &[halo, "uid-1https://m365.example/mcp"]),
+            bound("", &[halo]),
+        ] {
+            assert_ne!(m365, other);
+        }
+        assert_eq!(definition_in(&bound("", &[halo])), "");
+        assert_eq!(definition_in("made before there were addresses"), "");
     }
 }

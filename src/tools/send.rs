@@ -1,17 +1,14 @@
 //! Sends writes to HaloPSA: one request each, found again by its marker.
 
-use super::write::{Update, Write};
+use super::write::resolve::{Assignment, Canonical, Change, Child, Closing, Link, Reply, Time};
 use crate::api::connection::Notes;
 use crate::halopsa;
 use crate::halopsa::technicians::UNASSIGNED;
-use crate::halopsa::types::{Named, Ticket};
+use crate::halopsa::types::Ticket;
 use crate::ids::{ActionId, TechnicianId};
 use crate::outbox::{self, SEARCH_DEPTH};
-use crate::text::{escape, one_line};
+use crate::text::escape;
 use serde_json::{Value, json};
-
-/// HaloPSA's id of the status Closed, where no status has that name.
-const CLOSED: i64 = 9;
 
 /// Where a write goes.
 pub struct Target<'a> {
@@ -72,16 +69,17 @@ pub enum Found {
     CannotTell,
 }
 
-/// Sends the write to HaloPSA. Returns the result, human-readable.
-pub async fn send(write: &Write, target: &Target<'_>) -> Result<String, Error> {
+/// Sends the write to HaloPSA, by the ids it holds. Returns the result, human-readable.
+pub async fn send(write: &Canonical, target: &Target<'_>) -> Result<String, Error> {
     match write {
-        Write::PrivateNote { text } => add_note(text, target).await,
-        Write::Reply { text } => reply(text, target).await,
-        Write::Update(update) => change(update, target).await,
-        Write::LogTime { minutes, note } => log_time(*minutes, note, target).await,
-        Write::Child { summary, details } => create_child(summary, details, target).await,
-        Write::Close { closure_note } => close(closure_note, target).await,
-        Write::Link { article_id } => link_article(*article_id, target).await,
+        Canonical::PrivateNote(note) => add_note(&note.text, target).await,
+        Canonical::Reply(reply) => send_reply(reply, target).await,
+        Canonical::Update(update) => change(update, target).await,
+        Canonical::Assign(assignment) => assign(assignment, target).await,
+        Canonical::LogTime(time) => log_time(time, target).await,
+        Canonical::Child(child) => create_child(child, target).await,
+        Canonical::Close(closing) => close(closing, target).await,
+        Canonical::Link(link) => link_article(link, target).await,
     }
 }
 
@@ -90,11 +88,16 @@ async fn add_note(text: &str, target: &Target<'_>) -> Result<String, Error> {
     Ok(format!("added as action {action}"))
 }
 
-async fn reply(text: &str, target: &Target<'_>) -> Result<String, Error> {
+async fn send_reply(reply: &Reply, target: &Target<'_>) -> Result<String, Error> {
+    // HaloPSA would send it to the ticket's own lists of addresses, which do not change with the
+    // requester. It goes to whom the request names, and to nobody else.
     let fields = json!({
-        "note_html": html(text, target.marker),
+        "note_html": html(&reply.text, target.marker),
         "hiddenfromuser": false,
         "sendemail": true,
+        "emailto": reply.recipient.email,
+        "emailcc": "",
+        "emailbcc": "",
     });
     let action = target
         .halo
@@ -103,31 +106,63 @@ async fn reply(text: &str, target: &Target<'_>) -> Result<String, Error> {
     Ok(format!("sent as action {action}"))
 }
 
-async fn change(update: &Update, target: &Target<'_>) -> Result<String, Error> {
-    let words: Vec<String> = update
-        .fields()
-        .iter()
-        .map(|(name, value)| format!("{name}: {value}"))
-        .collect();
-    let mut fields = target.internal(&format!("Changed by Rallied. {}", words.join("; ")));
-    resolve(update, target, &mut fields).await?;
+async fn change(change: &Change, target: &Target<'_>) -> Result<String, Error> {
+    let mut fields = target.internal(&changed(&change.rows()));
+    for (field, id) in [
+        ("new_status", change.status_id),
+        ("new_priority", change.priority_id),
+        ("new_tickettype", change.kind_id),
+    ] {
+        if let Some(id) = id {
+            fields[field] = id.into();
+        }
+    }
+    if let Some(category) = &change.category {
+        // By name, as HaloPSA's action takes it.
+        fields["new_category1"] = category.as_str().into();
+    }
     let action = target.post_internal(fields).await?;
     Ok(format!("changed by action {action}"))
 }
 
-async fn log_time(minutes: i64, note: &str, target: &Target<'_>) -> Result<String, Error> {
-    let mut fields = target.internal(note);
-    // HaloPSA counts in hours.
-    fields["timetaken"] = (minutes as f64 / 60.0).into();
+async fn assign(assignment: &Assignment, target: &Target<'_>) -> Result<String, Error> {
+    let mut fields = target.internal(&changed(&assignment.rows()));
+    if let Some(agent) = assignment.agent_id {
+        fields["new_agent"] = agent.into();
+    }
+    if let Some(team) = &assignment.team {
+        // By name, as HaloPSA's action takes it.
+        fields["new_team"] = team.as_str().into();
+    }
     let action = target.post_internal(fields).await?;
-    Ok(format!("{minutes} minutes logged by action {action}"))
+    Ok(format!("assigned by action {action}"))
 }
 
-async fn create_child(summary: &str, details: &str, target: &Target<'_>) -> Result<String, Error> {
+/// What was changed, in words.
+fn changed(rows: &[(&'static str, String, i64)]) -> String {
+    let words: Vec<String> = rows
+        .iter()
+        .map(|(what, name, _)| format!("{what}: {name}"))
+        .collect();
+    format!("Changed by Rallied. {}", words.join("; "))
+}
+
+async fn log_time(time: &Time, target: &Target<'_>) -> Result<String, Error> {
+    let mut fields = target.internal(&time.note);
+    // HaloPSA counts in hours.
+    fields["timetaken"] = (time.minutes as f64 / 60.0).into();
+    let action = target.post_internal(fields).await?;
+    Ok(format!(
+        "{} minutes logged by action {action}",
+        time.minutes
+    ))
+}
+
+async fn create_child(new: &Child, target: &Target<'_>) -> Result<String, Error> {
     let parent = target.ticket;
     let mut child = json!({
-        "summary": one_line(summary, 200),
-        "details_html": html(details, target.marker),
+        "summary": new.summary,
+        "details_html": html(&new.details, target.marker),
         "parent_id": parent.id,
         "client_id": parent.client_id,
     });
@@ -144,24 +179,20 @@ async fn create_child(summary: &str, details: &str, target: &Target<'_>) -> Resu
     Ok(format!("created ticket {}", created.id))
 }
 
-async fn close(closure_note: &str, target: &Target<'_>) -> Result<String, Error> {
+async fn close(closing: &Closing, target: &Target<'_>) -> Result<String, Error> {
     let ticket = target.ticket;
     if ticket.agent_id.is_none_or(|a| a == UNASSIGNED) {
         return Err(Error::Arguments(
             "HaloPSA does not close an unassigned ticket; have it assigned first".into(),
         ));
     }
-    let statuses = target.halo.statuses().await?;
-    let status = statuses
-        .iter()
-        .find(|s| s.name.eq_ignore_ascii_case("closed"))
-        .map_or(CLOSED, |s| s.id);
+    let status = closing.status_id;
     let change = json!({
         "id": ticket.id,
         "tickettype_id": ticket.tickettype_id,
         "client_id": ticket.client_id,
         "status_id": status,
-        "closure_note": format!("{closure_note}\n\nReference: {}", target.marker),
+        "closure_note": closure_note(&closing.closure_note, target.marker),
     });
     let after = target.halo.post_ticket(change).await?;
     // Without the permission to change a field HaloPSA silently ignores it.
@@ -172,92 +203,20 @@ async fn close(closure_note: &str, target: &Target<'_>) -> Result<String, Error>
     }
 }
 
-async fn link_article(article_id: i64, target: &Target<'_>) -> Result<String, Error> {
-    let article = match target.halo.article(article_id).await {
-        Err(halopsa::Error::NotFound { .. }) => {
-            return Err(Error::Arguments(format!(
-                "there is no knowledge base article {article_id}"
-            )));
-        }
-        other => other?,
-    };
+async fn link_article(link: &Link, target: &Target<'_>) -> Result<String, Error> {
+    let id = link.article_id;
     let text = format!(
-        "Knowledge base article {article_id}: {}\n{}/kb?id={article_id}",
-        one_line(&article.name, 200),
-        target.instance_url
+        "Knowledge base article {id}: {}\n{}/kb?id={id}",
+        link.article, target.instance_url
     );
     let action = target.post_internal(target.internal(&text)).await?;
     Ok(format!("linked in action {action}"))
 }
 
-/// Sets the fields of an update: names to HaloPSA's ids. The error for an unknown name lists the
-/// known ones.
-async fn resolve(update: &Update, target: &Target<'_>, fields: &mut Value) -> Result<(), Error> {
-    let halo = target.halo;
-    if let Some(name) = &update.status {
-        let rows = halo.statuses().await?;
-        fields["new_status"] = pick("status", name, by_name(&rows))?.into();
-    }
-    if let Some(name) = &update.priority {
-        let rows = halo.priorities().await?;
-        // One row per SLA: an id of another SLA does nothing useful.
-        let sla = target.ticket.sla_id;
-        let of_sla = rows
-            .iter()
-            .filter(|r| !r.ishidden && (sla.is_none() || r.slaid == sla))
-            .map(|r| (r.priorityid, r.name.as_str()));
-        fields["new_priority"] = pick("priority", name, of_sla)?.into();
-    }
-    if let Some(name) = &update.kind {
-        let rows = halo.ticket_types().await?;
-        fields["new_tickettype"] = pick("ticket type", name, by_name(&rows))?.into();
-    }
-    if let Some(name) = &update.team {
-        let rows = halo.teams().await?;
-        pick("team", name, by_name(&rows))?;
-        // By name, as HaloPSA's action takes it.
-        fields["new_team"] = rows
-            .iter()
-            .find(|r| r.name.eq_ignore_ascii_case(name.trim()))
-            .map_or(name.trim(), |r| &r.name)
-            .into();
-    }
-    if let Some(name) = &update.agent {
-        let rows = halo.agents().await?;
-        let technicians = rows
-            .iter()
-            .filter(|a| !a.isdisabled && a.id != UNASSIGNED && Some(a.id) != target.api_agent)
-            .map(|a| (a.id.0, a.name.as_str()));
-        fields["new_agent"] = pick("technician", name, technicians)?.into();
-    }
-    if let Some(category) = &update.category {
-        fields["new_category1"] = category.trim().into();
-    }
-    Ok(())
-}
-
-fn by_name(rows: &[Named]) -> impl Iterator<Item = (i64, &str)> {
-    rows.iter().map(|r| (r.id, r.name.as_str()))
-}
-
-/// The id of the row with this name.
-fn pick<'a>(
-    what: &str,
-    name: &str,
-    rows: impl Iterator<Item = (i64, &'a str)>,
-) -> Result<i64, Error> {
-    let rows: Vec<(i64, &str)> = rows.collect();
-    let found = rows
-        .iter()
-        .find(|(_, row)| row.trim().eq_ignore_ascii_case(name.trim()));
-    found.map(|(id, _)| *id).ok_or_else(|| {
-        let there: Vec<&str> = rows.iter().take(20).map(|(_, row)| *row).collect();
-        Error::Arguments(format!(
-            "there is no {what} {}; choose one of: {}",
-            one_line(name, 60),
-            there.join(", ")
-        ))
-    })
+/// HaloPSA shows a closure note as HTML and mails it. Escaped, but without tags of our own: it is
+/// one field, and reads well where it is shown as it is.
+fn closure_note(text: &str, marker: &str) -> String {
+    format!("{}\n\nReference: {}", escape(text), escape(marker))
 }
 
 fn html(text: &str, marker: &str) -> String {
@@ -274,10 +233,10 @@ fn html(text: &str, marker: &str) -> String {
 }
 
 /// Searches once for a write that may have been sent.
-pub async fn find(write: &Write, target: &Target<'_>) -> Result<Found, halopsa::Error> {
+pub async fn find(write: &Canonical, target: &Target<'_>) -> Result<Found, halopsa::Error> {
     let (halo, id, marker) = (target.halo, target.ticket.id, target.marker);
     match write {
-        Write::Child { .. } => {
+        Canonical::Child(_) => {
             let Some(client) = target.ticket.client_id else {
                 return Ok(Found::CannotTell);
             };
@@ -290,7 +249,7 @@ pub async fn find(write: &Write, target: &Target<'_>) -> Result<Found, halopsa::
                 Found::Yes(format!("created ticket {}", t.id))
             }))
         }
-        Write::Close { .. } => {
+        Canonical::Close(_) => {
             let now = halo.ticket(id).await?;
             Ok(if now.closure_note.contains(marker) {
                 Found::Yes("closed".into())
@@ -305,6 +264,28 @@ pub async fn find(write: &Write, target: &Target<'_>) -> Result<Found, halopsa::
                     Found::Yes(format!("done by action {}", a.id))
                 }),
             )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_agents_write_is_no_markup_and_the_marker_stays() {
+        let marker = "rallied-0011223344556677-0-step001";
+        let text = "Done <img src=x onerror=alert(1)>\nDear $USERNAME";
+        for sent in [closure_note(text, marker), html(text, marker)] {
+            assert!(sent.contains(marker), "{sent}");
+            assert!(
+                !sent.contains("<img") && !sent.contains("$USERNAME"),
+                "{sent}"
+            );
+            assert!(
+                sent.contains("&lt;img src=x") && sent.contains("$ USERNAME"),
+                "{sent}"
+            );
         }
     }
 }
