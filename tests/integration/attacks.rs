@@ -342,14 +342,16 @@ async fn an_approval_replayed_after_the_arguments_changed() {
 /// The same steps again, after they failed, are another request: an old yes does not reach it.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_steps_again_are_asked_for_again() {
-    let change = || calls(&[("halopsa_update_ticket", json!({"status": "No Such Status"}))]);
+    let change = || calls(&[("m365__reset_password", json!({"user": "fails"}))]);
     let script: Script = Box::new(move |n, _| match n {
         0 => calls(&[("submit_plan", plan())]),
         1 | 3 => change(),
         _ => calls(&[("finish", json!({"message": "Asked."}))]),
     });
     let (harness, _) = obedient("askedagain", script).await;
-    let (id, name) = open(&harness, "Set a status that does not exist").await;
+    let (tools, fake) = Tools::start(&[("reset_password", "Resets a password")]).await;
+    tool_servers::server(&harness, &fake, json!({})).await;
+    let (id, name) = open(&harness, "Call a tool that fails").await;
     harness.ticket_in(&name, "AwaitingApproval").await;
     harness.reply(id, DANA, "<p>Approved</p>");
     eventually("the second request", || async {
@@ -360,6 +362,7 @@ async fn the_same_steps_again_are_asked_for_again() {
     let status = harness.ticket_in(&name, "AwaitingApproval").await.status;
     let approval = status.unwrap().approval.unwrap();
     assert_eq!((approval.number, approval.decided_by), (2, None));
+    assert_eq!(tools.called.lock().unwrap().len(), 1, "it ran once");
     harness.stop().await;
 }
 

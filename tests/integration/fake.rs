@@ -7,7 +7,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use axum_server::tls_rustls::RustlsConfig;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ListToolsResult,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ListToolsResult,
     PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool,
 };
 use rmcp::service::RequestContext;
@@ -206,6 +206,10 @@ impl ServerHandler for Tools {
             .lock()
             .unwrap()
             .push((request.name.to_string(), arguments.clone()));
+        if arguments["user"] == "fails" {
+            let text = ContentBlock::text("it did not work");
+            return Ok(CallToolResult::error(vec![text]).into());
+        }
         Ok(CallToolResult::structured(json!({"done": request.name, "with": arguments})).into())
     }
 }

@@ -10,6 +10,7 @@ mod approvals;
 mod attacks;
 mod bounds;
 mod browser;
+mod canonical;
 mod connection;
 mod crashes;
 mod fake;
