@@ -54,11 +54,7 @@ async fn the_assigned_technicians_yes_runs_exactly_what_was_asked() {
     let (id, name) = asked(&harness, "Label printer is offline").await;
     only_plan_and_request_so_far(&harness, id);
     others_words_change_nothing(&harness, id, &name).await;
-    harness.reply(
-        id,
-        DANA,
-        "<p>Approved, go ahead.</p><blockquote>No, wait</blockquote>",
-    );
+    harness.reply(id, DANA, "<p>Approved, go ahead.</p>");
     let status = harness.ticket_in(&name, "Done").await.status.unwrap();
     everything_ran_once(&harness, id, &status);
 

@@ -395,7 +395,7 @@ async fn an_approval_whose_check_is_to_be_skipped() {
         api.replace_status(&name, &PostParams::default(), &ticket)
             .await
             .unwrap();
-        harness.reply(id, DANA, "<p>Approved</p>");
+        approve(&harness, id, &name).await;
         let status = harness.ticket_in(&name, "Failed").await.status.unwrap();
         assert_eq!(
             status.reason.as_deref(),

@@ -136,6 +136,7 @@ mod tests {
             marker: String::new(),
             recorded_at: Time(Timestamp::UNIX_EPOCH),
             result: None,
+            high_risk: false,
             approvers: None,
         }
     }
