@@ -4,8 +4,9 @@
 use crate::api::HaloPSAConnection;
 use crate::api::reason::Reason;
 use crate::halopsa::{self, Observer, client::Config};
-use crate::k8s::{self, cache::Remembered, key::Key, refs};
+use crate::k8s::{self, cache::Remembered, key::Key, refs, services};
 use crate::metrics::Metrics;
+use crate::net::Guard;
 use kube::{Client, ResourceExt};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
@@ -23,6 +24,8 @@ pub enum Error {
     Credentials(refs::Error),
     #[error("spec.caConfigMapRef, the CA of HaloPSA's certificate: {0}")]
     Ca(refs::Error),
+    #[error("spec.instanceURL: {0}")]
+    Address(services::Error),
     #[error(transparent)]
     Halo(#[from] halopsa::Error),
     #[error("{}", k8s::explain(.0))]
@@ -35,6 +38,7 @@ impl Error {
         match self {
             Error::Credentials(_) => Reason::SecretInvalid,
             Error::Ca(_) => Reason::CAInvalid,
+            Error::Address(_) => Reason::InvalidConfiguration,
             Error::Halo(error) => reason(error),
             Error::Kube(_) => Reason::APIServerUnavailable,
         }
@@ -167,6 +171,7 @@ impl HaloPool {
             share: self.share,
             timeout: self.timeout,
             max_wait: halopsa::client::LIMIT_WAIT,
+            addresses: self.addresses(connection).await?,
             resolve: None,
             observer: self.metrics.clone().map(|m| m as Arc<dyn Observer>),
         })
@@ -186,6 +191,16 @@ impl HaloPool {
         read.await.map_err(|error| match error {
             refs::Error::Kube { source, .. } => Error::Kube(source),
             error => Error::Credentials(error),
+        })
+    }
+
+    async fn addresses(&self, connection: &HaloPSAConnection) -> Result<Guard, Error> {
+        let namespace = connection.namespace().unwrap_or_default();
+        let url = &connection.spec.instance_url;
+        let guard = services::guard(&self.kube, &namespace, url).await;
+        guard.map_err(|error| match error {
+            services::Error::Kube { source, .. } => Error::Kube(source),
+            error => Error::Address(error),
         })
     }
 
@@ -213,6 +228,7 @@ fn fingerprint(config: &Config) -> [u8; 32] {
         config.client_secret.expose_secret(),
         config.ca.as_deref().unwrap_or_default(),
         &format!("{}/{:?}", config.requests, config.window),
+        &format!("{:?}", config.addresses),
     ] {
         hash.update(part.len().to_le_bytes());
         hash.update(part.as_bytes());

@@ -21,6 +21,7 @@ pub mod halopsa_pool;
 pub mod ids;
 pub mod k8s;
 pub mod metrics;
+pub mod net;
 pub mod outbox;
 pub mod policy;
 pub mod receiver;

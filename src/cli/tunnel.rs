@@ -4,6 +4,7 @@
 
 use super::error::Error;
 use crate::halopsa::client::Config;
+use crate::k8s::services::service_of;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ListParams;
@@ -46,17 +47,6 @@ pub async fn open(kube: &Client, config: &mut Config) -> Result<(), Error> {
     config.instance_url = url.as_str().trim_end_matches('/').to_string();
     config.resolve = Some((host, address));
     Ok(())
-}
-
-/// Service and namespace of a cluster-internal host name.
-fn service_of(host: &str) -> Option<(&str, &str)> {
-    let host = host
-        .strip_suffix(".cluster.local")
-        .unwrap_or(host)
-        .strip_suffix(".svc")?;
-    host.split_once('.').filter(|(service, namespace)| {
-        !service.is_empty() && !namespace.is_empty() && !namespace.contains('.')
-    })
 }
 
 async fn pod_of(
@@ -116,21 +106,4 @@ async fn pod_of(
         ))
     })?;
     Ok((pod.name_any(), number))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_names_of_services() {
-        assert_eq!(
-            service_of("halosim.halosim.svc"),
-            Some(("halosim", "halosim"))
-        );
-        assert_eq!(service_of("a.b.svc.cluster.local"), Some(("a", "b")));
-        for host in ["acme.halopsa.com", "svc", "a.svc", "a.b.c.svc", ""] {
-            assert_eq!(service_of(host), None, "{host}");
-        }
-    }
 }

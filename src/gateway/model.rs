@@ -8,7 +8,7 @@ use super::{Gateway, SUSPENDED, work};
 use crate::api::connection::ModelSpec;
 use crate::api::ticket::{ModelUse, Ticket, TicketStatus};
 use crate::error::root_cause;
-use crate::k8s::{refs, tickets};
+use crate::k8s::{refs, services, tickets};
 use crate::metrics::{Metrics, ModelLabels, ModelOutcome};
 use crate::ticket::actor::Actor;
 use axum::Extension;
@@ -338,8 +338,12 @@ async fn http_client(
     namespace: &str,
     spec: &ModelSpec,
 ) -> Result<reqwest::Client, String> {
+    let guard = services::guard(kube, namespace, &spec.base_url)
+        .await
+        .map_err(|e| format!("the model's URL: {e}"))?;
     // A redirect would carry the key to whoever the endpoint names.
     let mut builder = reqwest::Client::builder()
+        .dns_resolver(guard)
         .connect_timeout(CONNECT_TIMEOUT)
         .redirect(reqwest::redirect::Policy::none());
     if let Some(reference) = &spec.ca_config_map_ref {

@@ -3,6 +3,7 @@
 use super::error::{self, Error};
 use super::limit::Limiter;
 pub use super::limit::Priority;
+use crate::net::Guard;
 use reqwest::{Method, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -48,6 +49,8 @@ pub struct Config {
     pub timeout: Duration,
     /// Longest wait for room in the request window.
     pub max_wait: Duration,
+    /// Which addresses may be connected to.
+    pub addresses: Guard,
     /// Connects to this host at this address, as through a tunnel.
     pub resolve: Option<(String, std::net::SocketAddr)>,
     pub observer: Option<Arc<dyn Observer>>,
@@ -147,11 +150,16 @@ impl Client {
             ));
         }
         let host = url.host_str().unwrap_or_default().to_string();
+        if config.resolve.is_none() {
+            let checked = config.addresses.check(&url);
+            checked.map_err(|e| Error::Setup(format!("the instance URL: {e}")))?;
+        }
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("halopsa-operator/", env!("CARGO_PKG_VERSION")))
             .https_only(true)
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(Duration::from_secs(60))
+            .dns_resolver(config.addresses.clone())
             // A redirect would send the token to whatever host HaloPSA names.
             .redirect(reqwest::redirect::Policy::none());
         if let Some((host, address)) = &config.resolve {

@@ -3,6 +3,7 @@
 //! - [`reflect`]: watches kept as stores that several readers share
 //! - [`watches`]: the watches controller and receiver both need
 //! - [`index`]: lookups over Tickets and ImportedClients
+//! - [`services`]: where the URLs of resources lead
 //! - [`cache`]: what a process remembers between two passes
 //! - [`key`]: namespace and name of an object
 //! - [`tickets`]: a Ticket's transitions, written with resourceVersion checks
@@ -15,6 +16,7 @@ pub mod name;
 pub mod names;
 pub mod reflect;
 pub mod refs;
+pub mod services;
 pub mod tickets;
 pub mod watches;
 

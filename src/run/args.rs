@@ -1,7 +1,9 @@
 //! Arguments of the processes. Each can be set by an environment variable, too.
 
+use crate::net::Rules;
+use crate::net::address::Network;
 use clap::Args;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 #[derive(Args, Clone, Debug)]
@@ -36,6 +38,41 @@ pub struct Common {
     /// Address for health and metrics, without TLS.
     #[arg(long)]
     pub health_listen: Option<SocketAddr>,
+    /// URLs in resources may lead to private networks, as for a HaloPSA on premises. Services of
+    /// the resource's own namespace may be named in any case.
+    #[arg(
+        long,
+        env = "HALOPSA_ALLOW_PRIVATE_ADDRESSES",
+        default_value_t = false,
+        action = clap::ArgAction::Set
+    )]
+    pub allow_private_addresses: bool,
+    /// Services in these namespaces may be named from any namespace, separated by commas.
+    #[arg(long, env = "HALOPSA_SERVICE_NAMESPACES", value_delimiter = ',')]
+    pub service_namespaces: Vec<String>,
+    /// Addresses and ranges that no URL may lead to, separated by commas: the nodes', for example.
+    #[arg(long, env = "HALOPSA_DENY_ADDRESSES", value_delimiter = ',')]
+    pub deny_addresses: Vec<Network>,
+    /// URLs in resources may lead to this machine. Only for tests.
+    #[arg(long, hide = true)]
+    pub allow_loopback: bool,
+}
+
+impl Common {
+    /// Which addresses URLs in resources may lead to. The apiserver's are never among them.
+    pub fn addresses(&self) -> Rules {
+        let apiserver = std::env::var("KUBERNETES_SERVICE_HOST").ok();
+        let apiserver = apiserver.and_then(|host| host.parse::<IpAddr>().ok());
+        let mut denied = self.deny_addresses.clone();
+        denied.extend(apiserver.map(Network::from));
+        Rules {
+            private: self.allow_private_addresses,
+            loopback: self.allow_loopback,
+            denied,
+            service_namespaces: self.service_namespaces.clone(),
+            unrestricted: false,
+        }
+    }
 }
 
 #[derive(Args, Clone, Debug)]

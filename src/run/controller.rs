@@ -4,6 +4,7 @@ use super::{ControllerArgs, Outcome};
 use crate::controller::{self, context::Options};
 use crate::k8s::names;
 use crate::metrics::Metrics;
+use crate::net;
 use crate::server::{self, Ready};
 use kube::Client;
 use kube_lease_manager::LeaseManagerBuilder;
@@ -32,6 +33,7 @@ pub async fn controller(
 ) -> Outcome {
     let kube = Client::try_default().await?;
     let common = &args.common;
+    net::install(common.addresses());
     let metrics = Arc::<Metrics>::default();
     if let Some(listen) = common.health_listen {
         let ready = Ready::default();

@@ -7,6 +7,7 @@ use crate::k8s::names;
 use crate::k8s::reflect::Reflector;
 use crate::k8s::watches::{Hooks, Watches};
 use crate::metrics::Metrics;
+use crate::net;
 use crate::receiver::{self, Receiver};
 use crate::server::{self, Ready};
 use axum_server::tls_rustls::RustlsConfig;
@@ -24,6 +25,7 @@ pub async fn receiver(
 ) -> Outcome {
     let kube = Client::try_default().await?;
     let common = &args.common;
+    net::install(common.addresses());
     let scope = common.namespace.as_deref();
     let (ready, metrics) = (Ready::default(), Arc::<Metrics>::default());
     let mut watches = Watches::default();

@@ -12,7 +12,7 @@ use crate::api::VerificationProvider;
 use crate::api::connection::CaConfigMapRef;
 use crate::api::reason::Reason;
 use crate::error::root_cause;
-use crate::k8s::refs;
+use crate::k8s::{refs, services};
 use kube::{Client, ResourceExt};
 use serde::Serialize;
 use std::time::Duration;
@@ -43,6 +43,8 @@ pub use crate::ticket::verification::ProviderState as State;
 pub enum Error {
     #[error(transparent)]
     Reference(#[from] refs::Error),
+    #[error("its URL: {0}")]
+    Address(#[from] services::Error),
     #[error("spec is unusable: {0}")]
     Spec(String),
     #[error("cannot reach the verification provider: {0}; check its URL and the network")]
@@ -56,7 +58,7 @@ pub enum Error {
 impl Error {
     pub fn reason(&self) -> Reason {
         match self {
-            Error::Reference(_) | Error::Spec(_) => Reason::ReferenceInvalid,
+            Error::Reference(_) | Error::Address(_) | Error::Spec(_) => Reason::ReferenceInvalid,
             Error::Unreachable(_) => Reason::Unreachable,
             Error::Refused(401 | 403) => Reason::Unauthorized,
             Error::Refused(_) => Reason::ProviderUnavailable,
@@ -79,7 +81,7 @@ impl Provider {
             let reference = &http.signing_secret_ref;
             let key = refs::secret_key(kube, &namespace, &reference.name, &reference.key).await?;
             return Ok(Provider::Http(http::Http::new(
-                client(kube, &namespace, http.ca_config_map_ref.as_ref()).await?,
+                client(kube, &namespace, &http.url, http.ca_config_map_ref.as_ref()).await?,
                 &http.url,
                 key,
             )?));
@@ -99,7 +101,8 @@ impl Provider {
                 "organizationUUID",
             )
             .await?;
-            let http = client(kube, &namespace, traceless.ca_config_map_ref.as_ref()).await?;
+            let ca = traceless.ca_config_map_ref.as_ref();
+            let http = client(kube, &namespace, &traceless.endpoint, ca).await?;
             return Ok(Provider::Traceless(traceless::Traceless::new(
                 http,
                 &traceless.endpoint,
@@ -138,10 +141,12 @@ impl Provider {
 async fn client(
     kube: &Client,
     namespace: &str,
+    url: &str,
     ca: Option<&CaConfigMapRef>,
 ) -> Result<reqwest::Client, Error> {
     let mut builder = reqwest::Client::builder()
         .https_only(true)
+        .dns_resolver(services::guard(kube, namespace, url).await?)
         .connect_timeout(Duration::from_secs(5))
         .timeout(TIMEOUT)
         .redirect(reqwest::redirect::Policy::none());

@@ -6,6 +6,7 @@ mod faults;
 mod limits;
 
 use halopsa_operator::halopsa::{Client, Config};
+use halopsa_operator::net::{Guard, Rules};
 use halosim::{Options, Sim};
 use std::time::Duration;
 
@@ -36,6 +37,10 @@ pub fn config_of(instance_url: String, ca: String) -> Config {
         share: 1.0,
         timeout: Duration::from_secs(4),
         max_wait: Duration::from_secs(5),
+        addresses: Guard::new(Rules {
+            loopback: true,
+            ..Rules::default()
+        }),
         resolve: None,
         observer: None,
     }

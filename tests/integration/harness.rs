@@ -131,6 +131,10 @@ impl Harness {
             rate_share: 1.0,
             timeout,
             health_listen: None,
+            allow_private_addresses: false,
+            service_namespaces: Vec::new(),
+            deny_addresses: Vec::new(),
+            allow_loopback: true,
         };
         let controller_args = ControllerArgs {
             common: common.clone(),
