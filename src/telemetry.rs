@@ -31,10 +31,11 @@ impl Drop for Guard {
     }
 }
 
-/// kube's client logs whole responses of the apiserver at WARN, tickets among them. No filter a user
-/// sets brings those lines back.
+/// kube's client logs whole responses of the apiserver at WARN, tickets among them; rmcp logs
+/// answers of other MCP servers at ERROR. No filter a user sets brings those lines back.
 fn is_ours_to_log(line: &Metadata<'_>) -> bool {
-    !line.target().starts_with("kube_client") || *line.level() == Level::ERROR
+    let (target, is_error) = (line.target(), *line.level() == Level::ERROR);
+    !target.starts_with("rmcp") && (is_error || !target.starts_with("kube_client"))
 }
 
 /// Sets up logging. Call it once, before a runtime starts: the exporter has its own thread.
@@ -174,6 +175,7 @@ mod tests {
             tracing::warn!(target: "kube_client::client", "{{\"items\": []}}, Error(..)");
             tracing::debug!(target: "kube_client", "a response");
             tracing::error!(target: "kube_client", "an error");
+            tracing::error!(target: "rmcp::transport::worker", "an answer");
         });
         assert_eq!(count.0.load(std::sync::atomic::Ordering::Relaxed), 1);
     }

@@ -4,9 +4,12 @@ use super::context::{Context, jitter};
 use crate::api::ToolServer;
 use crate::api::condition::{self, ConditionUpdate};
 use crate::api::reason::Reason;
-use crate::api::tool_server::{ACCEPT_ANNOTATION, PinnedTool, ToolServerStatus};
+use crate::api::tool_server::{
+    ACCEPT_ANNOTATION, PinnedTool, RESERVED, ServerIdentity, ToolServerStatus,
+};
 use crate::k8s::key::Key;
 use crate::k8s::{self, names, reflect};
+use crate::text::one_line;
 use crate::tools::pin::{self, Offered};
 use crate::tools::server;
 use k8s_openapi::jiff::Timestamp;
@@ -15,6 +18,8 @@ use kube::{Api, Resource, ResourceExt};
 use std::sync::Arc;
 
 const KIND: &str = "ToolServer";
+/// How many changed tools a condition lists.
+const MAX_SHOWN: usize = 4;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -30,7 +35,13 @@ pub async fn reconcile(server: Arc<ToolServer>, ctx: Arc<Context>) -> Result<Act
     let key = Key::of(&*server);
     let mut status = server.status.clone().unwrap_or_default();
     let connection = &server.spec.connection_ref.name;
-    let ready = if reflect::get(&ctx.stores.connections, &key.namespace, connection).is_none() {
+    let ready = if server.name_any().starts_with(RESERVED) {
+        ConditionUpdate::no(
+            Reason::InvalidConfiguration,
+            "metadata.name must not begin with halopsa, since rules for halopsa_* mean HaloPSA's \
+             own tools; create it under another name",
+        )
+    } else if reflect::get(&ctx.stores.connections, &key.namespace, connection).is_none() {
         ConditionUpdate::no(
             Reason::ConnectionNotFound,
             format!(
@@ -41,7 +52,7 @@ pub async fn reconcile(server: Arc<ToolServer>, ctx: Arc<Context>) -> Result<Act
         )
     } else {
         match observe(&server, &ctx).await {
-            Ok(offered) => pin_tools(&server, &offered, &mut status),
+            Ok(observed) => pin_tools(&server, observed, &mut status),
             Err(error) => ConditionUpdate::no(
                 Reason::Unreachable,
                 format!("{error}; its tools are not offered until it responds"),
@@ -53,19 +64,29 @@ pub async fn reconcile(server: Arc<ToolServer>, ctx: Arc<Context>) -> Result<Act
     Ok(Action::requeue(jitter(ctx.options.resync)))
 }
 
-/// The tools the server offers now.
-async fn observe(server: &ToolServer, ctx: &Context) -> Result<Vec<Offered>, server::Error> {
-    let session = server::connect(&ctx.kube, server).await?;
-    let tools = session.tools(server).await?;
-    Ok(tools.iter().map(Offered::from).collect())
+/// The tools a server offers, and which server it is.
+struct Observed {
+    tools: Vec<Offered>,
+    server: ServerIdentity,
 }
 
-/// Pins what is new, stops what has changed. Pure.
+async fn observe(server: &ToolServer, ctx: &Context) -> Result<Observed, server::Error> {
+    let session = server::connect(&ctx.kube, server).await?;
+    let listing = session.list(server).await?;
+    let name = &listing.server.name;
+    Ok(Observed {
+        tools: listing.tools.iter().map(|t| Offered::of(t, name)).collect(),
+        server: listing.server,
+    })
+}
+
+/// Pins the first tools, stops what is changed or new later. Pure.
 fn pin_tools(
     server: &ToolServer,
-    offered: &[Offered],
+    observed: Observed,
     status: &mut ToolServerStatus,
 ) -> ConditionUpdate {
+    let offered = &observed.tools;
     let accepted = server.annotations().get(ACCEPT_ANNOTATION);
     let pinned = pin::pin(&status.tools, offered, accepted.map(String::as_str));
     // A tool that spec.tools no longer names is forgotten.
@@ -78,17 +99,16 @@ fn pin_tools(
         |p: &&PinnedTool| p.offered.is_none() && offered.iter().any(|o| o.name == p.name);
     let usable = status.tools.iter().filter(is_usable).count();
     status.tool_count = Some(usable as i64);
-    let changed = status.tools.iter().filter(|p| p.offered.is_some());
-    let changed: Vec<&str> = changed.map(|p| p.name.as_str()).collect();
+    let changed = changes(&status.tools, offered);
     let Key { namespace, name } = Key::of(server);
+    let identity = status.server.insert(observed.server);
     match (&status.offered_revision, offered.is_empty()) {
         (Some(revision), _) => ConditionUpdate::no(
             Reason::ToolsChanged,
             format!(
-                "the server has changed {}, which stays blocked until you accept it: review its \
-                 definition, then kubectl -n {namespace} annotate toolserver {name} --overwrite \
-                 {ACCEPT_ANNOTATION}={revision}",
-                changed.join(", ")
+                "changed or new, and blocked until you accept it: {changed}. Review the \
+                 definitions, then kubectl -n {namespace} annotate toolserver {name} --overwrite \
+                 {ACCEPT_ANNOTATION}={revision}"
             ),
         ),
         (None, true) => ConditionUpdate::no(
@@ -98,8 +118,46 @@ fn pin_tools(
         ),
         (None, false) => ConditionUpdate::yes(
             Reason::Connected,
-            format!("{usable} tools may be called under the ToolPolicies"),
+            format!(
+                "{usable} tools of {} may be called under the ToolPolicies{}",
+                named(identity),
+                for_whom(server)
+            ),
         ),
+    }
+}
+
+/// What waits to be accepted, for a person: pure.
+fn changes(pinned: &[PinnedTool], offered: &[Offered]) -> String {
+    let blocked = pinned.iter().filter(|p| p.offered.is_some());
+    let all: Vec<String> = blocked
+        .filter_map(|p| Some(offered.iter().find(|o| o.name == p.name)?.difference(p)))
+        .map(|difference| one_line(&difference, 140))
+        .collect();
+    let shown = all.iter().take(MAX_SHOWN).cloned();
+    let mut shown = shown.collect::<Vec<_>>().join(", ");
+    if all.len() > MAX_SHOWN {
+        shown.push_str(&format!(" and {} more", all.len() - MAX_SHOWN));
+    }
+    shown
+}
+
+/// A server's name and version, as it says.
+fn named(server: &ServerIdentity) -> String {
+    match server.name.is_empty() {
+        true => "the server".into(),
+        false => format!("{} {}", server.name, server.version),
+    }
+}
+
+/// A server without a selection is easily one by mistake.
+fn for_whom(server: &ToolServer) -> &'static str {
+    match (&server.spec.clients, &server.spec.client_selector) {
+        (None, None) => {
+            ", by the agents of every client of the connection: neither spec.clients nor \
+             spec.clientSelector is set"
+        }
+        _ => "",
     }
 }
 
@@ -145,17 +203,34 @@ mod tests {
             },
         }))
         .unwrap();
-        let offer = |hash: &str| {
-            vec![Offered {
-                name: "get_user".into(),
-                hash: hash.into(),
-            }]
+        let offer = |names: &[&str], hash: &str| Observed {
+            tools: names
+                .iter()
+                .map(|name| Offered {
+                    name: name.to_string(),
+                    hash: hash.into(),
+                    sensitive: name
+                        .contains("password")
+                        .then(|| "changes credentials".into()),
+                    parts: [("description".to_string(), hash.to_string())].into(),
+                    about: "Says what it does.".into(),
+                })
+                .collect(),
+            server: ServerIdentity {
+                name: "m365-mcp".into(),
+                version: "1.2.0".into(),
+            },
         };
         let mut status = ToolServerStatus::default();
         let said = [
-            pin_tools(&server, &[], &mut status),
-            pin_tools(&server, &offer("1"), &mut status),
-            pin_tools(&server, &offer("2"), &mut status),
+            pin_tools(&server, offer(&[], "1"), &mut status),
+            pin_tools(&server, offer(&["get_user"], "1"), &mut status),
+            pin_tools(&server, offer(&["get_user"], "2"), &mut status),
+            pin_tools(
+                &server,
+                offer(&["get_user", "get_password"], "1"),
+                &mut status,
+            ),
         ]
         .map(|update| update.to_string());
         condition::snapshot("tool_server", &said);

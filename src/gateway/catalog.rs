@@ -2,12 +2,13 @@
 
 use super::{AgentScope, Gateway};
 use crate::api::ToolServer;
-use crate::api::tool_server::SEPARATOR;
+use crate::api::tool_server::{RESERVED, SEPARATOR};
 use crate::k8s::cache::Remembered;
 use crate::policy::{self, Access, Decision, Named};
-use crate::tools::{pin, read, server, write};
+use crate::tools::{pin, read, schema, server, write};
 use kube::ResourceExt;
 use rmcp::model::{Tool, ToolAnnotations};
+use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,8 @@ pub enum ResolvedTool {
         tool: String,
         access: Access,
         pin: String,
+        /// Its server or the MSP says that it changes identities, credentials and the like.
+        sensitive: bool,
     },
 }
 
@@ -44,9 +47,12 @@ impl ResolvedTool {
         }
     }
 
-    /// Whether it changes what an attacker would want changed.
+    /// Whether the requester has to be verified before a call, unless a policy says otherwise.
     pub fn sensitive(&self) -> bool {
-        false
+        match self {
+            ResolvedTool::Server { sensitive, .. } => *sensitive,
+            ResolvedTool::Read(_) | ResolvedTool::Write(_) => false,
+        }
     }
 
     /// A label for metrics: bounded.
@@ -65,7 +71,7 @@ pub struct Listings(Remembered<String, Listing>);
 
 struct Listing {
     at: Instant,
-    tools: Arc<Vec<Tool>>,
+    offered: Arc<server::Listing>,
 }
 
 impl Listing {
@@ -75,17 +81,17 @@ impl Listing {
 }
 
 impl Listings {
-    fn get(&self, key: &str) -> Option<Arc<Vec<Tool>>> {
+    fn get(&self, key: &str) -> Option<Arc<server::Listing>> {
         let map = self.0.lock();
         let listing = map.get(key).filter(|l| l.is_fresh())?;
-        Some(listing.tools.clone())
+        Some(listing.offered.clone())
     }
 
-    fn put(&self, key: String, tools: Arc<Vec<Tool>>) {
+    fn put(&self, key: String, offered: Arc<server::Listing>) {
         let mut map = self.0.lock();
         map.retain(|_, listing| listing.is_fresh());
         let at = Instant::now();
-        map.insert(key, Listing { at, tools });
+        map.insert(key, Listing { at, offered });
     }
 }
 
@@ -109,12 +115,46 @@ pub fn find(gateway: &Gateway, scope: &AgentScope, name: &str) -> Option<Resolve
         .iter()
         .find(|p| p.name == tool)?;
     let pin = pinned.offered.is_none().then(|| pinned.hash.clone())?;
+    let sensitive = pinned.sensitive.is_some() || server::is_sensitive(&server, tool);
     Some(ResolvedTool::Server {
         tool: tool.to_string(),
         access,
         pin,
+        sensitive,
         server,
     })
+}
+
+/// Whether the arguments fit the schema of a ToolServer's tool as it was pinned; else why not. Ours
+/// check their own.
+pub async fn check_arguments(
+    gateway: &Gateway,
+    tool: &ResolvedTool,
+    arguments: &Map<String, Value>,
+) -> Result<(), String> {
+    let ResolvedTool::Server {
+        server, tool, pin, ..
+    } = tool
+    else {
+        return Ok(());
+    };
+    let known = offered(gateway, server).await;
+    let mut found = as_pinned(&known, tool, pin);
+    // It may have been accepted a moment ago.
+    if found.is_none() && !known.tools.is_empty() {
+        found = as_pinned(&ask(gateway, server).await, tool, pin);
+    }
+    let found = found.ok_or(
+        "its server cannot be asked how to call it now, or has changed it; go on without it",
+    )?;
+    schema::check(&found.input_schema, arguments)
+}
+
+/// A tool as it was pinned, if it is still offered like that.
+fn as_pinned(offered: &server::Listing, tool: &str, pin: &str) -> Option<Tool> {
+    let name = &offered.server.name;
+    let is_it = |t: &&Tool| t.name == tool && pin::hash(t, name) == pin;
+    offered.tools.iter().find(is_it).cloned()
 }
 
 /// The ToolServers whose tools this client's agent may use.
@@ -130,6 +170,7 @@ fn servers(gateway: &Gateway, scope: &AgentScope) -> Vec<Arc<ToolServer>> {
         s.namespace() == namespace
             && s.spec.connection_ref.name == connection
             && s.metadata.deletion_timestamp.is_none()
+            && !s.name_any().starts_with(RESERVED)
             && policy::selects(
                 s.spec.clients.as_ref(),
                 s.spec.client_selector.as_ref(),
@@ -244,7 +285,7 @@ fn write_tools(visible: impl Fn(&str, Access) -> bool) -> Vec<Tool> {
 /// A server's tools that are offered as they were pinned.
 fn server_tools(
     server: &ToolServer,
-    offered: &[Tool],
+    offered: &server::Listing,
     visible: impl Fn(&str, Access) -> bool,
 ) -> Vec<Tool> {
     let pinned = server
@@ -253,14 +294,15 @@ fn server_tools(
         .map(|s| s.tools.as_slice())
         .unwrap_or_default();
     let mut listed = Vec::new();
-    for tool in offered {
+    for tool in &offered.tools {
         let name = format!("{}{SEPARATOR}{}", server.name_any(), tool.name);
         let Some(access) = server::access(&server.spec.tools, &tool.name) else {
             continue;
         };
+        let hash = pin::hash(tool, &offered.server.name);
         let as_pinned = pinned
             .iter()
-            .any(|p| p.name == tool.name && p.offered.is_none() && p.hash == pin::hash(tool));
+            .any(|p| p.name == tool.name && p.offered.is_none() && p.hash == hash);
         if as_pinned && visible(&name, access) {
             let mut shown = tool.clone();
             shown.name = name.into();
@@ -273,24 +315,30 @@ fn server_tools(
 }
 
 /// What a server offers; nothing if it cannot be reached.
-async fn offered(gateway: &Gateway, server: &ToolServer) -> Arc<Vec<Tool>> {
-    let key = format!(
+async fn offered(gateway: &Gateway, server: &ToolServer) -> Arc<server::Listing> {
+    match gateway.listings.get(&listing_key(server)) {
+        Some(offered) => offered,
+        None => ask(gateway, server).await,
+    }
+}
+
+fn listing_key(server: &ToolServer) -> String {
+    format!(
         "{}/{}",
         server.metadata.uid.as_deref().unwrap_or_default(),
         server.metadata.generation.unwrap_or_default()
-    );
-    if let Some(tools) = gateway.listings.get(&key) {
-        return tools;
-    }
-    let tools = async {
-        server::connect(&gateway.kube, server)
-            .await?
-            .tools(server)
-            .await
+    )
+}
+
+/// What a server offers at this moment.
+async fn ask(gateway: &Gateway, server: &ToolServer) -> Arc<server::Listing> {
+    let listed = async {
+        let session = server::connect(&gateway.kube, server).await?;
+        session.list(server).await
     }
     .await;
-    let tools = match tools {
-        Ok(tools) => Arc::new(tools),
+    let offered = match listed {
+        Ok(listing) => Arc::new(listing),
         Err(error) => {
             tracing::warn!(
                 server = %server.name_any(), %error,
@@ -299,6 +347,6 @@ async fn offered(gateway: &Gateway, server: &ToolServer) -> Arc<Vec<Tool>> {
             return Arc::default();
         }
     };
-    gateway.listings.put(key, tools.clone());
-    tools
+    gateway.listings.put(listing_key(server), offered.clone());
+    offered
 }

@@ -308,16 +308,17 @@ impl<'a> Call<'a> {
     async fn write(mut self) -> Checked<Answer> {
         let held = self.hold().await?;
         let parsed = self.parse()?;
+        let fits = self.check_schema().await;
         let ticket = self.halo_ticket(&held).await?;
         let (why, resolved) = match parsed {
             Some((why, write)) => (why, self.resolve(&write, &ticket).await),
             None => (None, Ok(())),
         };
         let decision = self.decide(&TicketFacts::from(&ticket));
-        let answer = match resolved {
-            // A disabled tool does not tell which rows there are.
+        let answer = match resolved.and(fits) {
+            // A disabled tool does not exist, whatever its arguments and whatever rows there are.
             Err(refused) if decision.effect != Effect::Disabled => Err(refused),
-            _ => self.decided(&held, ticket.user_id, why, &decision).await,
+            _ => self.decided(&held, &ticket, why, &decision).await,
         };
         Ok(Answer::of(answer).by(&decision))
     }
@@ -377,6 +378,15 @@ impl<'a> Call<'a> {
         in_bounds(&self.arguments)
     }
 
+    /// The same for a ToolServer's tool, whose schema says what fits.
+    async fn check_schema(&self) -> Checked<()> {
+        let checked = catalog::check_arguments(self.gateway, self.tool, &self.arguments).await;
+        checked.map_err(|error| {
+            let text = format!("the arguments do not fit: {error}");
+            refuse(Outcome::BadArguments, text)
+        })
+    }
+
     async fn halo_ticket(&self, held: &HeldTicket) -> Checked<types::Ticket> {
         let found = self.halo.find_ticket(held.ticket.spec.ticket_id).await;
         let found = found.map_err(failed)?;
@@ -390,17 +400,17 @@ impl<'a> Call<'a> {
     async fn decided(
         self,
         held: &HeldTicket,
-        user: Option<i64>,
+        halo_ticket: &types::Ticket,
         why: Option<String>,
         decision: &Decision,
     ) -> Checked<Answer> {
         if decision.effect == Effect::Disabled {
             return Err(refuse(Outcome::Disabled, NO_SUCH_TOOL));
         }
-        self.verify(held, user, decision).await?;
+        self.verify(held, halo_ticket.user_id, decision).await?;
         // A server's tool that only reads changes nothing, so it needs no step.
         if self.tool.access() == Access::Read && decision.effect == Effect::Auto {
-            return self.read_server().await;
+            return self.read_server(held, halo_ticket).await;
         }
         self.may_change(held)?;
         self.may_assign(held)?;
@@ -498,14 +508,15 @@ impl<'a> Call<'a> {
         }
     }
 
-    async fn read_server(self) -> Checked<Answer> {
+    async fn read_server(self, held: &HeldTicket, halo_ticket: &types::Ticket) -> Checked<Answer> {
         let ResolvedTool::Server {
             server, tool, pin, ..
         } = self.tool
         else {
             return Err(refuse(Outcome::UnknownTool, NO_SUCH_TOOL));
         };
-        let session = steps::pinned_session(&self.gateway.kube, server, tool, pin)
+        let context = steps::call_context(self.scope, &held.ticket, halo_ticket);
+        let session = steps::pinned_session(&self.gateway.kube, server, tool, pin, &context)
             .await
             .map_err(failed)?;
         let result = session.call(tool, self.arguments).await.map_err(failed)?;

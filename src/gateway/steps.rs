@@ -24,6 +24,7 @@ use crate::ticket::approval;
 use crate::ticket::marker::{Tag, marker};
 use crate::ticket::ownership::{Ownership, still_ours};
 use crate::ticket::state::{self, Event};
+use crate::tools::context::{CallContext, Requester};
 use crate::tools::server;
 use crate::tools::write::resolve::Canonical;
 use crate::tools::write::{self, CLOSE};
@@ -271,9 +272,10 @@ impl StepExecutor<'_> {
                  Check, and do what is missing",
             );
         }
-        if let Some(why) = self.no_call(ticket, step).await {
-            return Ended::failed(&why);
-        }
+        let halo_ticket = match self.callable(ticket, step).await {
+            Ok(halo_ticket) => halo_ticket,
+            Err(why) => return Ended::failed(&why),
+        };
         let Some((server, tool)) = step.tool.split_once(SEPARATOR) else {
             return Ended::failed("there is no tool of this name");
         };
@@ -289,7 +291,8 @@ impl StepExecutor<'_> {
             );
         }
         let kube = &self.gateway.kube;
-        let session = match pinned_session(kube, &server, tool, definition).await {
+        let context = call_context(self.scope, ticket, &halo_ticket);
+        let session = match pinned_session(kube, &server, tool, definition, &context).await {
             Ok(session) => session,
             Err(why) => return Ended::failed(&why),
         };
@@ -304,20 +307,18 @@ impl StepExecutor<'_> {
         }
     }
 
-    /// Why another server's tool is not called for this ticket now; none: it may be.
-    async fn no_call(&self, ticket: &Ticket, step: &Step) -> Option<String> {
+    /// HaloPSA's ticket, if another server's tool may be called for it now; else why not.
+    async fn callable(&self, ticket: &Ticket, step: &Step) -> Result<types::Ticket, String> {
         if self.only_plans(ticket) {
-            return Some(ONLY_PLANS.into());
+            return Err(ONLY_PLANS.into());
         }
-        let found = match self.halo.find_ticket(ticket.spec.ticket_id).await {
-            Ok(found) => found,
-            Err(error) => {
-                return Some(format!(
-                    "whether the ticket is still this client's could not be checked ({error}); \
-                     nothing was called"
-                ));
-            }
-        };
+        let found = self.halo.find_ticket(ticket.spec.ticket_id).await;
+        let found = found.map_err(|error| {
+            format!(
+                "whether the ticket is still this client's could not be checked ({error}); \
+                 nothing was called"
+            )
+        })?;
         let ownership = still_ours(found.as_ref(), self.scope.halo_client_id);
         let may = match ownership {
             Ownership::Ours => true,
@@ -325,7 +326,9 @@ impl StepExecutor<'_> {
             Ownership::Closed => closed_by_us(ticket, step.run),
             Ownership::Moved | Ownership::Deleted => false,
         };
-        (!may).then(|| format!("{}; nothing was called", ownership.sentence()))
+        found
+            .filter(|_| may)
+            .ok_or_else(|| format!("{}; nothing was called", ownership.sentence()))
     }
 }
 
@@ -364,18 +367,41 @@ pub async fn pinned_session(
     server: &ToolServer,
     tool: &str,
     pin: &str,
+    context: &CallContext,
 ) -> Result<server::Session, String> {
     let not_called = |error: server::Error| format!("nothing was called: {error}");
-    let session = server::connect(kube, server).await.map_err(not_called)?;
-    let tools = session.tools(server).await.map_err(not_called)?;
-    match tools.iter().find(|t| t.name == tool) {
+    let session = server::connect_for(kube, server, tool, context).await;
+    let session = session.map_err(not_called)?;
+    let listing = session.list(server).await.map_err(not_called)?;
+    match listing.tools.iter().find(|t| t.name == tool) {
         None => Err("the server no longer offers the tool; nothing was called".into()),
-        Some(offered) if pin::hash(offered) != pin => Err(
+        Some(offered) if pin::hash(offered, &listing.server.name) != pin => Err(
             "the server has changed the tool since; nothing was called. \
              Accept the change on the ToolServer first"
                 .into(),
         ),
         Some(_) => Ok(session),
+    }
+}
+
+/// For whom a ToolServer's tool is called.
+pub fn call_context(
+    scope: &AgentScope,
+    ticket: &Ticket,
+    halo_ticket: &types::Ticket,
+) -> CallContext {
+    let status = ticket.status.clone().unwrap_or_default();
+    let email = halo_ticket.user_email.trim();
+    CallContext {
+        namespace: ticket.namespace().unwrap_or_default(),
+        client: scope.client.name_any(),
+        halo_client_id: scope.halo_client_id,
+        ticket_id: ticket.spec.ticket_id,
+        requester: halo_ticket.user_id.map(|id| Requester {
+            id,
+            email: (!email.is_empty()).then(|| email.to_string()),
+        }),
+        verified: state::is_verified(&status, halo_ticket.user_id, Timestamp::now()),
     }
 }
 
