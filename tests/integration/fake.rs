@@ -23,7 +23,7 @@ pub struct Fake {
     pub ca: String,
 }
 
-async fn serve(router: Router) -> Fake {
+pub async fn serve(router: Router) -> Fake {
     let tls = halosim::tls::issue(&[], None).unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -130,6 +130,9 @@ pub struct Tools {
     /// Every call: tool and arguments.
     pub called: Arc<Mutex<Vec<(String, Value)>>>,
     pub keys: Arc<Mutex<Vec<String>>>,
+    /// The signed contexts of all requests, and the plain ones of calls.
+    pub contexts: Arc<Mutex<Vec<String>>>,
+    pub metas: Arc<Mutex<Vec<Value>>>,
 }
 
 impl Tools {
@@ -146,7 +149,7 @@ impl Tools {
             Arc::new(NeverSessionManager::default()),
             config,
         );
-        let keys = server.keys.clone();
+        let (keys, contexts) = (server.keys.clone(), server.contexts.clone());
         let seen = move |headers: HeaderMap,
                          request: axum::extract::Request,
                          next: axum::middleware::Next| {
@@ -156,6 +159,10 @@ impl Tools {
                 .unwrap_or_default()
                 .to_string();
             keys.lock().unwrap().push(key);
+            if let Some(context) = headers.get("x-rallied-context") {
+                let context = context.to_str().unwrap().to_string();
+                contexts.lock().unwrap().push(context);
+            }
             next.run(request)
         };
         let router = Router::new()
@@ -199,8 +206,15 @@ impl ServerHandler for Tools {
     async fn call_tool(
         &self,
         request: CallToolRequestParams,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
+        // Wherever rmcp leaves it.
+        let metas = [
+            serde_json::to_value(&request.meta).unwrap(),
+            serde_json::to_value(&context.meta).unwrap(),
+        ];
+        let meta = metas.iter().find_map(|m| m.get("rallied.ai/context"));
+        self.metas.lock().unwrap().extend(meta.cloned());
         let arguments = Value::Object(request.arguments.unwrap_or_default());
         self.called
             .lock()

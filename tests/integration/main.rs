@@ -20,6 +20,7 @@ mod model;
 mod schema;
 mod tickets;
 mod tool_servers;
+mod tool_servers_guard;
 mod verification;
 mod webhooks;
 mod worst_days;
