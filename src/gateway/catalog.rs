@@ -142,7 +142,8 @@ pub async fn check_arguments(
     let mut found = as_pinned(&known, tool, pin);
     // It may have been accepted a moment ago.
     if found.is_none() && !known.tools.is_empty() {
-        found = as_pinned(&ask(gateway, server).await, tool, pin);
+        let now = ask(gateway, server).await;
+        found = as_pinned(&now, tool, pin);
     }
     let found = found.ok_or(
         "its server cannot be asked how to call it now, or has changed it; go on without it",

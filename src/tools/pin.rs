@@ -154,11 +154,12 @@ pub fn pin(pinned: &[PinnedTool], offered: &[Offered], accepted: Option<&str>) -
     // One that was never accepted and is no longer offered was nothing.
     tools.retain(|p| !p.hash.is_empty() || offered.iter().any(|o| o.name == p.name));
     for tool in offered {
+        let room = tools.len() < MAX_TOOLS;
         match tools.iter_mut().find(|p| p.name == tool.name) {
             Some(known) if accept || known.hash == tool.hash => *known = tool.accepted(),
             Some(known) => known.offered = Some(tool.hash.clone()),
             // New tools push no pinned one out.
-            None if tools.len() >= MAX_TOOLS => {}
+            None if !room => {}
             None if accept => tools.push(tool.accepted()),
             None => tools.push(tool.waiting()),
         }

@@ -244,7 +244,8 @@ fn count(
 }
 
 fn range(schema: &Map<String, Value>, number: f64, path: &str) -> Result<(), String> {
-    let within: [(&str, &str, fn(f64, f64) -> bool); 4] = [
+    type Holds = fn(f64, f64) -> bool;
+    let within: [(&str, &str, Holds); 4] = [
         ("minimum", "at least", |n, b| n >= b),
         ("maximum", "at most", |n, b| n <= b),
         ("exclusiveMinimum", "more than", |n, b| n > b),
