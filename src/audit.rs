@@ -5,6 +5,7 @@ use crate::api::ticket::ToolCall;
 use crate::ticket::actor::Actor;
 use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
+use std::fmt;
 use std::io::Write;
 
 /// Who and where.
@@ -41,6 +42,44 @@ pub fn call(subject: Subject<'_>, call: &ToolCall) {
 /// Anything else. `detail` is human-readable and contains no ticket text.
 pub fn event(event: &str, subject: Subject<'_>, detail: &str) {
     write(event, subject, None, detail);
+}
+
+/// A call of the language model: sizes, a hash, and no text.
+pub fn model_call(subject: Subject<'_>, call: &ModelCall<'_>) {
+    event("ModelCalled", subject, &call.to_string());
+}
+
+/// What is recorded of a call of the language model.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelCall<'a> {
+    pub model: &'a str,
+    /// Host of the model's endpoint.
+    pub provider: &'a str,
+    /// SHA-256 of the request as it was sent, in hexadecimal digits.
+    pub request: &'a str,
+    pub bytes_in: usize,
+    pub bytes_out: usize,
+    pub tokens: i64,
+    pub outcome: &'a str,
+    pub ms: u128,
+}
+
+impl fmt::Display for ModelCall<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "model={} provider={} requestSha256={} bytesIn={} bytesOut={} tokens={} outcome={} \
+             ms={}",
+            self.model,
+            self.provider,
+            self.request,
+            self.bytes_in,
+            self.bytes_out,
+            self.tokens,
+            self.outcome,
+            self.ms
+        )
+    }
 }
 
 fn write(event: &str, subject: Subject<'_>, call: Option<&ToolCall>, detail: &str) {

@@ -2,7 +2,7 @@
 
 use crate::error::root_cause;
 use crate::gateway::wire::{
-    Completion, ErrorBody, LeaseRef, Plan, PlanHandIn, UNSETTLED, Unsettled, Work,
+    CALL_UNDER_WAY, Completion, ErrorBody, LeaseRef, Plan, PlanHandIn, UNSETTLED, Unsettled, Work,
 };
 use reqwest::StatusCode;
 use rmcp::model::{CallToolRequestParams, ClientConfig, Tool};
@@ -208,11 +208,13 @@ impl Gateway {
             error("message")
         };
         // Asking again helps neither with a used-up budget nor with a wrong key.
-        Err(if status.is_server_error() {
-            ModelError::Transient(message)
-        } else {
-            ModelError::Permanent(message)
-        })
+        Err(
+            if status.is_server_error() || error("type") == CALL_UNDER_WAY {
+                ModelError::Transient(message)
+            } else {
+                ModelError::Permanent(message)
+            },
+        )
     }
 
     pub async fn complete(

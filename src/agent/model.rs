@@ -140,10 +140,11 @@ impl Session<'_> {
                 messages.push(json!({"role": "user", "content": hint}));
                 continue;
             }
-            // The API wants the model's calls back as they came; other fields are dropped.
+            // The API wants the model's calls back as they came; other fields are dropped, and
+            // content that is not text.
             messages.push(json!({
                 "role": "assistant",
-                "content": content.cloned().unwrap_or(Value::Null),
+                "content": content.filter(|c| c.is_string()).cloned().unwrap_or(Value::Null),
                 "tool_calls": calls,
             }));
             if let Some(conclusion) = self.make_calls(&calls, &mut messages).await? {

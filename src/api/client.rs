@@ -149,4 +149,17 @@ pub struct ImportedClientStatus {
     /// Desired number of agent Pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
+    /// Use of the language model on the latest day. Written by the gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_usage: Option<ModelUsage>,
+}
+
+/// What a client's agents have used of the language model in one day.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelUsage {
+    /// The UTC day, like `2026-01-31`.
+    pub day: String,
+    /// Input and output tokens, also of Tickets that are deleted.
+    pub tokens: i64,
 }

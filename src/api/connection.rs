@@ -294,8 +294,31 @@ pub struct ModelSpec {
     /// ConfigMap with the CA bundle, if the endpoint's certificate is not signed by a public CA.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_config_map_ref: Option<CaConfigMapRef>,
+    /// Parameter that tells the endpoint how long a response may be: `max_completion_tokens` (the
+    /// default), or `max_tokens` for endpoints that do not know the former.
+    #[serde(default)]
+    pub max_tokens_parameter: MaxTokensParameter,
     #[serde(default)]
     pub limits: ModelLimits,
+}
+
+/// The parameter of OpenAI's API that limits a response.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum MaxTokensParameter {
+    #[default]
+    #[serde(rename = "max_completion_tokens")]
+    MaxCompletionTokens,
+    #[serde(rename = "max_tokens")]
+    MaxTokens,
+}
+
+impl MaxTokensParameter {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MaxTokensParameter::MaxCompletionTokens => "max_completion_tokens",
+            MaxTokensParameter::MaxTokens => "max_tokens",
+        }
+    }
 }
 
 /// A key of a Secret in the same namespace.

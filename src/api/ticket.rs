@@ -236,6 +236,10 @@ pub struct TicketStatus {
     /// Whether the requester has proved who they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<Verification>,
+    /// The ticket is sensitive and nobody could verify the requester: only the agent that works on
+    /// it may read it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sensitive: bool,
     /// ID of the last HaloPSA action on the ticket that was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen_action: Option<ActionId>,
@@ -520,6 +524,21 @@ pub struct ModelUse {
     /// Calls in that turn.
     #[serde(default)]
     pub turn_calls: i64,
+    /// The call under way. It is counted in full until its use is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<ModelReservation>,
+}
+
+/// What a call of the language model may use at most.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelReservation {
+    pub id: String,
+    /// The lease of the agent that makes the call.
+    pub lease: String,
+    pub tokens: i64,
+    /// When the call is over in any case.
+    pub until: Time,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

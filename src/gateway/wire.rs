@@ -163,6 +163,9 @@ pub struct Completion {
     pub message: Option<String>,
 }
 
+/// The `type` of the model's error while an earlier call of the same agent is under way.
+pub const CALL_UNDER_WAY: &str = "call_under_way";
+
 /// The `status` of [`Unsettled`].
 pub const UNSETTLED: &str = "unsettled";
 

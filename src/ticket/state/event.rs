@@ -165,6 +165,10 @@ pub enum Refused {
     TooManySteps,
     #[error("there is no such step, or it has ended")]
     NoSuchStep,
+    #[error("{0}")]
+    OverBudget(String),
+    #[error("a call of the model is under way for this ticket; wait for its answer")]
+    ModelBusy,
 }
 
 impl Event {
