@@ -11,7 +11,7 @@ use super::outcome::Outcome;
 use super::resolve::{self, Resolver};
 use super::steps::{self, CheckedCall, Ended, StepExecutor};
 use super::wire::{UNSETTLED, Unsettled};
-use super::{AgentScope, Gateway, SUSPENDED, work};
+use super::{AgentScope, Gateway, SUSPENDED, hidden, work};
 use crate::api::Mode;
 use crate::api::policy::Effect;
 use crate::api::ticket::{
@@ -267,9 +267,12 @@ impl<'a> Call<'a> {
     }
 
     async fn read(self, tool: &read::Tool) -> Answer {
+        let Some(held) = work::holding(self.gateway, self.identity).await else {
+            return Answer::error(Outcome::Refused, NO_TICKET);
+        };
         let decision = self.decide(&self.facts().await);
         let answer = match decision.effect {
-            Effect::Auto => self.read_halopsa(tool).await,
+            Effect::Auto => self.read_halopsa(tool, held.spec.ticket_id).await,
             Effect::Disabled => Err(refuse(Outcome::Disabled, NO_SUCH_TOOL)),
             Effect::ApprovalNeeded => Err(refuse(Outcome::NeedsApproval, READ_NEEDS_APPROVAL)),
         };
@@ -289,9 +292,15 @@ impl<'a> Call<'a> {
         ticket.map(|t| TicketFacts::from(&t)).unwrap_or_default()
     }
 
-    async fn read_halopsa(self, tool: &read::Tool) -> Checked<Answer> {
-        let client = self.scope.halo_client_id;
-        match read::call(tool, self.arguments, client, self.halo).await {
+    /// `held`: the agent's own ticket, which it may read in any case.
+    async fn read_halopsa(self, tool: &read::Tool, held: i64) -> Checked<Answer> {
+        let mut hidden = hidden::tickets(self.gateway, self.scope);
+        hidden.remove(&held);
+        let view = read::View {
+            client: self.scope.halo_client_id,
+            hidden,
+        };
+        match read::call(tool, self.arguments, &view, self.halo).await {
             Ok(value) => Ok(Answer::structured(Outcome::Ok, value)),
             Err(error) => {
                 let outcome = match error {

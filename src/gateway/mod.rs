@@ -5,7 +5,8 @@
 //! - [`work`]: a ticket's way through an agent: `work/claim` hands it out with its
 //!   `work/context`, `work/turn` ends it, `work/journal` keeps its tool calls
 //! - [`mcp`]: tool calls; [`catalog`]: the tools there are; [`outcome`]: the result as a label;
-//!   [`resolve`]: what a call means in HaloPSA
+//!   [`resolve`]: what a call means in HaloPSA;
+//!   [`hidden`]: the tickets that no agent may read
 //! - [`steps`]: calls that write, carried out once; [`approval`]: the request for
 //!   approval; [`runner`]: approved steps, run in order
 //! - [`model`]: the language model, with its key and its budget
@@ -13,6 +14,7 @@
 
 pub mod approval;
 pub mod catalog;
+pub mod hidden;
 pub mod identity;
 pub mod mcp;
 pub mod model;

@@ -3,6 +3,7 @@
 
 use super::{AgentScope, Gateway};
 use crate::halopsa::{self, types};
+use crate::tools::read;
 use crate::tools::rows::KNOWN_FOR;
 use crate::tools::write::directory::{Directory, Needs};
 use crate::tools::write::resolve::{About, Canonical, resolve};
@@ -69,7 +70,11 @@ impl Resolver<'_> {
             connection.spec.instance_url
         );
         let rows = &self.gateway.rows;
-        rows.directory(self.halo, &tenant, needs, max_age).await
+        let mut directory = rows.directory(self.halo, &tenant, needs, max_age).await?;
+        // Another client's article does not exist.
+        let client = self.scope.halo_client_id;
+        directory.article = directory.article.filter(|a| read::may_read_article(a, client));
+        Ok(directory)
     }
 
     fn about<'d>(&'d self, directory: &'d Directory) -> About<'d> {

@@ -4,6 +4,7 @@ use super::lenient;
 use crate::ids::{ActionId, TechnicianId};
 use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::Value;
 
 /// A ticket.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -241,6 +242,36 @@ pub struct Article {
     pub resolution: String,
     #[serde(deserialize_with = "lenient::bool")]
     pub inactive: bool,
+    /// The clients it is restricted to.
+    #[serde(rename = "kbentryclientaccess")]
+    pub clients: AccessList,
+    /// The organisations (groups of clients) it is restricted to.
+    #[serde(rename = "kbentrytoplevelaccess")]
+    pub organisations: AccessList,
+}
+
+/// Who may read an article. Without entries: everybody.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AccessList {
+    /// HaloPSA did not say, as in some lists.
+    #[default]
+    Absent,
+    /// The clients' ids; an entry without one is for nobody we know.
+    Only(Vec<Option<i64>>),
+}
+
+impl<'de> Deserialize<'de> for AccessList {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(match Value::deserialize(deserializer)? {
+            Value::Null => Self::Absent,
+            Value::Array(rows) => {
+                let id = |row: &Value| row.get("client_id").and_then(lenient::integer);
+                Self::Only(rows.iter().map(id).collect())
+            }
+            // Some restriction that we cannot read.
+            _ => Self::Only(vec![None]),
+        })
+    }
 }
 
 /// A webhook in HaloPSA. `GET /Webhook` does not return the password.

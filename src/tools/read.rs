@@ -1,17 +1,21 @@
 //! HaloPSA's read tools, each bound to the agent's own client.
 
+use crate::halopsa::types::AccessList;
 use crate::halopsa::{self, types};
 use crate::policy::Access;
 use crate::text;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
+use std::collections::HashSet;
 
 const MAX_ROWS: usize = 20;
 const DEFAULT_ROWS: usize = 10;
 const MAX_NOTES: usize = 50;
 const MAX_SEARCH: usize = 200;
 const MAX_FIELD: usize = 2000;
+/// Rows asked for beyond those wanted.
+const MAX_HIDDEN: usize = 30;
 
 /// A tool as agents see it.
 pub struct Tool {
@@ -86,7 +90,8 @@ pub const TOOLS: [Tool; 6] = [
     Tool {
         name: SEARCH_ARTICLES,
         title: "Search the knowledge base",
-        description: "Searches the MSP's knowledge base articles.",
+        description: "Searches the MSP's knowledge base articles that are for everybody or for \
+                      your client.",
         access: Access::Read,
         schema: search_schema,
     },
@@ -191,39 +196,71 @@ fn search(given: Map<String, Value>) -> Result<Search, Error> {
     arguments::<SearchArguments>(given)?.checked()
 }
 
-/// Runs a tool for the agent of this client.
+/// What an agent may see.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// The agent's client in HaloPSA.
+    pub client: i64,
+    /// Tickets of that client that no agent may read now. They are as if they did not exist.
+    pub hidden: HashSet<i64>,
+}
+
+impl View {
+    fn shows(&self, ticket: &types::Ticket) -> bool {
+        ticket.client_id == Some(self.client) && !self.hidden.contains(&ticket.id)
+    }
+}
+
+/// Whether this client's agent may read an article: it is for everybody, or for this client.
+pub fn may_read_article(article: &types::Article, client: i64) -> bool {
+    let for_client = |list: &AccessList| match list {
+        AccessList::Absent => false,
+        AccessList::Only(clients) => clients.contains(&Some(client)),
+    };
+    let for_all = |list: &AccessList| match list {
+        AccessList::Absent => true,
+        AccessList::Only(entries) => entries.is_empty(),
+    };
+    // Which clients an organisation has is not asked: an article that is restricted to one, and
+    // does not name this client, is for others.
+    let is_public = for_all(&article.clients) && for_all(&article.organisations);
+    !article.inactive && (is_public || for_client(&article.clients))
+}
+
+/// Runs a tool for an agent.
 pub async fn call(
     tool: &Tool,
     given: Map<String, Value>,
-    client: i64,
+    view: &View,
     halo: &halopsa::Client,
 ) -> Result<Value, Error> {
+    let client = view.client;
     match tool.name {
-        GET_TICKET => get_ticket(arguments(given)?, client, halo).await,
-        LIST_NOTES => list_notes(arguments(given)?, client, halo).await,
-        SEARCH_TICKETS => search_tickets(search(given)?, client, halo).await,
+        GET_TICKET => get_ticket(arguments(given)?, view, halo).await,
+        LIST_NOTES => list_notes(arguments(given)?, view, halo).await,
+        SEARCH_TICKETS => search_tickets(search(given)?, view, halo).await,
         GET_USER => get_user(arguments(given)?, client, halo).await,
         LIST_ASSETS => list_assets(search(given)?, client, halo).await,
-        SEARCH_ARTICLES => search_articles(search(given)?, halo).await,
+        SEARCH_ARTICLES => search_articles(search(given)?, client, halo).await,
         _ => Err(Error::Unknown),
     }
 }
 
 async fn get_ticket(
     given: TicketArguments,
-    client: i64,
+    view: &View,
     halo: &halopsa::Client,
 ) -> Result<Value, Error> {
-    let ticket = own_ticket(halo, client, given.ticket_id).await?;
+    let ticket = own_ticket(halo, view, given.ticket_id).await?;
     Ok(json!({"ticket": ticket_row(&ticket)}))
 }
 
 async fn list_notes(
     given: TicketArguments,
-    client: i64,
+    view: &View,
     halo: &halopsa::Client,
 ) -> Result<Value, Error> {
-    own_ticket(halo, client, given.ticket_id).await?;
+    own_ticket(halo, view, given.ticket_id).await?;
     let newest_first = halo.actions(given.ticket_id, MAX_NOTES).await?;
     let notes: Vec<Value> = newest_first.iter().rev().map(note_row).collect();
     Ok(json!({"notes": notes}))
@@ -231,16 +268,18 @@ async fn list_notes(
 
 async fn search_tickets(
     search: Search,
-    client: i64,
+    view: &View,
     halo: &halopsa::Client,
 ) -> Result<Value, Error> {
+    // Hidden tickets do not take the place of others.
+    let count = search.limit + view.hidden.len().min(MAX_HIDDEN);
     let found = halo
-        .search_tickets(client, &search.query, search.limit)
+        .search_tickets(view.client, &search.query, count)
         .await?;
     // HaloPSA ignores a filter it does not know, so each row's client is checked.
     let rows: Vec<Value> = found
         .iter()
-        .filter(|t| t.client_id == Some(client))
+        .filter(|t| view.shows(t))
         .take(search.limit)
         .map(ticket_row)
         .collect();
@@ -270,24 +309,56 @@ async fn list_assets(search: Search, client: i64, halo: &halopsa::Client) -> Res
     Ok(json!({"assets": rows}))
 }
 
-async fn search_articles(search: Search, halo: &halopsa::Client) -> Result<Value, Error> {
-    let found = halo.articles(&search.query, search.limit).await?;
-    let rows: Vec<Value> = found
-        .iter()
-        .filter(|a| !a.inactive)
-        .take(search.limit)
-        .map(article_row)
-        .collect();
+async fn search_articles(
+    search: Search,
+    client: i64,
+    halo: &halopsa::Client,
+) -> Result<Value, Error> {
+    // More than asked for: some may be for other clients.
+    let found = halo.articles(&search.query, MAX_ROWS).await?;
+    let mut rows = Vec::new();
+    for article in found.into_iter().take(MAX_ROWS) {
+        if rows.len() == search.limit {
+            break;
+        }
+        if !may_read_article(&article, client) {
+            continue;
+        }
+        // A list need not say who an article is for; the article itself does.
+        let is_known = !matches!(article.clients, AccessList::Absent)
+            && !matches!(article.organisations, AccessList::Absent);
+        let article = match is_known {
+            true => Some(article),
+            false => article_for(article.id, client, halo).await?,
+        };
+        rows.extend(article.as_ref().map(article_row));
+    }
     Ok(json!({"articles": rows}))
+}
+
+/// An article, if this client's agent may read it.
+pub async fn article_for(
+    id: i64,
+    client: i64,
+    halo: &halopsa::Client,
+) -> Result<Option<types::Article>, halopsa::Error> {
+    match halo.article(id).await {
+        Ok(article) => Ok(Some(article).filter(|a| may_read_article(a, client))),
+        Err(halopsa::Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 async fn own_ticket(
     halo: &halopsa::Client,
-    client: i64,
+    view: &View,
     ticket_id: i64,
 ) -> Result<types::Ticket, Error> {
+    if view.hidden.contains(&ticket_id) {
+        return Err(Error::NotYours("ticket"));
+    }
     match halo.ticket(ticket_id).await {
-        Ok(ticket) if ticket.client_id == Some(client) => Ok(ticket),
+        Ok(ticket) if view.shows(&ticket) => Ok(ticket),
         Ok(_) | Err(halopsa::Error::NotFound { .. }) => Err(Error::NotYours("ticket")),
         Err(error) => Err(error.into()),
     }
@@ -401,5 +472,60 @@ mod tests {
                 .checked()
                 .is_ok()
         );
+    }
+
+    #[test]
+    fn articles_are_for_everybody_or_for_a_client() {
+        let other = json!([{"id": 1, "client_id": 13, "client_name": "Blue", "kb_id": 4}]);
+        let both = json!([{"client_id": 13}, {"client_id": "12.0"}]);
+        for (fields, readable) in [
+            (json!({}), true),
+            (json!({"kbentryclientaccess": null}), true),
+            (json!({"kbentryclientaccess": []}), true),
+            (json!({"kbentryclientaccess": both}), true),
+            (json!({"kbentryclientaccess": other}), false),
+            (json!({"kbentryclientaccess": [{"client_id": null}]}), false),
+            (json!({"kbentryclientaccess": [7]}), false),
+            (json!({"kbentryclientaccess": "13"}), false),
+            (
+                json!({"kbentrytoplevelaccess": [{"toplevel_id": 2}]}),
+                false,
+            ),
+            (
+                json!({"kbentrytoplevelaccess": [{"toplevel_id": 2}],
+                    "kbentryclientaccess": [{"client_id": 12}]}),
+                true,
+            ),
+            (
+                json!({"kbentrytoplevelaccess": [{"toplevel_id": 2, "client_id": 12}]}),
+                false,
+            ),
+            (
+                json!({"inactive": true, "kbentryclientaccess": [{"client_id": 12}]}),
+                false,
+            ),
+        ] {
+            let mut row = json!({"id": 4, "name": "n"});
+            row.as_object_mut()
+                .unwrap()
+                .extend(fields.as_object().unwrap().clone());
+            let article: types::Article = serde_json::from_value(row).unwrap();
+            assert_eq!(may_read_article(&article, 12), readable, "{fields}");
+        }
+    }
+
+    #[test]
+    fn a_hidden_ticket_is_not_shown() {
+        let ticket = |id, client| types::Ticket {
+            id,
+            client_id: Some(client),
+            ..types::Ticket::default()
+        };
+        let view = View {
+            client: 12,
+            hidden: HashSet::from([7]),
+        };
+        assert!(view.shows(&ticket(8, 12)));
+        assert!(!view.shows(&ticket(7, 12)) && !view.shows(&ticket(8, 13)));
     }
 }

@@ -87,5 +87,5 @@ func main() {
 	hidden, err := session.CallTool(ctx, &mcp.CallToolParams{Name: "halopsa_no_such_tool"})
 	check(err != nil || hidden.IsError, "a tool that is not there is an error")
 	idle := must(session.CallTool(ctx, &mcp.CallToolParams{Name: "halopsa_update_ticket", Arguments: map[string]any{"status": "In Progress"}}))
-	check(idle.IsError, "without a ticket nothing is changed")
+	check(idle.IsError, "without a plan nothing is changed")
 }

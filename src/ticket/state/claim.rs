@@ -55,6 +55,7 @@ impl Change<'_> {
 
     fn plan_only(&mut self, lease: &str) -> Result<Applied, Refused> {
         self.next.held(lease)?;
+        self.next.sensitive = true;
         if self.next.mode == Some(Mode::Plan) {
             return Ok(Applied::Silent);
         }

@@ -22,7 +22,7 @@ mod verification;
 pub use approval::{reminds_at, untold};
 pub use event::{Event, Refused};
 pub use outbox::posted;
-pub use verification::{is_verified, verification_tags};
+pub use verification::{is_hidden, is_verified, verification_tags};
 
 use super::actor::Actor;
 use super::marker::Tag;
@@ -214,6 +214,7 @@ impl Change<'_> {
         next.resume = None;
         next.approval = None;
         next.verification = None;
+        next.sensitive = false;
         next.attempts = 0;
         next.mode = None;
         Ok(Applied::Recorded)

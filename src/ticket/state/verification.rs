@@ -281,3 +281,63 @@ pub fn is_verified(status: &TicketStatus, user_id: Option<i64>, now: Timestamp) 
         v.state.passes() && same && v.valid_until.as_ref().is_some_and(|until| now < until.0)
     })
 }
+
+/// Whether no agent but the one that holds the ticket may read it: it is not known yet whether it
+/// is sensitive, or it is and nobody has proved who wrote it.
+pub fn is_hidden(status: &TicketStatus) -> bool {
+    let not_verified = |v: &Verification| !v.state.passes();
+    matches!(status.phase, Phase::Received | Phase::Verifying)
+        || status.sensitive
+        || status.verification.as_ref().is_some_and(not_verified)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_agent_may_read() {
+        let status = |phase, verification: Option<VerificationState>, sensitive| {
+            let mut change = TicketStatus {
+                phase,
+                sensitive,
+                ..TicketStatus::default()
+            };
+            change.verification = verification.map(|state| Verification {
+                number: 1,
+                challenge_id: "c".into(),
+                state,
+                reasons: Vec::new(),
+                method: None,
+                user_id: None,
+                address: None,
+                started_at: Time(Timestamp::UNIX_EPOCH),
+                valid_until: None,
+                decided_by: None,
+            });
+            change
+        };
+        use VerificationState::{Denied, Expired, Failed, Overridden, Pending, Sent, Verified};
+        for (phase, verification, sensitive, hidden) in [
+            (Phase::Received, None, false, true),
+            (Phase::Ready, None, false, false),
+            (Phase::Done, None, false, false),
+            (Phase::Done, None, true, true),
+            (Phase::Verifying, Some(Pending), false, true),
+            (Phase::Verifying, Some(Sent), false, true),
+            (Phase::Ready, Some(Verified), false, false),
+            (Phase::Done, Some(Overridden), false, false),
+            (Phase::Refused, Some(Denied), false, true),
+            (Phase::Refused, Some(Expired), false, true),
+            (Phase::Ignored, Some(Failed), false, true),
+            // Closed while its requester was asked.
+            (Phase::Ignored, Some(Sent), false, true),
+        ] {
+            assert_eq!(
+                is_hidden(&status(phase, verification, sensitive)),
+                hidden,
+                "{phase:?} {verification:?} {sensitive}"
+            );
+        }
+    }
+}

@@ -404,9 +404,10 @@ fn demo(store: &mut Store) {
         store,
         "kbarticle",
         json!([
-        {"id": 1, "name": "Printer offline: first checks", "description": "A network printer shows offline.", "resolution": "1. Power and cable. 2. Ping the printer. 3. Restart the print spooler on the server. 4. Check the port's address against DHCP.", "tag_string": "printer,print,spooler", "inactive": false},
-        {"id": 2, "name": "Outlook keeps asking for a password", "description": "Repeated credential prompts after a password change.", "resolution": "Remove cached credentials in Credential Manager, sign out of Office, sign in again. Check modern authentication.", "tag_string": "outlook,password,credential", "inactive": false},
-        {"id": 3, "name": "VPN disconnects", "description": "Client VPN drops.", "resolution": "Update the client, check the adapter's power saving, try another network.", "tag_string": "vpn,remote", "inactive": false}]),
+        {"id": 1, "name": "Printer offline: first checks", "description": "A network printer shows offline.", "resolution": "1. Power and cable. 2. Ping the printer. 3. Restart the print spooler on the server. 4. Check the port's address against DHCP.", "tag_string": "printer,print,spooler", "inactive": false, "kbentryclientaccess": [], "kbentrytoplevelaccess": []},
+        {"id": 2, "name": "Outlook keeps asking for a password", "description": "Repeated credential prompts after a password change.", "resolution": "Remove cached credentials in Credential Manager, sign out of Office, sign in again. Check modern authentication.", "tag_string": "outlook,password,credential", "inactive": false, "kbentryclientaccess": [], "kbentrytoplevelaccess": []},
+        {"id": 3, "name": "VPN disconnects", "description": "Client VPN drops.", "resolution": "Update the client, check the adapter's power saving, try another network.", "tag_string": "vpn,remote", "inactive": false, "kbentryclientaccess": [], "kbentrytoplevelaccess": []},
+        {"id": 4, "name": "Printer codes of Blue Harbor", "description": "Release codes of the printers in the warehouse.", "resolution": "The release code of the label printer is 4711.", "tag_string": "printer,code", "inactive": false, "kbentryclientaccess": [{"id": 1, "client_id": 13, "client_name": "Blue Harbor Logistics", "kb_id": 4}], "kbentrytoplevelaccess": []}]),
     );
     let start = Timestamp::now() - SignedDuration::from_hours(24 * 90);
     for (index, (summary, details, solution)) in PAST.iter().enumerate() {

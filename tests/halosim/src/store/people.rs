@@ -35,6 +35,12 @@ impl Store {
             record.insert("id".into(), number(input, "id").into());
         } else {
             record.entry("inactive").or_insert(false.into());
+            if kind == "kbarticle" {
+                // Without entries an article is for everybody.
+                for list in ["kbentryclientaccess", "kbentrytoplevelaccess"] {
+                    record.entry(list).or_insert(json!([]));
+                }
+            }
         }
         let id = self.put(kind, record);
         if kind == "client" && is_new {
