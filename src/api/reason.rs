@@ -74,6 +74,7 @@ reasons! {
     Messages,
     MissingScopes,
     Moved,
+    NameTaken,
     NoAgent,
     NoProvider,
     NoTools,

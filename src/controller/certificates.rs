@@ -4,11 +4,12 @@
 //! the latter through the API and serves a renewed one at once; agents read the CA from a
 //! ConfigMap in their namespace.
 
+use super::address;
 use super::context::Context;
-use crate::k8s::{self, names};
+use crate::k8s::{self, names, own};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::Api;
 use kube::{Client, ResourceExt};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -18,7 +19,7 @@ use serde_json::json;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Two reads; also how soon a deleted certificate is back.
+/// Three reads; also how soon a deleted certificate is back.
 const CHECK_EVERY: Duration = Duration::from_secs(15);
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 const CA_DAYS: i64 = 3650;
@@ -33,6 +34,8 @@ const PUBLISHED_FOR: Duration = Duration::from_secs(300);
 pub enum Error {
     #[error("{}", k8s::explain(.0))]
     Kube(#[from] kube::Error),
+    #[error(transparent)]
+    Own(#[from] own::Error),
     #[error("cannot issue a certificate: {0}")]
     Issue(#[from] rcgen::Error),
     #[error("Secret {0} is corrupt; delete it and the operator will regenerate it")]
@@ -43,11 +46,12 @@ fn ca_secret(service: &str) -> String {
     format!("{service}-ca")
 }
 
-/// Waits until there is a certificate.
+/// Waits until there is a certificate, and looks where the gateway is.
 pub async fn prepare(ctx: &Context) {
     while !refresh(ctx).await {
         tokio::time::sleep(super::context::jitter(RETRY_AFTER)).await;
     }
+    address::refresh(ctx).await;
 }
 
 /// Keeps the certificate fresh.
@@ -101,7 +105,7 @@ async fn ensure(kube: &Client, namespace: &str, service: &str) -> Result<String,
             let key = KeyPair::generate()?;
             let pem = ca_params()?.self_signed(&key)?.pem();
             let data = json!({"ca.crt": pem, "ca.key": key.serialize_pem()});
-            put(&secrets, &ca_name, "Opaque", data, None).await?;
+            put(&secrets, None, secret(&ca_name, "Opaque", data, None)).await?;
             tracing::info!("created the gateway's CA");
             (pem, key.serialize_pem())
         }
@@ -124,7 +128,8 @@ async fn ensure(kube: &Client, namespace: &str, service: &str) -> Result<String,
         let data =
             json!({"tls.crt": certificate.pem(), "tls.key": key.serialize_pem(), "ca.crt": ca_pem});
         let after = Timestamp::now() + SignedDuration::from_hours(24 * RENEW_AT);
-        put(&secrets, &name, "kubernetes.io/tls", data, Some(after)).await?;
+        let wanted = secret(&name, "kubernetes.io/tls", data, Some(after));
+        put(&secrets, current.as_ref(), wanted).await?;
         tracing::info!("issued the gateway's certificate");
     }
     Ok(ca_pem)
@@ -169,13 +174,12 @@ fn life(days: i64) -> (time::OffsetDateTime, time::OffsetDateTime) {
     )
 }
 
-async fn put(
-    secrets: &Api<Secret>,
+fn secret(
     name: &str,
     type_: &str,
     data: serde_json::Value,
     renew_after: Option<Timestamp>,
-) -> Result<(), kube::Error> {
+) -> serde_json::Value {
     let mut secret = json!({
         "apiVersion": "v1", "kind": "Secret", "type": type_, "stringData": data,
         "metadata": {"name": name, "labels": {names::MANAGED_BY: names::OPERATOR}},
@@ -183,18 +187,21 @@ async fn put(
     if let Some(after) = renew_after {
         secret["metadata"]["annotations"] = json!({RENEW_ANNOTATION: after.to_string()});
     }
-    secrets
-        .patch(
-            name,
-            &PatchParams::apply(names::CONTROLLER).force(),
-            &Patch::Apply(&secret),
-        )
-        .await?;
+    secret
+}
+
+async fn put(
+    secrets: &Api<Secret>,
+    current: Option<&Secret>,
+    wanted: serde_json::Value,
+) -> Result<(), own::Error> {
+    let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
+    own::apply(secrets, name, current.map(|s| &s.metadata), &wanted).await?;
     Ok(())
 }
 
 /// Publishes the CA to a namespace's agents. Reads it now and then, writes it if it differs.
-pub async fn publish_ca(ctx: &Context, namespace: &str) -> Result<(), kube::Error> {
+pub async fn publish_ca(ctx: &Context, namespace: &str) -> Result<(), own::Error> {
     let mut namespaces = ctx.published.namespaces.lock().await;
     if namespaces
         .get(namespace)
@@ -207,21 +214,15 @@ pub async fn publish_ca(ctx: &Context, namespace: &str) -> Result<(), kube::Erro
         return Ok(());
     };
     let maps: Api<ConfigMap> = Api::namespaced(ctx.kube.clone(), namespace);
-    let current = maps
-        .get_opt(names::GATEWAY_CA)
-        .await?
-        .and_then(|m| m.data?.remove(names::CA_KEY));
-    if current.as_ref() != Some(&ca) {
+    let current = maps.get_opt(names::GATEWAY_CA).await?;
+    let data = current.as_ref().and_then(|m| m.data.as_ref());
+    if data.and_then(|d| d.get(names::CA_KEY)) != Some(&ca) {
         let map = json!({
             "apiVersion": "v1", "kind": "ConfigMap", "data": {names::CA_KEY: ca},
             "metadata": {"name": names::GATEWAY_CA, "labels": {names::MANAGED_BY: names::OPERATOR}},
         });
-        maps.patch(
-            names::GATEWAY_CA,
-            &PatchParams::apply(names::CONTROLLER).force(),
-            &Patch::Apply(&map),
-        )
-        .await?;
+        let observed = current.as_ref().map(|m| &m.metadata);
+        own::apply(&maps, names::GATEWAY_CA, observed, &map).await?;
     }
     namespaces.insert(namespace.to_string(), Instant::now());
     Ok(())

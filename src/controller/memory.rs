@@ -9,6 +9,7 @@ use kube::ResourceExt;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, RwLock, watch};
@@ -187,11 +188,40 @@ fn digest(value: &Value) -> [u8; 32] {
     Sha256::digest(value.to_string()).into()
 }
 
-/// The CA, once there is one, and the namespaces that have it.
+/// The CA, once there is one, and the namespaces that have it; where the gateway is.
 #[derive(Debug, Default)]
 pub struct Published {
     pub ca: RwLock<Option<String>>,
     pub namespaces: Mutex<HashMap<String, Instant>>,
+    pub addresses: GatewayAddresses,
+}
+
+/// The cluster addresses of the gateway's Service; none: it was not asked for yet.
+#[derive(Debug, Default)]
+pub struct GatewayAddresses(watch::Sender<Option<Vec<IpAddr>>>);
+
+impl GatewayAddresses {
+    pub fn get(&self) -> Option<Vec<IpAddr>> {
+        self.0.borrow().clone()
+    }
+
+    /// Returns whether they are others than before.
+    pub fn set(&self, addresses: Vec<IpAddr>) -> bool {
+        let addresses = Some(addresses);
+        self.0.send_if_modified(|known| {
+            let is_new = *known != addresses;
+            *known = addresses;
+            is_new
+        })
+    }
+
+    /// Yields whenever they have changed.
+    pub fn changed(&self) -> impl futures::Stream<Item = ()> + Send + 'static {
+        let receiver = self.0.subscribe();
+        futures::stream::unfold(receiver, |mut receiver| async move {
+            receiver.changed().await.ok().map(|()| ((), receiver))
+        })
+    }
 }
 
 /// When a ticket was read last, and which request it followed.

@@ -6,8 +6,10 @@
 //! - [`policy`], [`workflow`]: check ToolPolicies and Workflows; [`tool_server`] pins tools
 //! - [`provider`]: checks VerificationProviders
 //! - [`context`], [`memory`]: what they share, and what they remember
-//! - [`certificates`]: issues the gateway's certificate and publishes its CA
+//! - [`certificates`]: issues the gateway's certificate and publishes its CA; [`address`]: where
+//!   agents find it
 
+pub mod address;
 pub mod certificates;
 pub mod client;
 pub mod connection;
@@ -194,7 +196,8 @@ impl<S: Future<Output = ()> + Clone + Send + Sync + 'static> Reconcilers<'_, S> 
             .owns_stream(owned_metadata::<ServiceAccount>(self.kube, self.scope))
             .owns_stream(owned_metadata::<NetworkPolicy>(self.kube, self.scope))
             .reconcile_on(deletions)
-            .reconcile_all_on(ctx.directory.changed());
+            .reconcile_all_on(ctx.directory.changed())
+            .reconcile_all_on(ctx.published.addresses.changed());
         self.add(controller, client::reconcile, error_policy);
     }
 

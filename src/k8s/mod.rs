@@ -8,12 +8,14 @@
 //! - [`key`]: namespace and name of an object
 //! - [`tickets`]: a Ticket's transitions, written with resourceVersion checks
 //! - [`names`]: names and field managers
+//! - [`refs`]: Secrets and ConfigMaps that resources name; [`own`]: objects that the operator makes
 
 pub mod cache;
 pub mod index;
 pub mod key;
 pub mod name;
 pub mod names;
+pub mod own;
 pub mod reflect;
 pub mod refs;
 pub mod services;

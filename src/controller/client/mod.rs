@@ -11,17 +11,17 @@ use crate::api::condition::{self, ConditionUpdate};
 use crate::api::reason::Reason;
 use crate::api::{AgentPhase, HaloPSAConnection, ImportedClient};
 use crate::controller::context::{Context, jitter};
-use crate::controller::{certificates, connection};
+use crate::controller::{address, certificates, connection};
 use crate::halopsa::types::HaloClient;
 use crate::k8s::cache::Remembered;
 use crate::k8s::index::Load;
 use crate::k8s::key::Key;
-use crate::k8s::{self, names, reflect};
+use crate::k8s::{self, names, own, reflect};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::Api;
 use kube::core::PartialObjectMeta;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
@@ -34,6 +34,8 @@ use workload::Agent;
 const KIND: &str = "ImportedClient";
 /// The agent's objects are compared with the cluster again after this time.
 const RESYNC: Duration = Duration::from_secs(3600);
+/// When a name that is taken is tried again.
+const TAKEN_AGAIN: Duration = Duration::from_secs(30);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -154,7 +156,13 @@ async fn report(
     status.agent = Some(outcome.phase);
     let namespace = client.namespace().unwrap_or_default();
     let api: Api<ImportedClient> = Api::namespaced(ctx.kube.clone(), &namespace);
-    let before = client.status.as_ref();
+    // The gateway's own; applied from here it would be set back.
+    status.model_usage = None;
+    let before = client.status.clone().map(|status| ImportedClientStatus {
+        model_usage: None,
+        ..status
+    });
+    let before = before.as_ref();
     if k8s::apply_status(&api, client, before, &status, names::CONTROLLER).await? {
         let conditions = before.map(|s| s.conditions.as_slice()).unwrap_or_default();
         ctx.emit_transitions(&client.object_ref(&()), conditions, &status.conditions)
@@ -257,15 +265,21 @@ async fn keep_agent(
     let now = Timestamp::now();
     let scale = scale::wanted(load, current.unwrap_or_default(), max, idle, now);
     status.replicas = Some(scale.replicas);
-    let requeue = scale.recheck_at.map_or(RESYNC, |at| {
+    let mut requeue = scale.recheck_at.map_or(RESYNC, |at| {
         // A moment later, so that the time has certainly come.
         Duration::try_from(at.duration_since(now)).unwrap_or_default() + Duration::from_millis(500)
     });
     let applied = apply_agent(client, connection, deployment, scale.replicas, ctx).await;
     let (available, phase) = match applied {
         Ok(()) => agent_condition(deployment, scale.replicas),
+        Err(taken @ own::Error::NameTaken { .. }) => {
+            // Nothing tells when another's object is gone.
+            requeue = requeue.min(TAKEN_AGAIN);
+            let update = ConditionUpdate::no(Reason::NameTaken, taken.to_string());
+            (update, AgentPhase::Error)
+        }
         // An object the apiserver refuses is the user's to fix; anything else is retried.
-        Err(kube::Error::Api(refusal))
+        Err(own::Error::Kube(kube::Error::Api(refusal)))
             if (400..500).contains(&refusal.code) && !matches!(refusal.code, 404 | 409 | 429) =>
         {
             let message = format!(
@@ -275,7 +289,7 @@ async fn keep_agent(
             let update = ConditionUpdate::no(Reason::AgentRefused, message);
             (update, AgentPhase::Error)
         }
-        Err(error) => return Err(error.into()),
+        Err(own::Error::Kube(error)) => return Err(error.into()),
     };
     let found = format!("HaloPSA client {} \"{}\"", halo.id, halo.name);
     Ok(Outcome {
@@ -293,17 +307,24 @@ async fn apply_agent(
     deployment: Option<&Deployment>,
     replicas: i32,
     ctx: &Context,
-) -> Result<(), kube::Error> {
+) -> Result<(), own::Error> {
     let namespace = client.namespace().unwrap_or_default();
     let key = Key::new(&namespace, names::agent(&client.name_any()));
     let image = workload::setting(client, connection, |s| s.image.as_deref())
         .unwrap_or(&ctx.options.agent_image);
+    let options = &ctx.options;
+    let (url, gateway_namespace) = (&options.gateway_url, &options.own_namespace);
+    let addresses = match address::is_service(url, &options.service, gateway_namespace) {
+        true => ctx.published.addresses.get().unwrap_or_default(),
+        false => Vec::new(),
+    };
     let agent = Agent {
         connection,
         client,
         image,
-        gateway_url: &ctx.options.gateway_url,
-        gateway_namespace: &ctx.options.own_namespace,
+        gateway_url: url,
+        gateway_namespace,
+        gateway_addresses: &addresses,
         replicas,
     };
     certificates::publish_ca(ctx, &namespace).await?;
@@ -317,10 +338,8 @@ async fn apply_agent(
         .is_current(&key, kind, &wanted, observed.as_deref())
     {
         let api: Api<Deployment> = Api::namespaced(ctx.kube.clone(), &namespace);
-        let params = PatchParams::apply(names::CONTROLLER).force();
-        let stored = api
-            .patch(&key.name, &params, &Patch::Apply(&wanted))
-            .await?;
+        let observed = deployment.map(|d| &d.metadata);
+        let stored = own::apply(&api, &key.name, observed, &wanted).await?;
         let version = workload::version_of_deployment(&stored);
         ctx.applied.remember(&key, kind, &wanted, version);
     }
@@ -332,7 +351,7 @@ async fn apply_metadata<K>(
     key: &Key,
     kind: &'static str,
     wanted: &Value,
-) -> Result<(), kube::Error>
+) -> Result<(), own::Error>
 where
     K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
         + Clone
@@ -342,15 +361,15 @@ where
 {
     let api: Api<K> = Api::namespaced(ctx.kube.clone(), &key.namespace);
     let observed: Option<PartialObjectMeta<K>> = api.get_metadata_opt(&key.name).await?;
-    let observed = observed.as_ref().map(workload::version_of_metadata);
+    let version = observed.as_ref().map(workload::version_of_metadata);
     if ctx
         .applied
-        .is_current(key, kind, wanted, observed.as_deref())
+        .is_current(key, kind, wanted, version.as_deref())
     {
         return Ok(());
     }
-    let params = PatchParams::apply(names::CONTROLLER).force();
-    let stored = api.patch(&key.name, &params, &Patch::Apply(wanted)).await?;
+    let observed = observed.as_ref().map(|o| &o.metadata);
+    let stored = own::apply(&api, &key.name, observed, wanted).await?;
     let version = stored.meta().resource_version.clone().unwrap_or_default();
     ctx.applied.remember(key, kind, wanted, version);
     Ok(())

@@ -2,12 +2,14 @@
 
 use crate::api::connection::AgentSettings;
 use crate::api::{CLIENT_LABEL, CONNECTION_LABEL, HaloPSAConnection, ImportedClient};
+use crate::controller::address::host;
 use crate::k8s::names;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::core::PartialObjectMeta;
 use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// An agent, with its settings resolved.
@@ -19,6 +21,8 @@ pub struct Agent<'a> {
     pub gateway_url: &'a str,
     /// Namespace of the gateway's Pods.
     pub gateway_namespace: &'a str,
+    /// Cluster addresses of the gateway's Service, if the URL names it.
+    pub gateway_addresses: &'a [IpAddr],
     pub replicas: i32,
 }
 
@@ -57,37 +61,44 @@ impl Agent<'_> {
         })
     }
 
-    /// The agent may reach the gateway and cluster DNS. Nothing may reach the agent.
+    /// Whether the agent has to look the gateway up. A name server answers for any name, so what an
+    /// agent asks it leaves the cluster.
+    fn needs_dns(&self) -> bool {
+        let host = host(self.gateway_url);
+        let is_address = host.is_some_and(|host| host.parse::<IpAddr>().is_ok());
+        self.gateway_addresses.is_empty() && !is_address
+    }
+
+    /// The agent may reach the gateway, and nothing may reach the agent. If it has to look the
+    /// gateway up it may also reach the cluster's own DNS.
     pub fn network_policy(&self) -> Value {
+        let namespace = |name: &str| json!({"matchLabels": {"kubernetes.io/metadata.name": name}});
+        let mut egress = vec![json!({
+            "to": [{
+                "namespaceSelector": namespace(self.gateway_namespace),
+                "podSelector": {"matchLabels": {"app.kubernetes.io/name": names::OPERATOR}},
+            }],
+            "ports": [{"protocol": "TCP", "port": 9443}],
+        })];
+        if self.needs_dns() {
+            egress.push(json!({
+                "to": [{
+                    "namespaceSelector": namespace("kube-system"),
+                    "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
+                }],
+                "ports": [
+                    {"protocol": "UDP", "port": 53},
+                    {"protocol": "TCP", "port": 53},
+                ],
+            }));
+        }
         json!({
             "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
             "metadata": self.metadata(),
             "spec": {
                 "podSelector": {"matchLabels": self.selector()},
                 "policyTypes": ["Ingress", "Egress"],
-                "egress": [
-                    {
-                        "to": [{
-                            "namespaceSelector": {"matchLabels": {
-                                "kubernetes.io/metadata.name": self.gateway_namespace,
-                            }},
-                            "podSelector": {"matchLabels": {
-                                "app.kubernetes.io/name": names::OPERATOR,
-                            }},
-                        }],
-                        "ports": [{"protocol": "TCP", "port": 9443}],
-                    },
-                    {
-                        "to": [{
-                            "namespaceSelector": {},
-                            "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
-                        }],
-                        "ports": [
-                            {"protocol": "UDP", "port": 53},
-                            {"protocol": "TCP", "port": 53},
-                        ],
-                    },
-                ],
+                "egress": egress,
             },
         })
     }
@@ -119,7 +130,7 @@ impl Agent<'_> {
     }
 
     fn pod(&self) -> Value {
-        json!({
+        let mut pod = json!({
             "serviceAccountName": names::agent(&self.client.name_any()),
             "automountServiceAccountToken": false,
             "enableServiceLinks": false,
@@ -143,7 +154,22 @@ impl Agent<'_> {
                     }},
                 ]},
             }],
-        })
+            "dnsPolicy": "ClusterFirst",
+        });
+        if !self.needs_dns() {
+            pod["dnsPolicy"] = "None".into();
+            // A name server is required; nothing listens on this one.
+            pod["dnsConfig"] = json!({"nameservers": ["127.0.0.1"]});
+            pod["hostAliases"] = self.host_aliases();
+        }
+        pod
+    }
+
+    /// The gateway's name stays: its certificate is for the name.
+    fn host_aliases(&self) -> Value {
+        let host = host(self.gateway_url).unwrap_or_default();
+        let alias = |ip: &IpAddr| json!({"ip": ip.to_string(), "hostnames": [host]});
+        self.gateway_addresses.iter().map(alias).collect()
     }
 
     fn container(&self) -> Value {
@@ -220,6 +246,7 @@ mod tests {
             image: "i",
             gateway_url: "https://g",
             gateway_namespace: "ns",
+            gateway_addresses: &[],
             replicas: 0,
         };
         let deployment = agent.deployment();
@@ -241,5 +268,56 @@ mod tests {
         );
         // The same input gives the same object: no write without a change.
         assert_eq!(deployment, agent.deployment());
+    }
+
+    #[test]
+    fn an_agent_that_knows_the_gateways_address_has_no_dns() {
+        let (connection, client) = (
+            HaloPSAConnection::new("halo", Default::default()),
+            ImportedClient::new("acme", Default::default()),
+        );
+        let addresses: [IpAddr; 1] = ["10.96.0.7".parse().unwrap()];
+        let agent = |gateway_url, gateway_addresses| Agent {
+            connection: &connection,
+            client: &client,
+            image: "i",
+            gateway_url,
+            gateway_namespace: "ns",
+            gateway_addresses,
+            replicas: 0,
+        };
+        let of = |agent: &Agent<'_>| {
+            let pod = agent.deployment()["spec"]["template"]["spec"].clone();
+            (pod, agent.network_policy()["spec"]["egress"].clone())
+        };
+        let (pod, egress) = of(&agent("https://op.ns.svc:9443", &addresses));
+        assert_eq!(
+            pod["hostAliases"],
+            json!([{"ip": "10.96.0.7", "hostnames": ["op.ns.svc"]}])
+        );
+        assert_eq!(pod["dnsPolicy"], "None");
+        assert_eq!(pod["dnsConfig"]["nameservers"], json!(["127.0.0.1"]));
+        let rules = egress.as_array().unwrap();
+        assert_eq!(rules.len(), 1, "the gateway and nothing else");
+        assert_eq!(
+            rules[0]["ports"],
+            json!([{"protocol": "TCP", "port": 9443}])
+        );
+
+        let (pod, egress) = of(&agent("https://10.0.0.9:9443", &[]));
+        assert_eq!(
+            (pod["dnsPolicy"].as_str(), egress.as_array().unwrap().len()),
+            (Some("None"), 1)
+        );
+
+        // Without an address: the cluster's DNS, and no pod that merely has its label.
+        let (pod, egress) = of(&agent("https://gateway.example", &[]));
+        assert_eq!(pod["dnsPolicy"], "ClusterFirst");
+        assert!(pod.get("hostAliases").is_none());
+        assert_eq!(
+            egress[1]["to"][0]["namespaceSelector"]["matchLabels"],
+            json!({"kubernetes.io/metadata.name": "kube-system"})
+        );
+        assert_eq!(egress.as_array().unwrap().len(), 2);
     }
 }

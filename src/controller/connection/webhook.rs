@@ -8,10 +8,10 @@ use crate::api::{CONNECTION_LABEL, HaloPSAConnection, LocalRef};
 use crate::controller::context::Context;
 use crate::halopsa::api::WebhookSpec;
 use crate::halopsa::{self, registration};
-use crate::k8s::{key::Key, names};
+use crate::k8s::{key::Key, names, own};
 use crate::text::hex;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, ObjectMeta, Patch, PatchParams};
+use kube::api::{Api, ObjectMeta};
 use kube::runtime::events::EventType;
 use kube::{Resource, ResourceExt};
 use sha2::{Digest, Sha256};
@@ -49,7 +49,13 @@ pub async fn register(
     status: &mut HaloPSAConnectionStatus,
     ctx: &Context,
 ) -> Result<ConditionUpdate, Failure> {
-    let credentials = credentials(connection, ctx).await?;
+    let credentials = match credentials(connection, ctx).await {
+        Ok(credentials) => credentials,
+        Err(own::Error::Kube(error)) => return Err(error.into()),
+        Err(taken @ own::Error::NameTaken { .. }) => {
+            return Ok(ConditionUpdate::no(Reason::NameTaken, taken.to_string()));
+        }
+    };
     let (name, url, checksum) = (name(connection), url(connection), credentials.checksum());
     let spec = WebhookSpec {
         name: &name,
@@ -94,7 +100,7 @@ pub async fn register(
 async fn credentials(
     connection: &HaloPSAConnection,
     ctx: &Context,
-) -> Result<Credentials, kube::Error> {
+) -> Result<Credentials, own::Error> {
     let namespace = connection.namespace().unwrap_or_default();
     let secrets: Api<Secret> = Api::namespaced(ctx.kube.clone(), &namespace);
     let secret = names::webhook_secret(&connection.name_any());
@@ -103,9 +109,9 @@ async fn credentials(
         let text = String::from_utf8(bytes.clone()).ok()?;
         (!text.is_empty()).then_some(text)
     };
-    if let Some(found) = secrets.get_opt(&secret).await?
-        && let (Some(username), Some(password)) =
-            (read(&found, "username"), read(&found, "password"))
+    let found = secrets.get_opt(&secret).await?;
+    if let Some(found) = found.as_ref().filter(|f| own::is_ours(&f.metadata))
+        && let (Some(username), Some(password)) = (read(found, "username"), read(found, "password"))
     {
         return Ok(Credentials {
             username,
@@ -119,10 +125,8 @@ async fn credentials(
         secret,
     };
     let object = secret_of(connection, &credentials);
-    let params = PatchParams::apply(names::CONTROLLER).force();
-    secrets
-        .patch(&credentials.secret, &params, &Patch::Apply(&object))
-        .await?;
+    let observed = found.as_ref().map(|f| &f.metadata);
+    own::apply(&secrets, &credentials.secret, observed, &object).await?;
     Ok(credentials)
 }
 
