@@ -14,6 +14,9 @@ pub const CA_KEY: &str = "ca.crt";
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const OPERATOR: &str = "halopsa-operator";
 
+/// Label of a Secret whose values the operator may send to where an object says: `true`.
+pub const USE: &str = "rallied.ai/use";
+
 /// The finalizer that removes the webhook from HaloPSA.
 pub const WEBHOOK_FINALIZER: &str = "rallied.ai/webhook";
 

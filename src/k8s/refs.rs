@@ -1,11 +1,15 @@
 //! Secrets and ConfigMaps that resources refer to.
+//!
+//! Whoever may write our kinds says where a Secret's values are sent. That must not be a way to
+//! read every Secret of the namespace, so a Secret takes part only if its owner has labelled it.
 
 use super::name::ObjectName;
+use super::names;
 use crate::api::connection::CaConfigMapRef;
 use crate::error::root_cause;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use secrecy::SecretString;
 use std::collections::BTreeMap;
 
@@ -18,6 +22,13 @@ pub enum Error {
     Name { kind: &'static str },
     #[error("{kind} {name} does not exist; create it")]
     Missing { kind: &'static str, name: String },
+    #[error(
+        "Secret {name} lacks the label {}=true; add it to allow the operator to send its values to \
+         where this object says (kubectl label secret {name} {}=true)",
+        names::USE,
+        names::USE
+    )]
+    NotLabelled { name: String },
     #[error(
         "{kind} {name} has no usable key {key}; add it as text of at most {MAX_VALUE} bytes, or \
          name another key"
@@ -48,7 +59,7 @@ fn checked(kind: &'static str, name: &str) -> Result<String, Error> {
         .map_err(|_| Error::Name { kind })
 }
 
-/// All keys of a Secret.
+/// All keys of a Secret that may be used.
 pub async fn secret(
     kube: &Client,
     namespace: &str,
@@ -60,10 +71,17 @@ pub async fn secret(
         .get_opt(&name)
         .await
     {
-        Ok(Some(secret)) => Ok(secret.data.unwrap_or_default()),
+        Ok(Some(secret)) if may_use(&secret) => Ok(secret.data.unwrap_or_default()),
+        Ok(Some(_)) => Err(Error::NotLabelled { name }),
         Ok(None) => Err(Error::Missing { kind, name }),
         Err(source) => Err(Error::Kube { kind, name, source }),
     }
+}
+
+/// Our own Secrets do not count: nobody sends those elsewhere.
+fn may_use(secret: &Secret) -> bool {
+    let label = |key: &str| secret.labels().get(key).map(String::as_str);
+    label(names::USE) == Some("true") && label(names::MANAGED_BY) != Some(names::OPERATOR)
 }
 
 /// One key of a Secret's data, as text.
@@ -132,4 +150,31 @@ pub async fn ca_certificates(
         key: reference.key.clone(),
         detail: root_cause(&e),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_used_only_if_its_owner_says_so() {
+        let ours = (names::MANAGED_BY, names::OPERATOR);
+        for (labels, used) in [
+            (vec![], false),
+            (vec![(names::USE, "true")], true),
+            (vec![(names::USE, "false")], false),
+            (vec![(names::USE, "")], false),
+            (vec![("rallied.ai/connection", "halo")], false),
+            (vec![ours], false),
+            (vec![ours, (names::USE, "true")], false),
+        ] {
+            let mut secret = Secret::default();
+            let pairs = labels.iter().map(|(k, v)| (k.to_string(), v.to_string()));
+            secret.metadata.labels = Some(pairs.collect());
+            assert_eq!(may_use(&secret), used, "{labels:?}");
+        }
+        assert!(!may_use(&Secret::default()));
+        let said = Error::NotLabelled { name: "x".into() }.to_string();
+        assert!(said.starts_with("Secret x lacks the label rallied.ai/use=true"));
+    }
 }

@@ -286,7 +286,7 @@ impl Harness {
     }
 
     pub async fn credentials(&self, secret: &str) {
-        let object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "credentials"}, "stringData": {"clientId": halosim::seed::CLIENT_ID, "clientSecret": secret}});
+        let object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "credentials", "labels": {"rallied.ai/use": "true"}}, "stringData": {"clientId": halosim::seed::CLIENT_ID, "clientSecret": secret}});
         self.apply::<Secret>("credentials", &object).await;
     }
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 pub async fn server(harness: &Harness, fake: &Fake, more: Value) {
     let ca = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m365-ca"}, "data": {"ca.crt": fake.ca}});
     harness.apply::<ConfigMap>("m365-ca", &ca).await;
-    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "m365"}, "stringData": {"x-api-key": "k1"}});
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "m365", "labels": {"rallied.ai/use": "true"}}, "stringData": {"x-api-key": "k1"}});
     harness.apply::<Secret>("m365", &secret).await;
     let mut object = json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "ToolServer", "metadata": {"name": "m365"}, "spec": {
         "connectionRef": {"name": "halo"}, "url": format!("{}/mcp", fake.url), "headersSecretRef": {"name": "m365"}, "caConfigMapRef": {"name": "m365-ca"},
