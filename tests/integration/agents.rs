@@ -2,6 +2,7 @@
 
 use crate::approvals::{DANA, asked, notes_with};
 use crate::harness::{ACME, Harness};
+use crate::walls::hold;
 use halopsa_operator::agent::gateway::Gateway;
 use halopsa_operator::api::ticket::StepState;
 use serde_json::json;
@@ -65,6 +66,7 @@ async fn an_independent_mcp_client_finds_everything_by_the_book() {
     let harness = Harness::start("go").await;
     harness.execute(&[ACME], json!({})).await;
     let gateway = harness.agent_gateway("acme-dental-group").await;
+    hold(&harness, &gateway, "Scanner is slow").await;
     let mut command = Command::new("go");
     command
         .args(["run", "."])

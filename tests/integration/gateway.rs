@@ -1,6 +1,7 @@
 //! The gateway against agents that want more than they are allowed.
 
 use crate::harness::{ACME, BLUE, Harness};
+use crate::walls::hold;
 use halopsa_operator::agent::gateway::Error;
 use halopsa_operator::gateway::wire::{Context, Plan, Work};
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
@@ -98,6 +99,7 @@ async fn an_agent_sees_its_own_client_only() {
     assert!(harness.our_notes(blue_ticket).is_empty());
 
     // The tools: the same, whatever the arguments.
+    hold(&harness, &acme, "Scanner is slow").await;
     let tools = acme.tools().await.unwrap();
     let names = tools.names().await.unwrap();
     assert_eq!(names.len(), 6, "{names:?}");
@@ -155,6 +157,7 @@ async fn policies_hide_tools_from_the_next_call_on() {
     let harness = Harness::start("hide").await;
     harness.ready(&[ACME]).await;
     let acme = harness.agent_gateway("acme-dental-group").await;
+    hold(&harness, &acme, "Scanner is slow").await;
     let tools = acme.tools().await.unwrap();
     tools
         .call("halopsa_search_knowledge_base", json!({"query": "printer"}))

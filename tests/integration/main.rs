@@ -22,5 +22,6 @@ mod tickets;
 mod tool_servers;
 mod tool_servers_guard;
 mod verification;
+mod walls;
 mod webhooks;
 mod worst_days;

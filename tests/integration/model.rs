@@ -12,7 +12,7 @@ pub const KEY: &str = "sk-very-secret";
 
 /// The connection's fields that name this model.
 pub async fn configure(harness: &Harness, fake: &Fake, limits: Value) -> Value {
-    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "model"}, "stringData": {"key": KEY}});
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "model", "labels": {"rallied.ai/use": "true"}}, "stringData": {"key": KEY}});
     harness.apply::<Secret>("model", &secret).await;
     let ca = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "model-ca"}, "data": {"ca.crt": fake.ca}});
     harness.apply::<ConfigMap>("model-ca", &ca).await;
@@ -182,14 +182,14 @@ async fn the_budget_ends_with_an_honest_note() {
     let mut harness = Harness::start("budget").await;
     let script: Script = Box::new(|n, _| {
         let mut answer = calls(&[("halopsa_search_tickets", json!({"query": format!("q{n}")}))]);
-        answer.1["usage"]["total_tokens"] = 3000.into();
+        answer.1["usage"]["total_tokens"] = 30_000.into();
         answer
     });
     let (model, fake) = Model::start(script).await;
     let mut more = configure(
         &harness,
         &fake,
-        json!({"tokensPerTicket": 8000, "tokensPerDay": 17000}),
+        json!({"tokensPerTicket": 80_000, "tokensPerDay": 180_500}),
     )
     .await;
     more["agent"]["mode"] = "Plan".into();
@@ -198,9 +198,9 @@ async fn the_budget_ends_with_an_honest_note() {
     let api = harness.api::<Ticket>();
     let mut used = 0;
     for said in [
-        "this ticket's budget of 8000 tokens is used up",
+        "this ticket's budget of 80000 tokens is used up",
         "this ticket's budget",
-        "the client's budget of 17000 tokens",
+        "the client's budget of 180500 tokens",
     ] {
         let id = harness.open_ticket(ACME, "Label printer is offline");
         let name = format!("acme-dental-group-{id}");
@@ -220,7 +220,7 @@ async fn the_budget_ends_with_an_honest_note() {
             .map(|m| m.tokens)
             .unwrap_or_default();
     }
-    assert!(used <= 17000 + 3000, "{used}");
+    assert!(used <= 180_500, "{used}");
     assert!(model.asked() <= 6);
     harness.stop().await;
 }

@@ -14,10 +14,10 @@ use std::time::Duration;
 const AGENT: &str = "acme-dental-group";
 
 /// A connection in Execute mode with the simulator's provider.
-async fn connected(name: &str, provider: Value) -> Harness {
+pub async fn connected(name: &str, provider: Value) -> Harness {
     let harness = Harness::start(name).await;
     let key = halosim::verifier::KEY;
-    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "verifier"}, "stringData": {
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "verifier", "labels": {"rallied.ai/use": "true"}}, "stringData": {
         "key": key, "signingSecret": key, "organizationUUID": halosim::verifier::ORGANIZATION}});
     harness.apply::<Secret>("verifier", &secret).await;
     let mut object = json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "VerificationProvider", "metadata": {"name": "mail"}, "spec": {
@@ -69,7 +69,7 @@ fn open(harness: &Harness, summary: &str) -> (i64, String) {
 }
 
 /// The token in the requester's e-mail.
-async fn mail(harness: &Harness, count: usize) -> String {
+pub async fn mail(harness: &Harness, count: usize) -> String {
     let mails = eventually("the e-mail", || async {
         Some(harness.sim.shared.verifier.mails()).filter(|m| m.len() == count)
     })
@@ -526,7 +526,7 @@ async fn traceless_as_its_adapter_assumes_it() {
             "Unauthorized",
         ),
     ] {
-        let mut secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "verifier"}, "stringData": {
+        let mut secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "verifier", "labels": {"rallied.ai/use": "true"}}, "stringData": {
             "key": halosim::verifier::KEY, "signingSecret": halosim::verifier::KEY, "organizationUUID": halosim::verifier::ORGANIZATION}});
         secret["stringData"][field] = value.into();
         harness.apply::<Secret>("verifier", &secret).await;
