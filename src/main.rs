@@ -28,7 +28,9 @@ struct Cli {
 enum Command {
     /// Reconciles every kind. One of the replicas leads.
     Controller(run::ControllerArgs),
-    /// Receives HaloPSA's webhooks and serves the gateway for agents.
+    /// Serves work, tools and models to agents, and runs approved steps.
+    Gateway(run::GatewayArgs),
+    /// Receives HaloPSA's webhooks and verification callbacks. The only public listener.
     Receiver(run::ReceiverArgs),
     /// Works on one client's tickets.
     Agent(AgentArgs),
@@ -84,6 +86,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let stop = terminated().shared();
             match cli.command {
                 Command::Controller(args) => run::controller(args, stop).await,
+                Command::Gateway(args) => run::gateway(args, stop).await,
                 Command::Receiver(args) => run::receiver(args, stop).await,
                 Command::Agent(args) => {
                     let gateway = agent::gateway::Gateway {

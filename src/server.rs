@@ -1,19 +1,27 @@
 //! Listeners: TLS with a certificate that may change while serving, and plain HTTP
-//! for health and metrics.
+//! for health and metrics. Each is bounded in connections, time and memory.
 
 use crate::metrics::{self, Metrics};
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use axum_server::Handle;
-use axum_server::tls_rustls::RustlsConfig;
+use axum_server::accept::Accept;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use axum_server::{Handle, Server};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use std::io::{ErrorKind, IoSlice};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep};
 
 /// How long requests in flight may take to finish on shutdown.
 const GRACE: Duration = Duration::from_secs(10);
@@ -32,17 +40,65 @@ pub fn tls_config(
     Ok(Arc::new(config))
 }
 
+/// What strangers may take of a listener. More connections are closed at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub connections: usize,
+    /// A connection from which nothing is read for this long is closed.
+    pub idle: Duration,
+    /// A TLS handshake, the first bytes and a request's headers each take this long at most.
+    pub headers: Duration,
+    /// Concurrent requests on one HTTP/2 connection.
+    pub streams: u32,
+    /// Bytes of HTTP/2 bodies that one connection may send before they are read.
+    pub window: u32,
+}
+
+impl Limits {
+    /// For everybody on the Internet.
+    pub const PUBLIC: Limits = Limits {
+        connections: 512,
+        idle: Duration::from_secs(60),
+        headers: Duration::from_secs(10),
+        streams: 32,
+        window: 32 * BUFFER,
+    };
+    /// For agents, whose calls may take minutes.
+    pub const AGENTS: Limits = Limits {
+        connections: 2048,
+        idle: Duration::from_secs(900),
+        headers: Duration::from_secs(10),
+        streams: 64,
+        window: 8 * BUFFER,
+    };
+    /// For kubelet and Prometheus.
+    pub const HEALTH: Limits = Limits {
+        connections: 64,
+        idle: Duration::from_secs(60),
+        headers: Duration::from_secs(10),
+        streams: 8,
+        window: BUFFER,
+    };
+}
+
+/// Bytes kept of one request: of HTTP/1 headers, or of an HTTP/2 body that nobody has read yet.
+const BUFFER: u32 = 64 * 1024;
+const MAX_HEADERS: u32 = 16 * 1024;
+
 /// Serves with TLS until `stop`.
 pub async fn serve_tls(
     address: SocketAddr,
+    limits: Limits,
     tls: RustlsConfig,
     app: Router,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let handle = Handle::new();
-    shut_down_on(stop, handle.clone());
-    axum_server::bind_rustls(address, tls)
-        .handle(handle)
+    let acceptor = RustlsAcceptor::new(tls)
+        .handshake_timeout(limits.headers)
+        .acceptor(Slots::new(limits));
+    let server = limited(axum_server::bind(address), limits, stop);
+    server
+        .acceptor(acceptor)
         .serve(app.into_make_service())
         .await
 }
@@ -50,15 +106,135 @@ pub async fn serve_tls(
 /// Serves without TLS until `stop`.
 pub async fn serve(
     address: SocketAddr,
+    limits: Limits,
     app: Router,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let handle = Handle::new();
-    shut_down_on(stop, handle.clone());
-    axum_server::bind(address)
-        .handle(handle)
+    let server = limited(axum_server::bind(address), limits, stop);
+    server
+        .acceptor(Slots::new(limits))
         .serve(app.into_make_service())
         .await
+}
+
+/// A server that gives no client more time or memory than this.
+fn limited(
+    mut server: Server<SocketAddr>,
+    limits: Limits,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Server<SocketAddr> {
+    let handle = Handle::new();
+    shut_down_on(stop, handle.clone());
+    let builder = server.http_builder();
+    builder
+        .http1()
+        .header_read_timeout(limits.headers)
+        .max_buf_size(BUFFER as usize);
+    builder
+        .http2()
+        .max_concurrent_streams(limits.streams)
+        .initial_stream_window_size(BUFFER)
+        .initial_connection_window_size(limits.window)
+        .max_header_list_size(MAX_HEADERS);
+    server.first_request_timeout(limits.headers).handle(handle)
+}
+
+/// Counts connections, and closes those that find no slot.
+#[derive(Clone)]
+struct Slots {
+    free: Arc<Semaphore>,
+    idle: Duration,
+}
+
+impl Slots {
+    fn new(limits: Limits) -> Self {
+        Self {
+            free: Arc::new(Semaphore::new(limits.connections)),
+            idle: limits.idle,
+        }
+    }
+}
+
+impl<S> Accept<TcpStream, S> for Slots {
+    type Stream = Slot;
+    type Service = S;
+    type Future = std::future::Ready<std::io::Result<(Slot, S)>>;
+
+    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
+        let slot = self.free.clone().try_acquire_owned();
+        std::future::ready(match slot {
+            Ok(permit) => Ok((Slot::new(stream, self.idle, permit), service)),
+            Err(_) => Err(ErrorKind::ConnectionRefused.into()),
+        })
+    }
+}
+
+/// A connection that holds its slot, and ends when its client is silent.
+struct Slot {
+    stream: TcpStream,
+    idle: Duration,
+    silent: Pin<Box<Sleep>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Slot {
+    fn new(stream: TcpStream, idle: Duration, permit: OwnedSemaphorePermit) -> Self {
+        Self {
+            stream,
+            idle,
+            silent: Box::pin(tokio::time::sleep(idle)),
+            _permit: permit,
+        }
+    }
+}
+
+impl AsyncRead for Slot {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let this = &mut *self;
+        let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
+        if read.is_ready() {
+            this.silent.as_mut().reset(Instant::now() + this.idle);
+            return read;
+        }
+        match this.silent.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncWrite for Slot {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
 }
 
 fn shut_down_on(stop: impl Future<Output = ()> + Send + 'static, handle: Handle<SocketAddr>) {
@@ -106,4 +282,98 @@ pub fn health(ready: Ready, metrics: Arc<Metrics>) -> Router {
                     .into_response()
             }),
         )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    const QUICK: Limits = Limits {
+        connections: 2,
+        headers: Duration::from_millis(500),
+        ..Limits::PUBLIC
+    };
+    const SOON: Duration = Duration::from_secs(5);
+
+    /// A listener with these limits, until the test ends.
+    async fn served(limits: Limits) -> SocketAddr {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let app = Router::new().route("/", get(|| async { "hello" }));
+        tokio::spawn(serve(address, limits, app, std::future::pending()));
+        while TcpStream::connect(address).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        address
+    }
+
+    /// Whether the other side closes the connection soon.
+    async fn is_closed(connection: &mut TcpStream) -> bool {
+        let mut rest = Vec::new();
+        let read = tokio::time::timeout(SOON, connection.read_to_end(&mut rest)).await;
+        read.is_ok() && !String::from_utf8_lossy(&rest).contains("hello")
+    }
+
+    async fn is_answered(address: SocketAddr) -> bool {
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        let request = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        let mut answer = Vec::new();
+        connection.write_all(request).await.is_ok()
+            && connection.read_to_end(&mut answer).await.is_ok()
+            && String::from_utf8_lossy(&answer).contains("hello")
+    }
+
+    #[tokio::test]
+    async fn silent_connections_take_no_slot_for_long() {
+        let address = served(QUICK).await;
+        while !is_answered(address).await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let mut silent = Vec::new();
+        for _ in 0..2 {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let mut third = TcpStream::connect(address).await.unwrap();
+        let at = Instant::now();
+        assert!(is_closed(&mut third).await);
+        assert!(at.elapsed() < QUICK.headers, "at once");
+        for connection in &mut silent {
+            assert!(is_closed(connection).await);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(is_answered(address).await, "both slots are free again");
+    }
+
+    #[tokio::test]
+    async fn headers_that_come_byte_by_byte_are_not_waited_for() {
+        let address = served(QUICK).await;
+        while !is_answered(address).await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let (mut reader, mut writer) = TcpStream::connect(address).await.unwrap().into_split();
+        tokio::spawn(async move {
+            let _ = writer.write_all(b"GET / HTTP/1.1\r\nx: ").await;
+            while writer.write_all(b"a").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        let mut rest = Vec::new();
+        let closed = tokio::time::timeout(SOON, reader.read_to_end(&mut rest)).await;
+        assert!(closed.is_ok(), "closed after the time for headers");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_went_silent_is_closed() {
+        let limits = Limits {
+            idle: Duration::from_millis(300),
+            headers: Duration::from_secs(60),
+            ..QUICK
+        };
+        let address = served(limits).await;
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        assert!(is_closed(&mut connection).await);
+    }
 }

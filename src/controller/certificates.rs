@@ -1,8 +1,8 @@
-//! The gateway's certificate: issued, renewed, and its CA published to the agents.
+//! The certificates of receiver and gateway: issued, renewed, and their CA published to the agents.
 //!
-//! The operator's own CA is in one Secret, the server's certificate in another. The receiver reads
-//! the latter through the API and serves a renewed one at once; agents read the CA from a
-//! ConfigMap in their namespace.
+//! The operator's own CA is in one Secret, each listener's certificate in another: the public
+//! process never holds the gateway's key. Each reads its own through the API and serves a renewed
+//! one at once; agents read the CA from a ConfigMap in their namespace.
 
 use super::address;
 use super::context::Context;
@@ -75,41 +75,60 @@ async fn refresh(ctx: &Context) -> bool {
         }
         Err(error) => {
             tracing::error!(%error,
-                "checking the gateway's certificate failed, so agents may be unable to connect; \
+                "checking the certificates failed, so HaloPSA and agents may be unable to connect; \
                  will retry");
             false
         }
     }
 }
 
-/// Issues CA and certificate where needed; returns the CA's certificate.
+/// The operator's own CA.
+struct Ca {
+    certificate: String,
+    key: String,
+}
+
+/// Issues CA and certificates where needed; returns the CA's certificate.
 async fn ensure(kube: &Client, namespace: &str, service: &str) -> Result<String, Error> {
     let secrets: Api<Secret> = Api::namespaced(kube.clone(), namespace);
-    let text = |secret: &Secret, key: &str| {
-        secret
-            .data
-            .as_ref()?
-            .get(key)
-            .and_then(|b| String::from_utf8(b.0.clone()).ok())
+    let ca = ensure_ca(&secrets, service).await?;
+    for service in [names::gateway_service(service), service.to_string()] {
+        ensure_server(&secrets, &ca, &service, namespace).await?;
+    }
+    Ok(ca.certificate)
+}
+
+fn text(secret: &Secret, key: &str) -> Option<String> {
+    let bytes = secret.data.as_ref()?.get(key)?;
+    String::from_utf8(bytes.0.clone()).ok()
+}
+
+async fn ensure_ca(secrets: &Api<Secret>, service: &str) -> Result<Ca, Error> {
+    let name = ca_secret(service);
+    if let Some(secret) = secrets.get_opt(&name).await? {
+        let part = |key: &str| text(&secret, key).ok_or_else(|| Error::Corrupt(name.clone()));
+        return Ok(Ca {
+            certificate: part("ca.crt")?,
+            key: part("ca.key")?,
+        });
+    }
+    let key = KeyPair::generate()?;
+    let ca = Ca {
+        certificate: ca_params()?.self_signed(&key)?.pem(),
+        key: key.serialize_pem(),
     };
-    let ca_name = ca_secret(service);
-    let (ca_pem, ca_key) = match secrets.get_opt(&ca_name).await? {
-        Some(secret) => {
-            let corrupt = || Error::Corrupt(ca_name.clone());
-            (
-                text(&secret, "ca.crt").ok_or_else(corrupt)?,
-                text(&secret, "ca.key").ok_or_else(corrupt)?,
-            )
-        }
-        None => {
-            let key = KeyPair::generate()?;
-            let pem = ca_params()?.self_signed(&key)?.pem();
-            let data = json!({"ca.crt": pem, "ca.key": key.serialize_pem()});
-            put(&secrets, None, secret(&ca_name, "Opaque", data, None)).await?;
-            tracing::info!("created the gateway's CA");
-            (pem, key.serialize_pem())
-        }
-    };
+    let data = json!({"ca.crt": ca.certificate, "ca.key": ca.key});
+    put(secrets, None, secret(&name, "Opaque", data, None)).await?;
+    tracing::info!("created the operator's CA");
+    Ok(ca)
+}
+
+async fn ensure_server(
+    secrets: &Api<Secret>,
+    ca: &Ca,
+    service: &str,
+    namespace: &str,
+) -> Result<(), Error> {
     let name = names::server_secret(service);
     let current = secrets.get_opt(&name).await?;
     let renew = current.as_ref().is_none_or(|secret| {
@@ -118,21 +137,23 @@ async fn ensure(kube: &Client, namespace: &str, service: &str) -> Result<String,
             .get(RENEW_ANNOTATION)
             .and_then(|t| t.parse::<Timestamp>().ok());
         after.is_none_or(|t| t <= Timestamp::now())
-            || text(secret, "ca.crt").as_ref() != Some(&ca_pem)
+            || text(secret, "ca.crt").as_ref() != Some(&ca.certificate)
     });
-    if renew {
-        // The CA's parameters are fixed, so its key alone makes the issuer.
-        let issuer = Issuer::new(ca_params()?, KeyPair::from_pem(&ca_key)?);
-        let key = KeyPair::generate()?;
-        let certificate = server_params(service, namespace)?.signed_by(&key, &issuer)?;
-        let data =
-            json!({"tls.crt": certificate.pem(), "tls.key": key.serialize_pem(), "ca.crt": ca_pem});
-        let after = Timestamp::now() + SignedDuration::from_hours(24 * RENEW_AT);
-        let wanted = secret(&name, "kubernetes.io/tls", data, Some(after));
-        put(&secrets, current.as_ref(), wanted).await?;
-        tracing::info!("issued the gateway's certificate");
+    if !renew {
+        return Ok(());
     }
-    Ok(ca_pem)
+    // The CA's parameters are fixed, so its key alone makes the issuer.
+    let issuer = Issuer::new(ca_params()?, KeyPair::from_pem(&ca.key)?);
+    let key = KeyPair::generate()?;
+    let certificate = server_params(service, namespace)?.signed_by(&key, &issuer)?;
+    let data = json!({
+        "tls.crt": certificate.pem(), "tls.key": key.serialize_pem(), "ca.crt": ca.certificate,
+    });
+    let after = Timestamp::now() + SignedDuration::from_hours(24 * RENEW_AT);
+    let wanted = secret(&name, "kubernetes.io/tls", data, Some(after));
+    put(secrets, current.as_ref(), wanted).await?;
+    tracing::info!(service, "issued a certificate");
+    Ok(())
 }
 
 fn ca_params() -> Result<CertificateParams, rcgen::Error> {

@@ -1,6 +1,6 @@
 //! What the reconcilers share.
 
-use super::memory::{Applied, Directory, Polls, Published, Sweeps, Verified};
+use super::memory::{Applied, Directory, Handed, Polls, Published, Sweeps, Verified};
 use crate::api::condition;
 use crate::api::reason::Reason;
 use crate::halopsa_pool::HaloPool;
@@ -8,6 +8,7 @@ use crate::k8s::cache::Remembered;
 use crate::k8s::index::{ClientIndex, TicketIndex};
 use crate::k8s::key::Key;
 use crate::k8s::names;
+use crate::k8s::namespaces::Namespaces;
 use crate::k8s::watches::{Stores, Watches};
 use crate::metrics::Metrics;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -25,15 +26,15 @@ use std::time::Duration;
 /// How the controller is set up.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Watch this namespace only.
-    pub namespace: Option<String>,
+    /// Which namespaces are watched.
+    pub namespaces: Namespaces,
     /// The operator's own namespace.
     pub own_namespace: String,
     /// Image of the agents unless a resource names another.
     pub agent_image: String,
     /// The gateway as agents reach it.
     pub gateway_url: String,
-    /// Name of the Service of the gateway; its certificate is named after it.
+    /// Name of the operator's Service, after which the gateway's and the certificates are named.
     pub service: String,
     /// How often a connection is compared with HaloPSA.
     pub resync: Duration,
@@ -63,6 +64,7 @@ pub struct Context {
     pub verified: Verified,
     pub applied: Applied,
     pub published: Published,
+    pub handed: Handed,
     recorder: Recorder,
 }
 
@@ -97,6 +99,7 @@ impl Context {
             verified: Verified::default(),
             applied: Applied::default(),
             published: Published::default(),
+            handed: Handed::default(),
             kube,
             options,
             stores: watches.stores(),

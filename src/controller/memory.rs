@@ -224,6 +224,24 @@ impl GatewayAddresses {
     }
 }
 
+/// A checksum of each value the receiver was given, and when.
+#[derive(Debug, Default)]
+pub struct Handed(Remembered<String, (Option<[u8; 32]>, Instant)>);
+
+impl Handed {
+    /// Compared with the stored one again after this time.
+    const FRESH: Duration = Duration::from_secs(300);
+
+    pub fn is_fresh(&self, key: &str, checksum: Option<[u8; 32]>) -> bool {
+        let known = self.0.get(key);
+        known.is_some_and(|(known, at)| known == checksum && at.elapsed() < Self::FRESH)
+    }
+
+    pub fn set(&self, key: String, checksum: Option<[u8; 32]>) {
+        self.0.set(key, (checksum, Instant::now()));
+    }
+}
+
 /// When a ticket was read last, and which request it followed.
 #[derive(Clone, Debug)]
 struct Poll {

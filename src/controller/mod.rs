@@ -6,8 +6,9 @@
 //! - [`policy`], [`workflow`]: check ToolPolicies and Workflows; [`tool_server`] pins tools
 //! - [`provider`]: checks VerificationProviders
 //! - [`context`], [`memory`]: what they share, and what they remember
-//! - [`certificates`]: issues the gateway's certificate and publishes its CA; [`address`]: where
-//!   agents find it
+//! - [`certificates`]: issues the listeners' certificates and publishes their CA; [`address`]:
+//!   where agents find the gateway
+//! - [`receiver_secret`]: what the receiver may know of the tenants' Secrets
 
 pub mod address;
 pub mod certificates;
@@ -17,15 +18,17 @@ pub mod context;
 pub mod memory;
 pub mod policy;
 pub mod provider;
+pub mod receiver_secret;
 pub mod ticket;
 pub mod tool_server;
 pub mod workflow;
 
 use crate::api::{CLIENT_LABEL, HaloPSAConnection, ImportedClient, Ticket};
 use crate::k8s::key::Key;
+use crate::k8s::names;
+use crate::k8s::namespaces::{self, Namespaces};
 use crate::k8s::reflect::Reflector;
 use crate::k8s::watches::{Hooks, Watches};
-use crate::k8s::{names, scoped};
 use crate::metrics::{Metrics, ReconcileResult};
 use context::{Context, Options, error_policy};
 use futures::channel::mpsc;
@@ -60,8 +63,7 @@ pub async fn run(
     metrics: Arc<Metrics>,
     stop: impl Future<Output = ()> + Clone + Send + Sync + 'static,
 ) {
-    let scope = options.namespace.clone();
-    let scope = scope.as_deref();
+    let scope = &options.namespaces.clone();
     let mut watches = Watches::default();
     let deployments = Reflector::<Deployment>::default();
     let context = Arc::new(Context::new(
@@ -132,7 +134,7 @@ async fn reconcile_all(context: &Arc<Context>, running: Vec<BoxFuture<'static, (
 /// Which events wake which reconciler.
 struct Reconcilers<'a, S> {
     kube: &'a Client,
-    scope: Option<&'a str>,
+    scope: &'a Namespaces,
     context: &'a Arc<Context>,
     watches: &'a Watches,
     running: Vec<BoxFuture<'static, ()>>,
@@ -155,13 +157,13 @@ impl<S: Future<Output = ()> + Clone + Send + Sync + 'static> Reconcilers<'_, S> 
 
     fn connections(&mut self, deletions: mpsc::Receiver<ObjectRef<HaloPSAConnection>>) {
         let (ctx, watches) = (self.context.clone(), self.watches);
-        let controller = shared(&watches.connections)
-            .watches_with(
-                scoped::<PartialObjectMeta<Secret>>(self.kube, self.scope),
-                (),
-                watcher::Config::default(),
-                connection::of_secret(ctx.clone()),
-            )
+        let secrets = self.scope.apis::<PartialObjectMeta<Secret>>(self.kube);
+        let controller = secrets
+            .into_iter()
+            .fold(shared(&watches.connections), |controller, api| {
+                let of_secret = connection::of_secret(ctx.clone());
+                controller.watches_with(api, (), watcher::Config::default(), of_secret)
+            })
             .watches_shared_stream(
                 subscribe(&watches.clients),
                 |client: Arc<ImportedClient>| {
@@ -343,7 +345,7 @@ where
 /// Metadata of the objects of this kind that the operator created.
 fn owned_metadata<K>(
     kube: &Client,
-    namespace: Option<&str>,
+    scope: &Namespaces,
 ) -> impl futures::Stream<Item = Result<PartialObjectMeta<K>, watcher::Error>> + Send + 'static
 where
     K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
@@ -357,9 +359,12 @@ where
     use kube::runtime::WatchStreamExt;
     let config =
         watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY, names::OPERATOR));
-    watcher(scoped::<PartialObjectMeta<K>>(kube, namespace), config)
-        .default_backoff()
-        .touched_objects()
+    let apis = scope.apis::<PartialObjectMeta<K>>(kube);
+    namespaces::either(apis.into_iter().map(move |api| {
+        watcher(api, config.clone())
+            .default_backoff()
+            .touched_objects()
+    }))
 }
 
 fn send_all<T>(channel: &Mutex<mpsc::Sender<T>>, items: impl IntoIterator<Item = T>) {

@@ -1,15 +1,17 @@
 //! The VerificationProvider's reconciler: says whether it can be used.
 
 use super::context::{Context, jitter};
+use super::receiver_secret;
 use crate::api::condition::{self, ConditionUpdate};
 use crate::api::reason::Reason;
 use crate::api::{HaloPSAConnection, VerificationProvider};
 use crate::k8s::key::Key;
-use crate::k8s::{self, names, reflect};
+use crate::k8s::{self, names, reflect, refs};
 use crate::verify::Provider;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
 use kube::{Api, Resource, ResourceExt};
+use secrecy::ExposeSecret;
 use std::sync::Arc;
 
 const KIND: &str = "VerificationProvider";
@@ -25,6 +27,7 @@ pub async fn reconcile(
     ctx: Arc<Context>,
 ) -> Result<Action, Error> {
     ctx.stores.filled().await;
+    hand_over_key(&provider, &ctx).await?;
     let checked = async { Provider::of(&ctx.kube, &provider).await?.check().await }.await;
     let ready = match checked {
         Ok(()) => ConditionUpdate::yes(
@@ -41,6 +44,22 @@ pub async fn reconcile(
     }
     let wait = ctx.backoff.next(KIND, &key);
     Ok(Action::requeue(wait.min(ctx.options.resync)))
+}
+
+/// The receiver checks callbacks with the signing key.
+async fn hand_over_key(provider: &VerificationProvider, ctx: &Context) -> Result<(), kube::Error> {
+    let Some(http) = &provider.spec.http else {
+        return Ok(());
+    };
+    let (key, reference) = (Key::of(provider), &http.signing_secret_ref);
+    let read = refs::secret_key(&ctx.kube, &key.namespace, &reference.name, &reference.key).await;
+    let secret = match read {
+        Ok(secret) => Some(secret),
+        Err(refs::Error::Kube { source, .. }) => return Err(source),
+        Err(_) => None,
+    };
+    let value = secret.as_ref().map(|secret| secret.expose_secret());
+    receiver_secret::hand_over(ctx, &key, names::signing_key(&key), value).await
 }
 
 async fn report(

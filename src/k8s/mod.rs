@@ -1,7 +1,8 @@
 //! Kubernetes code shared by controller, receiver and gateway.
 //!
 //! - [`reflect`]: watches kept as stores that several readers share
-//! - [`watches`]: the watches controller and receiver both need
+//! - [`watches`]: the watches that controller, gateway and receiver need
+//! - [`namespaces`]: which namespaces they watch
 //! - [`index`]: lookups over Tickets and ImportedClients
 //! - [`services`]: where the URLs of resources lead
 //! - [`cache`]: what a process remembers between two passes
@@ -15,6 +16,7 @@ pub mod index;
 pub mod key;
 pub mod name;
 pub mod names;
+pub mod namespaces;
 pub mod own;
 pub mod reflect;
 pub mod refs;
@@ -22,9 +24,8 @@ pub mod services;
 pub mod tickets;
 pub mod watches;
 
-use k8s_openapi::NamespaceResourceScope;
 use kube::api::{Api, Patch, PatchParams};
-use kube::{Client, Resource, ResourceExt};
+use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -60,17 +61,6 @@ where
     )
     .await?;
     Ok(true)
-}
-
-/// The objects of one namespace, or of all.
-pub fn scoped<K>(kube: &Client, namespace: Option<&str>) -> Api<K>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-{
-    match namespace {
-        Some(namespace) => Api::namespaced(kube.clone(), namespace),
-        None => Api::all(kube.clone()),
-    }
 }
 
 /// Whether the apiserver reports that the object does not exist.

@@ -1,5 +1,8 @@
 //! Names of generated objects, and who writes which fields.
 
+use super::key::Key;
+use sha2::{Digest, Sha256};
+
 /// Field manager of the controller; [`RECEIVER`] and [`GATEWAY`] have their own.
 pub const CONTROLLER: &str = "halopsa-controller";
 pub const RECEIVER: &str = "halopsa-receiver";
@@ -49,7 +52,52 @@ pub fn webhook_path(namespace: &str, connection: &str) -> String {
     format!("/webhooks/{namespace}/{connection}")
 }
 
-/// Secret with the gateway's certificate.
+/// The Service of the gateway. The operator's own Service is the receiver's.
+pub fn gateway_service(service: &str) -> String {
+    format!("{service}-gateway")
+}
+
+/// Secret with the certificate of a Service.
 pub fn server_secret(service: &str) -> String {
     format!("{service}-tls")
+}
+
+/// Secret in the operator's namespace with what the receiver checks requests with. It is all that
+/// the receiver may read of the tenants' Secrets.
+pub fn receiver_secret(service: &str) -> String {
+    format!("{service}-receiver")
+}
+
+/// Its key with the user name and password of a connection's webhook, as `USER:PASSWORD`.
+pub fn login_key(connection: &Key) -> String {
+    format!("webhook.{}", digest(connection))
+}
+
+/// Its key with a VerificationProvider's signing key.
+pub fn signing_key(provider: &Key) -> String {
+    format!("provider.{}", digest(provider))
+}
+
+/// Namespace and name together may be longer than a Secret's key.
+fn digest(key: &Key) -> String {
+    let digest = Sha256::digest(key.to_string());
+    digest[..16].iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_receivers_keys_differ_and_fit_a_secret() {
+        let long = Key::new("n".repeat(63), "c".repeat(253));
+        for key in [login_key(&long), signing_key(&long)] {
+            assert!(key.len() <= 253, "{key}");
+            let allowed = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+            assert!(key.chars().all(allowed), "{key}");
+        }
+        let (a, b) = (Key::new("a", "b-c"), Key::new("a-b", "c"));
+        assert_ne!(login_key(&a), login_key(&b));
+        assert_ne!(login_key(&a), signing_key(&a));
+    }
 }

@@ -1,10 +1,12 @@
 //! Watches kept as stores that several readers share: one watch per kind, however
 //! many controllers read it.
 
+use super::namespaces::{Namespaces, merged};
 use futures::{Stream, StreamExt};
+use k8s_openapi::NamespaceResourceScope;
 use kube::runtime::reflector::{self, ReflectHandle, Store, store::Writer};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Resource, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -53,25 +55,32 @@ where
     pub fn subscribe(&self) -> Option<ReflectHandle<K>> {
         self.writer.subscribe()
     }
+}
 
+impl<K> Reflector<K>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + DeserializeOwned
+        + Debug
+        + Send
+        + Sync
+        + 'static,
+{
     /// Watches until dropped. `observe` sees every event before the store and the
     /// subscribers do; `stored` is called once the store has it. Update an index in
     /// the first, wake readers of the store in the second.
-    pub async fn run(
+    pub fn run(
         self,
-        api: Api<K>,
-        config: watcher::Config,
-        observe: impl Fn(&watcher::Event<K>) + Send,
-        stored: impl Fn() + Send,
-    ) {
-        drive(
-            watcher::watcher(api, config),
-            self.writer,
-            observe,
-            stored,
-            self.filled,
-        )
-        .await;
+        kube: &Client,
+        namespaces: &Namespaces,
+        config: &watcher::Config,
+        observe: impl Fn(&watcher::Event<K>) + Send + Sync + 'static,
+        stored: impl Fn() + Send + Sync + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let watches = namespaces.watches(kube, config);
+        let events = merged(watches, self.store.clone());
+        drive(events, self.writer, observe, stored, self.filled)
     }
 }
 
@@ -86,7 +95,6 @@ async fn drive<K>(
     K::DynamicType: Hash + Eq + Clone + Default,
 {
     let stream = stream
-        .default_backoff()
         // Field ownership is half of an object's size, and nobody reads it here.
         .modify(|object| object.managed_fields_mut().clear())
         .inspect(|event| match event {

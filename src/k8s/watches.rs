@@ -1,8 +1,8 @@
-//! The watches controller and receiver both need, wired once.
+//! The watches that controller, gateway and receiver need, wired once.
 
 use super::index::{ClientIndex, TicketIndex};
+use super::namespaces::Namespaces;
 use super::reflect::Reflector;
-use super::scoped;
 use crate::api::{
     HaloPSAConnection, ImportedClient, Ticket, ToolPolicy, ToolServer, VerificationProvider,
     Workflow,
@@ -56,6 +56,8 @@ pub struct Watches {
     pub providers: Reflector<VerificationProvider>,
     pub ticket_index: Arc<TicketIndex>,
     pub client_index: Arc<ClientIndex>,
+    /// Policies, ToolServers and Workflows are watched, too.
+    with_rules: bool,
     filled: watch::Sender<bool>,
     to_fill: Vec<watch::Receiver<bool>>,
     tasks: JoinSet<()>,
@@ -94,24 +96,45 @@ impl Default for Watches {
             providers: Reflector::default(),
             ticket_index: Arc::default(),
             client_index: Arc::default(),
+            with_rules: true,
             filled,
             to_fill: Vec::new(),
             tasks: JoinSet::new(),
         };
-        watches.to_fill = vec![
-            watches.connections.filled(),
-            watches.clients.filled(),
-            watches.tickets.filled(),
-            watches.policies.filled(),
-            watches.servers.filled(),
-            watches.workflows.filled(),
-            watches.providers.filled(),
-        ];
+        watches.to_fill = [watches.routing(), watches.rules()].concat();
         watches
     }
 }
 
 impl Watches {
+    /// The watches of the public listener: what routes a webhook or a callback, and nothing else.
+    /// The other stores stay empty.
+    pub fn for_routing() -> Self {
+        let mut watches = Self {
+            with_rules: false,
+            ..Self::default()
+        };
+        watches.to_fill = watches.routing();
+        watches
+    }
+
+    fn routing(&self) -> Vec<watch::Receiver<bool>> {
+        vec![
+            self.connections.filled(),
+            self.clients.filled(),
+            self.tickets.filled(),
+            self.providers.filled(),
+        ]
+    }
+
+    fn rules(&self) -> Vec<watch::Receiver<bool>> {
+        vec![
+            self.policies.filled(),
+            self.servers.filled(),
+            self.workflows.filled(),
+        ]
+    }
+
     pub fn stores(&self) -> Stores {
         Stores {
             connections: self.connections.store.clone(),
@@ -129,7 +152,7 @@ impl Watches {
     pub fn start<K>(
         &mut self,
         kube: &Client,
-        scope: Option<&str>,
+        namespaces: &Namespaces,
         reflector: Reflector<K>,
         config: watcher::Config,
         observe: impl Fn(&watcher::Event<K>) + Send + Sync + 'static,
@@ -144,23 +167,20 @@ impl Watches {
     {
         self.to_fill.push(reflector.filled());
         self.tasks
-            .spawn(reflector.run(scoped(kube, scope), config, observe, || ()));
+            .spawn(reflector.run(kube, namespaces, &config, observe, || ()));
     }
 
     /// Starts the watches, one task each: they run on several threads, and none is on another's
     /// stack. A task that ends is a watch that is gone, and with it everything here.
-    pub fn run(self, kube: &Client, scope: Option<&str>, hooks: Hooks) -> JoinSet<()> {
-        let any = watcher::Config::default;
+    pub fn run(self, kube: &Client, namespaces: &Namespaces, hooks: Hooks) -> JoinSet<()> {
+        let any = &watcher::Config::default();
         let Self {
             mut tasks,
             to_fill,
             filled,
             ..
         } = self;
-        tasks.spawn(
-            self.connections
-                .run(scoped(kube, scope), any(), |_| (), || ()),
-        );
+        tasks.spawn(self.connections.run(kube, namespaces, any, |_| (), || ()));
         let index = self.client_index;
         let deleted = hooks.client_deleted;
         let observe = move |event: &watcher::Event<ImportedClient>| {
@@ -169,7 +189,7 @@ impl Watches {
                 deleted(client);
             }
         };
-        tasks.spawn(self.clients.run(scoped(kube, scope), any(), observe, || ()));
+        tasks.spawn(self.clients.run(kube, namespaces, any, observe, || ()));
         let index = self.ticket_index;
         let deleted = hooks.ticket_deleted;
         let observe = move |event: &watcher::Event<Ticket>| {
@@ -180,20 +200,13 @@ impl Watches {
         };
         // Whoever is woken reads the store, so the store has the change first.
         let stored = hooks.tickets_stored;
-        tasks.spawn(
-            self.tickets
-                .run(scoped(kube, scope), any(), observe, stored),
-        );
-        tasks.spawn(self.policies.run(scoped(kube, scope), any(), |_| (), || ()));
-        tasks.spawn(self.servers.run(scoped(kube, scope), any(), |_| (), || ()));
-        tasks.spawn(
-            self.workflows
-                .run(scoped(kube, scope), any(), |_| (), || ()),
-        );
-        tasks.spawn(
-            self.providers
-                .run(scoped(kube, scope), any(), |_| (), || ()),
-        );
+        tasks.spawn(self.tickets.run(kube, namespaces, any, observe, stored));
+        tasks.spawn(self.providers.run(kube, namespaces, any, |_| (), || ()));
+        if self.with_rules {
+            tasks.spawn(self.policies.run(kube, namespaces, any, |_| (), || ()));
+            tasks.spawn(self.servers.run(kube, namespaces, any, |_| (), || ()));
+            tasks.spawn(self.workflows.run(kube, namespaces, any, |_| (), || ()));
+        }
         tasks.spawn(all_filled(to_fill, filled));
         tasks
     }

@@ -1,33 +1,35 @@
 //! A verification provider posts an outcome: `POST /verifications/{namespace}/{provider}`.
 //!
 //! It has to be signed with the provider's key, and recent. The first answer to a challenge
-//! counts, so a replay changes nothing.
+//! counts, so a replay changes nothing. The signature covers the body, so the body is read before
+//! it is known who sends it: few at a time, short, and only for a provider there is.
 
 use super::{Answer, NOT_STORED, Receiver, STARTING};
 use crate::api::VerificationProvider;
-use crate::api::connection::SecretKeyRef;
 use crate::api::ticket::{Phase, Ticket};
 use crate::k8s::key::Key;
 use crate::k8s::name::ObjectName;
-use crate::k8s::{reflect, refs, tickets};
+use crate::k8s::{names, reflect, tickets};
 use crate::ticket::actor::Actor;
 use crate::ticket::state::Event;
 use crate::ticket::verification::{self, ProviderState};
 use crate::verify::sign;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::{FromRequest, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::{Api, ResourceExt};
 use secrecy::SecretString;
 use serde::Deserialize;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// A provider is answered within this time.
+/// A provider is answered within this time, however slowly it sends.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a signing key is used without reading it again.
-const KEY_FRESH: Duration = Duration::from_secs(5);
+
+/// A provider that does not exist looks like a wrong signature from outside.
+const UNKNOWN: Answer = (StatusCode::UNAUTHORIZED, "");
+const BUSY: Answer = (StatusCode::SERVICE_UNAVAILABLE, "busy, send it again\n");
 
 const NOT_WAITING: Answer = (
     StatusCode::CONFLICT,
@@ -44,14 +46,30 @@ struct Callback {
 pub async fn take(
     State(receiver): State<Arc<Receiver>>,
     Path((namespace, name)): Path<(ObjectName, ObjectName)>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
+    request: Request,
 ) -> Answer {
     let provider = Key::new(&*namespace, &*name);
-    tokio::time::timeout(TIMEOUT, receiver.callback(provider, &uri, &headers, &body))
+    tokio::time::timeout(TIMEOUT, receiver.callback(provider, request))
         .await
         .unwrap_or(NOT_STORED)
+}
+
+fn is_signed(key: &SecretString, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> bool {
+    let header = |name: &str| {
+        headers
+            .get(name)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default()
+    };
+    sign::is_valid(
+        key,
+        Timestamp::now().as_second(),
+        header(sign::TIMESTAMP),
+        header(sign::SIGNATURE),
+        "POST",
+        uri.path(),
+        body,
+    )
 }
 
 fn is_overdue(ticket: &Ticket, now: Timestamp) -> bool {
@@ -62,18 +80,31 @@ fn is_overdue(ticket: &Ticket, now: Timestamp) -> bool {
 }
 
 impl Receiver {
-    async fn callback(&self, provider: Key, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Answer {
+    async fn callback(&self, provider: Key, request: Request) -> Answer {
         if !self.ready.is_ready() {
             return STARTING;
         }
-        let signer = match self.signer(&provider, uri, headers, body).await {
-            Ok(Some(signer)) => signer,
-            // A provider that does not exist looks like a wrong signature from outside.
-            Ok(None) => return (StatusCode::UNAUTHORIZED, ""),
-            Err(_) => return NOT_STORED,
+        let Some((signer, key)) = self.signer(&provider) else {
+            return UNKNOWN;
         };
+        let Ok(_permit) = self.callbacks.try_acquire() else {
+            return BUSY;
+        };
+        let (uri, headers) = (request.uri().clone(), request.headers().clone());
+        let body = match Bytes::from_request(request, &()).await {
+            Ok(body) => body,
+            Err(rejection) => return (rejection.status(), ""),
+        };
+        if !is_signed(&key, &uri, &headers, &body) {
+            tracing::warn!(
+                namespace = provider.namespace,
+                provider = provider.name,
+                "rejected a verification callback: invalid signature or stale timestamp"
+            );
+            return UNKNOWN;
+        }
         let now = Timestamp::now();
-        let Ok(callback) = serde_json::from_slice::<Callback>(body) else {
+        let Ok(callback) = serde_json::from_slice::<Callback>(&body) else {
             return (
                 StatusCode::BAD_REQUEST,
                 "challengeId and state are required\n",
@@ -97,75 +128,13 @@ impl Receiver {
         self.store_outcome(&namespace, &ticket, event).await
     }
 
-    /// The provider, if it exists and has signed this callback just now.
-    async fn signer(
-        &self,
-        provider: &Key,
-        uri: &Uri,
-        headers: &HeaderMap,
-        body: &[u8],
-    ) -> Result<Option<Arc<VerificationProvider>>, kube::Error> {
-        let Key { namespace, name } = provider;
-        // From the store: strangers cost the apiserver nothing.
-        let Some(found) = reflect::get(&self.stores.providers, namespace, name) else {
-            return Ok(None);
-        };
-        let Some(http) = &found.spec.http else {
-            return Ok(None);
-        };
-        let Some(key) = self
-            .signing_key(namespace, &http.signing_secret_ref)
-            .await?
-        else {
-            return Ok(None);
-        };
-        let header = |name: &str| {
-            headers
-                .get(name)
-                .and_then(|v| v.to_str().ok())
-                .unwrap_or_default()
-        };
-        let is_signed = sign::is_valid(
-            &key,
-            Timestamp::now().as_second(),
-            header(sign::TIMESTAMP),
-            header(sign::SIGNATURE),
-            "POST",
-            uri.path(),
-            body,
-        );
-        if !is_signed {
-            tracing::warn!(
-                %namespace, provider = %name,
-                "rejected a verification callback: invalid signature or stale timestamp"
-            );
-            return Ok(None);
-        }
-        Ok(Some(found))
-    }
-
-    /// The provider's key. Read again after a few seconds at the earliest, so that callbacks with a
-    /// wrong signature cost the apiserver little.
-    async fn signing_key(
-        &self,
-        namespace: &str,
-        reference: &SecretKeyRef,
-    ) -> Result<Option<SecretString>, kube::Error> {
-        let of = (Key::new(namespace, &reference.name), reference.key.clone());
-        if let Some((key, read_at)) = self.signing_keys.get(&of)
-            && read_at.elapsed() < KEY_FRESH
-        {
-            return Ok(key);
-        }
-        let read = refs::secret_key(&self.kube, namespace, &reference.name, &reference.key).await;
-        let key = match read {
-            Ok(key) => Some(key),
-            // Not known: the next callback asks again.
-            Err(refs::Error::Kube { source, .. }) => return Err(source),
-            Err(_) => None,
-        };
-        self.signing_keys.set(of, (key.clone(), Instant::now()));
-        Ok(key)
+    /// The provider, if it exists and signs its callbacks, and its key. Both from stores: strangers
+    /// cost the apiserver nothing.
+    fn signer(&self, provider: &Key) -> Option<(Arc<VerificationProvider>, SecretString)> {
+        let found = reflect::get(&self.stores.providers, &provider.namespace, &provider.name)?;
+        found.spec.http.as_ref()?;
+        let key = self.handed.value(&names::signing_key(provider))?;
+        Some((found, SecretString::from(String::from_utf8(key).ok()?)))
     }
 
     /// The ticket that waits for this challenge, whose connection names this provider.

@@ -1,7 +1,7 @@
 //! The public listener: HaloPSA's webhooks.
 //!
-//! A webhook is authenticated, routed by what the watches know, stored as a Ticket,
-//! and only then answered. HaloPSA is never called from here.
+//! A webhook is authenticated before its body is read, routed by what the watches know, stored as
+//! a Ticket, and only then answered. HaloPSA is never called from here.
 //!
 //! - [`decide`]: what an event asks for: pure
 //! - [`callback`]: outcomes posted by verification providers
@@ -26,7 +26,7 @@ use crate::ticket::route;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -37,17 +37,23 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::runtime::reflector::Store;
 use kube::{Client, Resource};
-use secrecy::SecretString;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use subtle::ConstantTimeEq;
+use tokio::sync::Semaphore;
 
 /// The longest webhook that is accepted.
 pub const MAX_BODY: usize = 2 * 1024 * 1024;
 const MAX_CALLBACK: usize = 16 * 1024;
-/// HaloPSA is answered within this time.
+/// HaloPSA is answered within this time, however slowly it sends.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Webhooks that are read and stored at the same time. Only those with the right password count;
+/// more of them wait.
+const WEBHOOKS: usize = 32;
+/// Callbacks that are read at the same time. Their signature covers the body, so strangers can
+/// take all of them; then providers are asked to send again, and webhooks are not concerned.
+const CALLBACKS: usize = 64;
 /// At most one Event in this time per client that is not imported.
 const EVENT_EVERY: Duration = Duration::from_secs(600);
 const MAX_ANNOUNCED: usize = 1000;
@@ -61,28 +67,51 @@ const NOT_STORED: Answer = (
 
 type Answer = (StatusCode, &'static str);
 
+/// What the controller has handed over to check requests with.
+pub struct Handed {
+    store: Store<Secret>,
+    namespace: String,
+    name: String,
+}
+
+impl Handed {
+    /// The Secret of this name, in a store that watches it.
+    pub fn new(store: Store<Secret>, namespace: &str, name: &str) -> Self {
+        Self {
+            store,
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+
+    fn value(&self, key: &str) -> Option<Vec<u8>> {
+        let secret = reflect::get(&self.store, &self.namespace, &self.name)?;
+        let value = secret.data.as_ref()?.get(key)?;
+        Some(value.0.clone()).filter(|value| !value.is_empty())
+    }
+}
+
 /// What the receiver knows and uses.
 pub struct Receiver {
     pub kube: Client,
     pub stores: Stores,
-    /// The webhooks' Secrets.
-    pub secrets: Store<Secret>,
+    pub handed: Handed,
     pub index: Arc<TicketIndex>,
     pub clients: Arc<ClientIndex>,
     pub ready: Ready,
     pub metrics: Arc<Metrics>,
     recorder: Recorder,
+    webhooks: Semaphore,
+    callbacks: Semaphore,
     /// When a client that is not imported last had its Event.
     announced: Remembered<(Key, i64), Instant>,
-    /// Signing keys of verification providers, by Secret and key, and when they were read.
-    signing_keys: Remembered<(Key, String), (Option<SecretString>, Instant)>,
 }
 
 impl Receiver {
     pub fn new(
         kube: Client,
         watches: &Watches,
-        secrets: Store<Secret>,
+        handed: Handed,
         ready: Ready,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -94,20 +123,21 @@ impl Receiver {
         Self {
             kube,
             stores: watches.stores(),
-            secrets,
+            handed,
             index: watches.ticket_index.clone(),
             clients: watches.client_index.clone(),
             ready,
             metrics,
             recorder,
+            webhooks: Semaphore::new(WEBHOOKS),
+            callbacks: Semaphore::new(CALLBACKS),
             announced: Remembered::default(),
-            signing_keys: Remembered::default(),
         }
     }
 }
 
+/// Everything that strangers can reach. Health and metrics have a listener of their own.
 pub fn router(receiver: Arc<Receiver>) -> Router {
-    let health = crate::server::health(receiver.ready.clone(), receiver.metrics.clone());
     Router::new()
         .route("/webhooks/{namespace}/{connection}", post(receive))
         .route(
@@ -116,17 +146,15 @@ pub fn router(receiver: Arc<Receiver>) -> Router {
         )
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(receiver)
-        .merge(health)
 }
 
 async fn receive(
     State(receiver): State<Arc<Receiver>>,
     Path((namespace, name)): Path<(ObjectName, ObjectName)>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    request: Request,
 ) -> Response {
     let started = Instant::now();
-    let answer = tokio::time::timeout(TIMEOUT, receiver.handle(&namespace, &name, &headers, body))
+    let answer = tokio::time::timeout(TIMEOUT, receiver.handle(&namespace, &name, request))
         .await
         .unwrap_or_else(|_| {
             receiver.count(WebhookResult::Failed);
@@ -150,23 +178,25 @@ impl Receiver {
             .inc();
     }
 
-    async fn handle(
-        &self,
-        namespace: &str,
-        name: &str,
-        headers: &HeaderMap,
-        body: Result<Bytes, BytesRejection>,
-    ) -> Answer {
+    async fn handle(&self, namespace: &str, name: &str, request: Request) -> Answer {
         if !self.ready.is_ready() {
             return STARTING;
         }
         let connection = reflect::get(&self.stores.connections, namespace, name);
-        let secret = reflect::get(&self.secrets, namespace, &names::webhook_secret(name));
-        // An unknown connection looks like a wrong password from outside.
-        let (Some(connection), true) = (connection, authorized(headers, secret.as_deref())) else {
+        let login = self
+            .handed
+            .value(&names::login_key(&Key::new(namespace, name)));
+        let is_known = authorized(request.headers(), login.as_deref());
+        // An unknown connection looks like a wrong password from outside. The body is not read.
+        let (Some(connection), true) = (connection, is_known) else {
             self.count(WebhookResult::Unauthorized);
             return (StatusCode::UNAUTHORIZED, "");
         };
+        // Closed by nobody: the receiver itself would have to be gone.
+        let Ok(_permit) = self.webhooks.acquire().await else {
+            return STARTING;
+        };
+        let body = Bytes::from_request(request, &()).await;
         let events = match self.read(namespace, name, body) {
             Ok(events) => events,
             Err(answer) => return answer,
@@ -383,8 +413,8 @@ async fn patch(api: &Api<Ticket>, ticket: &str, patch: Value) -> Result<(), kube
     }
 }
 
-/// Basic authentication, compared in constant time.
-fn authorized(headers: &HeaderMap, secret: Option<&Secret>) -> bool {
+/// Basic authentication with this `USER:PASSWORD`, compared in constant time.
+fn authorized(headers: &HeaderMap, login: Option<&[u8]>) -> bool {
     let given = headers
         .get(header::AUTHORIZATION)
         .and_then(|v| v.to_str().ok())
@@ -396,42 +426,23 @@ fn authorized(headers: &HeaderMap, secret: Option<&Secret>) -> bool {
                 .ok()
         })
         .unwrap_or_default();
-    let value = |key: &str| {
-        secret
-            .and_then(|s| s.data.as_ref()?.get(key))
-            .map(|b| b.0.as_slice())
-            .filter(|b| !b.is_empty())
-    };
-    let (Some(username), Some(password)) = (value("username"), value("password")) else {
+    // An empty login is a mistake, and admits nobody.
+    let Some(login) = login.filter(|login| !login.is_empty()) else {
         return false;
     };
-    let mut wanted = username.to_vec();
-    wanted.push(b':');
-    wanted.extend_from_slice(password);
-    given.ct_eq(&wanted).into()
+    given.ct_eq(login).into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::ByteString;
 
     #[test]
     fn only_the_right_user_name_and_password() {
-        let secret = Secret {
-            data: Some(
-                [
-                    ("username".to_string(), ByteString(b"u".to_vec())),
-                    ("password".to_string(), ByteString(b"p:p".to_vec())),
-                ]
-                .into(),
-            ),
-            ..Secret::default()
-        };
         let with = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::AUTHORIZATION, value.parse().unwrap());
-            authorized(&headers, Some(&secret))
+            authorized(&headers, Some(b"u:p:p"))
         };
         let basic = |s: &str| {
             format!(
@@ -445,11 +456,11 @@ mod tests {
             assert!(!with(&basic(wrong)), "{wrong}");
         }
         assert!(!with("Bearer x") && !with("Basic !!!"));
-        assert!(!authorized(&HeaderMap::new(), Some(&secret)));
+        assert!(!authorized(&HeaderMap::new(), Some(b"u:p:p")));
         assert!(!authorized(&HeaderMap::new(), None));
         assert!(
-            !authorized(&HeaderMap::new(), Some(&Secret::default())),
-            "an empty Secret admits nobody"
+            !authorized(&HeaderMap::new(), Some(b"")),
+            "an empty login admits nobody"
         );
     }
 }

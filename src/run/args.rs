@@ -6,17 +6,33 @@ use clap::Args;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+/// Of every process but the agents.
 #[derive(Args, Clone, Debug)]
 pub struct Common {
-    /// Watch only this namespace. Default: all.
-    #[arg(long, env = "HALOPSA_NAMESPACE")]
-    pub namespace: Option<String>,
+    /// Watch only this namespace; may be repeated, or list several separated by commas. Default:
+    /// all.
+    #[arg(
+        long = "namespace",
+        env = "HALOPSA_NAMESPACE",
+        value_name = "NAMESPACE",
+        value_delimiter = ','
+    )]
+    pub namespaces: Vec<String>,
     /// The operator's own namespace.
     #[arg(long, env = "POD_NAMESPACE")]
     pub own_namespace: String,
-    /// Name of the operator's Service, for which its certificate is issued.
+    /// Name of the operator's Service, after which the gateway's Service and the certificates are
+    /// named.
     #[arg(long, env = "HALOPSA_SERVICE", default_value = "halopsa-operator")]
     pub service: String,
+    /// Address for health and metrics, without TLS.
+    #[arg(long)]
+    pub health_listen: Option<SocketAddr>,
+}
+
+/// Of the processes that call HaloPSA and other servers.
+#[derive(Args, Clone, Debug)]
+pub struct HaloArgs {
     /// Maximum delay before HaloPSA's reads reflect a write. After a crash, an unconfirmed note
     /// is not re-sent until it has passed.
     #[arg(
@@ -26,18 +42,12 @@ pub struct Common {
         value_parser = duration
     )]
     pub settle: Duration,
-    /// A ticket whose agent sends no heartbeat for this long goes to the next agent.
-    #[arg(long, env = "HALOPSA_LEASE", default_value = "45s", value_parser = duration)]
-    pub lease: Duration,
     /// This process's share of a tenant's request limit, from 0 to 1.
     #[arg(long, env = "HALOPSA_RATE_SHARE", default_value_t = 0.3)]
     pub rate_share: f64,
     /// Timeout of one request to HaloPSA, like 30s.
     #[arg(long, env = "HALOPSA_TIMEOUT", default_value = "30s", value_parser = duration)]
     pub timeout: Duration,
-    /// Address for health and metrics, without TLS.
-    #[arg(long)]
-    pub health_listen: Option<SocketAddr>,
     /// URLs in resources may lead to private networks, as for a HaloPSA on premises. Services of
     /// the resource's own namespace may be named in any case.
     #[arg(
@@ -58,7 +68,7 @@ pub struct Common {
     pub allow_loopback: bool,
 }
 
-impl Common {
+impl HaloArgs {
     /// Which addresses URLs in resources may lead to. The apiserver's are never among them.
     pub fn addresses(&self) -> Rules {
         let apiserver = std::env::var("KUBERNETES_SERVICE_HOST").ok();
@@ -79,6 +89,8 @@ impl Common {
 pub struct ControllerArgs {
     #[command(flatten)]
     pub common: Common,
+    #[command(flatten)]
+    pub halopsa: HaloArgs,
     /// Image of the agents.
     #[arg(long, env = "HALOPSA_AGENT_IMAGE")]
     pub agent_image: String,
@@ -102,18 +114,29 @@ pub struct ControllerArgs {
 }
 
 #[derive(Args, Clone, Debug)]
+pub struct GatewayArgs {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    pub halopsa: HaloArgs,
+    /// A ticket whose agent sends no heartbeat for this long goes to the next agent.
+    #[arg(long, env = "HALOPSA_LEASE", default_value = "45s", value_parser = duration)]
+    pub lease: Duration,
+    /// Address for agents, always with TLS.
+    #[arg(long, default_value = "0.0.0.0:9443")]
+    pub listen: SocketAddr,
+}
+
+#[derive(Args, Clone, Debug)]
 pub struct ReceiverArgs {
     #[command(flatten)]
     pub common: Common,
-    /// Address for webhooks.
+    /// Address for webhooks and verification callbacks.
     #[arg(long, default_value = "0.0.0.0:8443")]
     pub listen: SocketAddr,
-    /// Serve webhooks over TLS. Turn off only behind an Ingress or service mesh that terminates TLS.
+    /// Serve over TLS. Turn off only behind an Ingress or service mesh that terminates TLS.
     #[arg(long, env = "HALOPSA_WEBHOOK_TLS", default_value_t = true, action = clap::ArgAction::Set)]
     pub webhook_tls: bool,
-    /// Address for agents, always with TLS.
-    #[arg(long, default_value = "0.0.0.0:9443")]
-    pub gateway_listen: SocketAddr,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -3,9 +3,10 @@
 use super::{ControllerArgs, Outcome};
 use crate::controller::{self, context::Options};
 use crate::k8s::names;
+use crate::k8s::namespaces::Namespaces;
 use crate::metrics::Metrics;
 use crate::net;
-use crate::server::{self, Ready};
+use crate::server::{self, Limits, Ready};
 use kube::Client;
 use kube_lease_manager::LeaseManagerBuilder;
 use std::future::Future;
@@ -33,7 +34,7 @@ pub async fn controller(
 ) -> Outcome {
     let kube = Client::try_default().await?;
     let common = &args.common;
-    net::install(common.addresses());
+    net::install(args.halopsa.addresses());
     let metrics = Arc::<Metrics>::default();
     if let Some(listen) = common.health_listen {
         let ready = Ready::default();
@@ -41,27 +42,26 @@ pub async fn controller(
         ready.set(true);
         tokio::spawn(server::serve(
             listen,
+            Limits::HEALTH,
             server::health(ready, metrics.clone()),
             stop.clone(),
         ));
     }
     let gateway_url = args.gateway_url.clone().unwrap_or_else(|| {
-        format!(
-            "https://{}.{}.svc:9443",
-            common.service, common.own_namespace
-        )
+        let service = names::gateway_service(&common.service);
+        format!("https://{service}.{}.svc:9443", common.own_namespace)
     });
     let options = Options {
-        namespace: common.namespace.clone(),
+        namespaces: Namespaces::new(common.namespaces.clone()),
         own_namespace: common.own_namespace.clone(),
         agent_image: args.agent_image.clone(),
         gateway_url,
         service: common.service.clone(),
         resync: args.resync,
         sweep: args.sweep,
-        settle: common.settle,
-        rate_share: common.rate_share,
-        timeout: common.timeout,
+        settle: args.halopsa.settle,
+        rate_share: args.halopsa.rate_share,
+        timeout: args.halopsa.timeout,
     };
     if args.no_leader_election {
         controller::run(kube, options, metrics, stop).await;

@@ -4,9 +4,11 @@ use super::{Error, KIND, webhook};
 use crate::api::HaloPSAConnection;
 use crate::api::reason::Reason;
 use crate::controller::context::Context;
+use crate::controller::receiver_secret;
 use crate::halopsa::api::WebhookSpec;
 use crate::halopsa::registration;
 use crate::k8s::key::Key;
+use crate::k8s::names;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::Resource;
 use kube::runtime::controller::Action;
@@ -48,6 +50,7 @@ pub async fn cleanup(connection: &HaloPSAConnection, ctx: &Context) -> Result<Ac
                 .await;
         }
     }
+    receiver_secret::hand_over(ctx, &key, names::login_key(&key), None).await?;
     ctx.halopsa.forget(&key.namespace, &key.name);
     ctx.directory.forget(&key);
     ctx.verified.forget(&key);

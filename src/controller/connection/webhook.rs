@@ -6,6 +6,7 @@ use crate::api::connection::{HaloPSAConnectionStatus, WebhookStatus};
 use crate::api::reason::Reason;
 use crate::api::{CONNECTION_LABEL, HaloPSAConnection, LocalRef};
 use crate::controller::context::Context;
+use crate::controller::receiver_secret;
 use crate::halopsa::api::WebhookSpec;
 use crate::halopsa::{self, registration};
 use crate::k8s::{key::Key, names, own};
@@ -56,6 +57,8 @@ pub async fn register(
             return Ok(ConditionUpdate::no(Reason::NameTaken, taken.to_string()));
         }
     };
+    // Before HaloPSA posts with it.
+    hand_over(connection, &credentials, ctx).await?;
     let (name, url, checksum) = (name(connection), url(connection), credentials.checksum());
     let spec = WebhookSpec {
         name: &name,
@@ -94,6 +97,16 @@ pub async fn register(
         credentials_checksum: checksum,
     });
     Ok(update)
+}
+
+async fn hand_over(
+    connection: &HaloPSAConnection,
+    credentials: &Credentials,
+    ctx: &Context,
+) -> Result<(), kube::Error> {
+    let key = Key::of(connection);
+    let login = format!("{}:{}", credentials.username, credentials.password);
+    receiver_secret::hand_over(ctx, &key, names::login_key(&key), Some(&login)).await
 }
 
 /// The generated user name and password, created if there are none.
