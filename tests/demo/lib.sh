@@ -19,6 +19,9 @@ until_ok() {
   done
 }
 
+# for_us: applies a Secret from standard input, labelled so that the operator may use it.
+for_us() { kubectl label --local -f - rallied.ai/use=true -o yaml | kubectl apply -f - >/dev/null; }
+
 # sim COMMAND...: the simulator's own command line, where it runs.
 sim() { kubectl -n $SIM_NS exec -i deploy/halosim -- /usr/local/bin/halosim "$@"; }
 

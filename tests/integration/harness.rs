@@ -2,7 +2,9 @@
 
 use halopsa_operator::agent;
 use halopsa_operator::api::{HaloPSAConnection, ImportedClient, Ticket};
-use halopsa_operator::run::{Common, ControllerArgs, ReceiverArgs, controller, receiver};
+use halopsa_operator::run::{
+    Common, ControllerArgs, GatewayArgs, HaloArgs, ReceiverArgs, controller, gateway, receiver,
+};
 use halosim::{Options, Sim};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, ServiceAccount};
@@ -25,24 +27,39 @@ pub struct Harness {
     pub sim: Sim,
     /// The receiver, as HaloPSA reaches it.
     pub webhooks: String,
+    /// The receiver's health and metrics.
+    pub health: String,
     pub gateway: String,
     pub ca: String,
-    arguments: (ControllerArgs, ReceiverArgs),
+    arguments: Arguments,
     operator: Vec<tokio::task::JoinHandle<()>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     agents: Vec<Arc<watch::Sender<bool>>>,
 }
 
-fn run_operator(arguments: &(ControllerArgs, ReceiverArgs)) -> Vec<tokio::task::JoinHandle<()>> {
+/// Of the three processes.
+#[derive(Clone)]
+struct Arguments {
+    controller: ControllerArgs,
+    gateway: GatewayArgs,
+    receiver: ReceiverArgs,
+}
+
+fn run_operator(arguments: &Arguments) -> Vec<tokio::task::JoinHandle<()>> {
     let forever = || futures::FutureExt::shared(std::future::pending::<()>());
-    let (controller_args, receiver_args) = arguments.clone();
+    let Arguments {
+        controller: of_controller,
+        gateway: of_gateway,
+        receiver: of_receiver,
+    } = arguments.clone();
     vec![
         tokio::spawn(async move {
-            controller(controller_args, forever())
+            controller(of_controller, forever())
                 .await
                 .expect("controller")
         }),
-        tokio::spawn(async move { receiver(receiver_args, forever()).await.expect("receiver") }),
+        tokio::spawn(async move { gateway(of_gateway, forever()).await.expect("gateway") }),
+        tokio::spawn(async move { receiver(of_receiver, forever()).await.expect("receiver") }),
     ]
 }
 
@@ -121,36 +138,47 @@ impl Harness {
         })
         .await
         .unwrap();
-        let (listen, gateway_listen) = (free_port(), free_port());
+        let (listen, health_listen, gateway_listen) = (free_port(), free_port(), free_port());
         let common = Common {
-            namespace: Some(namespace.clone()),
+            namespaces: vec![namespace.clone()],
             own_namespace: namespace.clone(),
             service: "operator".into(),
-            settle: Duration::from_secs(4),
-            lease: Duration::from_secs(6),
-            rate_share: 1.0,
-            timeout,
             health_listen: None,
             allow_private_addresses: false,
             service_namespaces: Vec::new(),
             deny_addresses: Vec::new(),
             allow_loopback: true,
         };
-        let controller_args = ControllerArgs {
-            common: common.clone(),
-            agent_image: "local/none:0".into(),
-            gateway_url: None,
-            resync: Duration::from_secs(2),
-            sweep: Duration::from_secs(3600),
-            no_leader_election: true,
+        let halopsa = HaloArgs {
+            settle: Duration::from_secs(4),
+            rate_share: 1.0,
+            timeout,
         };
-        let receiver_args = ReceiverArgs {
-            common,
-            listen,
-            webhook_tls: true,
-            gateway_listen,
+        let arguments = Arguments {
+            controller: ControllerArgs {
+                common: common.clone(),
+                halopsa: halopsa.clone(),
+                agent_image: "local/none:0".into(),
+                gateway_url: None,
+                resync: Duration::from_secs(2),
+                sweep: Duration::from_secs(3600),
+                no_leader_election: true,
+            },
+            gateway: GatewayArgs {
+                common: common.clone(),
+                halopsa,
+                lease: Duration::from_secs(6),
+                listen: gateway_listen,
+            },
+            receiver: ReceiverArgs {
+                common: Common {
+                    health_listen: Some(health_listen),
+                    ..common
+                },
+                listen,
+                webhook_tls: true,
+            },
         };
-        let arguments = (controller_args, receiver_args);
         let operator = run_operator(&arguments);
         let secrets: Api<Secret> = Api::namespaced(kube.clone(), &namespace);
         let ca = eventually("the operator's certificate", || async {
@@ -166,6 +194,7 @@ impl Harness {
             namespace,
             sim,
             webhooks,
+            health: format!("http://{health_listen}"),
             gateway,
             ca,
             arguments,

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod admission;
 mod agents;
 mod approval_timing;
 mod approvals;
@@ -16,7 +17,9 @@ mod crashes;
 mod fake;
 mod gateway;
 mod harness;
+mod listener;
 mod model;
+mod namespaces;
 mod schema;
 mod tickets;
 mod tool_servers;

@@ -156,25 +156,21 @@ async fn what_makes_no_ticket_is_answered_too(sender: &Sender, tickets: &Api<Tic
     );
 }
 
-/// The only other endpoints.
+/// Health and metrics have a listener of their own; strangers reach neither.
 async fn health_and_metrics(harness: &Harness) {
     let http = harness.http();
-    assert_eq!(
-        http.get(format!("{}/readyz", harness.webhooks))
-            .send()
-            .await
-            .unwrap()
-            .status(),
-        StatusCode::OK
-    );
-    let metrics = http
-        .get(format!("{}/metrics", harness.webhooks))
-        .send()
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
+    for path in ["readyz", "healthz", "metrics"] {
+        let public = http.get(format!("{}/{path}", harness.webhooks)).send();
+        assert_eq!(
+            public.await.unwrap().status(),
+            StatusCode::NOT_FOUND,
+            "{path}"
+        );
+    }
+    let inside = reqwest::Client::builder().no_proxy().build().unwrap();
+    let get = |path: &str| inside.get(format!("{}/{path}", harness.health)).send();
+    assert_eq!(get("readyz").await.unwrap().status(), StatusCode::OK);
+    let metrics = get("metrics").await.unwrap().text().await.unwrap();
     assert!(
         metrics.contains("halopsa_webhook_events_total"),
         "{metrics}"

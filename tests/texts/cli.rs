@@ -105,9 +105,10 @@ fn help_of_the_processes() {
     #[derive(clap::Parser)]
     enum Command {
         Controller(halopsa_operator::run::ControllerArgs),
+        Gateway(halopsa_operator::run::GatewayArgs),
         Receiver(halopsa_operator::run::ReceiverArgs),
     }
-    for process in ["controller", "receiver"] {
+    for process in ["controller", "gateway", "receiver"] {
         let mut command = Command::command();
         let help = command
             .find_subcommand_mut(process)
