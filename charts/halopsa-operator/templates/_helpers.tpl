@@ -25,13 +25,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
 - name: HALOPSA_SERVICE
   value: {{ include "halopsa.name" . }}
-- name: HALOPSA_WRITE_SETTLE_TIME
-  value: {{ .Values.settle | quote }}
 - name: HALOPSA_LOG_FORMAT
   value: {{ .Values.logFormat }}
-{{- with .Values.watchNamespace }}
+{{- with .Values.watchNamespaces }}
 - name: HALOPSA_NAMESPACE
-  value: {{ . }}
+  value: {{ join "," . | quote }}
 {{- end }}
 {{- end }}
 
@@ -39,4 +37,34 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- /* The rights of a process in the namespaces it watches: (list ROOT PROCESS). */ -}}
+{{- define "halopsa.binding" -}}
+{{- $root := index . 0 }}{{ $name := printf "%s-%s" (include "halopsa.name" $root) (index . 1) }}
+{{- range $root.Values.watchNamespaces | default (list "") }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ if . }}RoleBinding{{ else }}ClusterRoleBinding{{ end }}
+metadata:
+  name: {{ $name }}
+  {{- with . }}
+  namespace: {{ . }}
+  {{- end }}
+  labels: {{- include "halopsa.labels" $root | nindent 4 }}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {{ $name }}}
+subjects:
+  - {kind: ServiceAccount, name: {{ $name }}, namespace: {{ $root.Release.Namespace }}}
+{{- end }}
+{{- end }}
+
+{{- /* A process as the apiserver sees it, in CEL: (list ROOT PROCESS). */ -}}
+{{- define "halopsa.user" -}}
+{{- $root := index . 0 -}}
+'system:serviceaccount:{{ $root.Release.Namespace }}:{{ include "halopsa.name" $root }}-{{ index . 1 }}'
+{{- end }}
+
+{{- /* CEL's list of strings. */ -}}
+{{- define "halopsa.celList" -}}
+[{{ range $index, $item := . }}{{ if $index }}, {{ end }}{{ $item | quote }}{{ end }}]
 {{- end }}
