@@ -39,7 +39,7 @@ texts: ## Accepts changed texts; review the diff of tests/texts/snapshots
 client: ## The HaloPSA client against the simulator's faults and limits, without a cluster
 	cargo test --features failpoints --test client
 
-render: cluster-up ## Checks that chart and kustomize are valid
+render: cluster-up ## Checks that chart and kustomize are valid, and as closed as they promise
 	@tests/render
 
 integration: cluster-up ## Reconcilers, receiver and gateway against a real apiserver and halosim
