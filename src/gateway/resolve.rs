@@ -73,7 +73,9 @@ impl Resolver<'_> {
         let mut directory = rows.directory(self.halo, &tenant, needs, max_age).await?;
         // Another client's article does not exist.
         let client = self.scope.halo_client_id;
-        directory.article = directory.article.filter(|a| read::may_read_article(a, client));
+        directory.article = directory
+            .article
+            .filter(|a| read::may_read_article(a, client));
         Ok(directory)
     }
 

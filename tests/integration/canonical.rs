@@ -64,6 +64,43 @@ async fn policy(harness: &Harness, rules: Value) {
     tokio::time::sleep(Duration::from_millis(700)).await;
 }
 
+/// (tool, argument, ways to write the same row)
+const SPELLINGS: [(&str, &str, [&str; 5]); 3] = [
+    (
+        "halopsa_update_ticket",
+        "status",
+        [
+            "With User",
+            "with user",
+            " With User",
+            "With User\u{2003}",
+            "4",
+        ],
+    ),
+    (
+        "halopsa_update_ticket",
+        "priority",
+        [
+            "Critical",
+            "CRITICAL",
+            " critical ",
+            "\u{2003}Critical",
+            "1",
+        ],
+    ),
+    (
+        "halopsa_assign_ticket",
+        "agent",
+        [
+            "Luis Ortega",
+            "LUIS ORTEGA",
+            " luis  ortega",
+            "Luis\u{a0}Ortega",
+            "4",
+        ],
+    ),
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_spelling_of_a_name_evades_a_rule() {
     let harness = Harness::start("spelling").await;
@@ -75,41 +112,7 @@ async fn no_spelling_of_a_name_evades_a_rule() {
         {"tools": ["*"], "effect": "Auto"}]);
     policy(&harness, rules).await;
     let held = Held::ticket(&harness).await;
-    for (tool, field, spellings) in [
-        (
-            "halopsa_update_ticket",
-            "status",
-            [
-                "With User",
-                "with user",
-                " With User",
-                "With User\u{2003}",
-                "4",
-            ],
-        ),
-        (
-            "halopsa_update_ticket",
-            "priority",
-            [
-                "Critical",
-                "CRITICAL",
-                " critical ",
-                "\u{2003}Critical",
-                "1",
-            ],
-        ),
-        (
-            "halopsa_assign_ticket",
-            "agent",
-            [
-                "Luis Ortega",
-                "LUIS ORTEGA",
-                " luis  ortega",
-                "Luis\u{a0}Ortega",
-                "4",
-            ],
-        ),
-    ] {
+    for (tool, field, spellings) in SPELLINGS {
         for spelling in spellings {
             let refused = held.call(tool, json!({field: spelling})).await.unwrap_err();
             assert!(

@@ -106,6 +106,50 @@ fn merge(into: &mut Value, from: Value) {
     }
 }
 
+/// The arguments of the three processes.
+fn arguments(namespace: &str, health_listen: SocketAddr, timeout: Duration) -> Arguments {
+    let common = Common {
+        namespaces: vec![namespace.to_string()],
+        own_namespace: namespace.to_string(),
+        service: "operator".into(),
+        health_listen: None,
+    };
+    let halopsa = HaloArgs {
+        settle: Duration::from_secs(4),
+        rate_share: 1.0,
+        timeout,
+        allow_private_addresses: false,
+        service_namespaces: Vec::new(),
+        deny_addresses: Vec::new(),
+        allow_loopback: true,
+    };
+    Arguments {
+        controller: ControllerArgs {
+            common: common.clone(),
+            halopsa: halopsa.clone(),
+            agent_image: "local/none:0".into(),
+            gateway_url: None,
+            resync: Duration::from_secs(2),
+            sweep: Duration::from_secs(3600),
+            no_leader_election: true,
+        },
+        gateway: GatewayArgs {
+            common: common.clone(),
+            halopsa,
+            lease: Duration::from_secs(6),
+            listen: free_port(),
+        },
+        receiver: ReceiverArgs {
+            common: Common {
+                health_listen: Some(health_listen),
+                ..common
+            },
+            listen: free_port(),
+            webhook_tls: true,
+        },
+    }
+}
+
 impl Harness {
     /// An operator for a new namespace that holds credentials for the simulator.
     pub async fn start(name: &str) -> Self {
@@ -138,47 +182,9 @@ impl Harness {
         })
         .await
         .unwrap();
-        let (listen, health_listen, gateway_listen) = (free_port(), free_port(), free_port());
-        let common = Common {
-            namespaces: vec![namespace.clone()],
-            own_namespace: namespace.clone(),
-            service: "operator".into(),
-            health_listen: None,
-            allow_private_addresses: false,
-            service_namespaces: Vec::new(),
-            deny_addresses: Vec::new(),
-            allow_loopback: true,
-        };
-        let halopsa = HaloArgs {
-            settle: Duration::from_secs(4),
-            rate_share: 1.0,
-            timeout,
-        };
-        let arguments = Arguments {
-            controller: ControllerArgs {
-                common: common.clone(),
-                halopsa: halopsa.clone(),
-                agent_image: "local/none:0".into(),
-                gateway_url: None,
-                resync: Duration::from_secs(2),
-                sweep: Duration::from_secs(3600),
-                no_leader_election: true,
-            },
-            gateway: GatewayArgs {
-                common: common.clone(),
-                halopsa,
-                lease: Duration::from_secs(6),
-                listen: gateway_listen,
-            },
-            receiver: ReceiverArgs {
-                common: Common {
-                    health_listen: Some(health_listen),
-                    ..common
-                },
-                listen,
-                webhook_tls: true,
-            },
-        };
+        let health_listen = free_port();
+        let arguments = arguments(&namespace, health_listen, timeout);
+        let (listen, gateway_listen) = (arguments.receiver.listen, arguments.gateway.listen);
         let operator = run_operator(&arguments);
         let secrets: Api<Secret> = Api::namespaced(kube.clone(), &namespace);
         let ca = eventually("the operator's certificate", || async {

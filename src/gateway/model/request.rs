@@ -21,8 +21,10 @@ const MAX_STOPS: usize = 4;
 const MAX_STOP: usize = 256;
 const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
 
+type Check = fn(&Value) -> bool;
+
 /// Fields that are passed on as they are, if they have this form. Others are dropped.
-const PASSED: [(&str, fn(&Value) -> bool); 8] = [
+const PASSED: [(&str, Check); 8] = [
     ("tool_choice", is_choice),
     ("parallel_tool_calls", Value::is_boolean),
     ("temperature", Value::is_number),
