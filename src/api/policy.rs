@@ -74,7 +74,8 @@ pub struct ToolPolicySpec {
         .message("approvers requires effect ApprovalNeeded: other effects ask nobody")
 )]
 pub struct ToolRule {
-    /// Tool names; `*` matches any text, as in `halopsa_get_*`.
+    /// Tool names; `*` matches any text, as in `halopsa_get_*`. A pattern never enables a tool
+    /// that is destructive: that takes a rule with its exact name.
     #[schemars(
         length(min = 1, max = 100),
         inner(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9_.:*-]+$"))
@@ -83,19 +84,21 @@ pub struct ToolRule {
     /// `Auto`: the call runs. `ApprovalNeeded`: the call waits for a technician. `Disabled`: the
     /// tool is hidden and calls are refused.
     pub effect: Effect,
-    /// CEL expression that must be true for the rule to apply, like `args.status != 'Closed'`.
+    /// CEL expression that must be true for the rule to apply, like `args.status == 'In Progress'`.
     /// Variables: `args` (the call's arguments; names are as HaloPSA spells them, with their ids
-    /// beside them, like `statusId`), `ticket` (id, clientId, priority, status, type), `tool`,
-    /// `client`. A ToolServer's arguments are as the agent wrote them: compare
-    /// `args.user.lowerAscii()` where case does not matter. If it fails on a call, the rule applies
-    /// unless its effect is `Auto`.
+    /// beside them, like `statusId`), `ticket` (id, clientId, priority, status, type, category,
+    /// requester, sensitivity), `tool`, `client`. A ToolServer's arguments are as the agent wrote
+    /// them: compare `args.user.lowerAscii()` where case does not matter. If it fails on a call,
+    /// the stricter counts: that the rule applies, or that it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub when: Option<String>,
-    /// The requester must have proved who they are before the call, even if the ticket is not
-    /// sensitive.
-    #[serde(default)]
-    pub require_verification: bool,
+    /// Whether the requester must have proved who they are before the call, even if the ticket is
+    /// not sensitive. `true` holds whatever other policies say. `false` lifts the requirement of a
+    /// sensitive tool, if the rule names the tool exactly. Absent: only sensitive tools require
+    /// it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require_verification: Option<bool>,
     /// Who may approve besides the ticket's assigned technician. Only for `ApprovalNeeded`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approvers: Option<Approvers>,

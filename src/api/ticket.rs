@@ -230,6 +230,9 @@ pub struct TicketStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 40))]
     pub steps: Vec<Step>,
+    /// Calls that ran without approval in the agent's turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_steps: Option<AutoSteps>,
     /// The latest request for approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Approval>,
@@ -307,9 +310,13 @@ pub struct Verification {
     /// How the requester was asked, human-readable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// ID of the HaloPSA user who was asked.
+    /// ID of the HaloPSA user who was asked, or vouched for. It holds for no other requester.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_id: Option<i64>,
+    /// ID of the newest HaloPSA action on the ticket that was read before. What end users write
+    /// later may have the requester asked again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest_action: Option<ActionId>,
     /// Where the challenge was sent, masked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
@@ -436,6 +443,15 @@ impl StepState {
             StepState::Proposed | StepState::Waiting | StepState::Running
         )
     }
+}
+
+/// How many calls that write ran without approval, in one turn of the agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AutoSteps {
+    pub run: i32,
+    pub turn: i32,
+    pub count: i32,
 }
 
 /// A request for approval, bound to the exact calls.

@@ -4,10 +4,16 @@ use super::cluster::Cluster;
 use super::error::Error;
 use crate::api::policy::{Approvers, Effect};
 use crate::api::tool_server::SEPARATOR;
-use crate::api::{HaloPSAConnection, ImportedClient, Mode, ToolPolicy, ToolServer};
+use crate::api::{HaloPSAConnection, ImportedClient, Mode, Ticket, ToolPolicy, ToolServer};
+use crate::halopsa;
 use crate::halopsa::technicians::{self, UNASSIGNED};
-use crate::policy::{self, Access, Call, Client, Decision, Named, facts::TicketFacts};
+use crate::policy::facts::TicketFacts;
+use crate::policy::sensitivity::of_ticket;
+use crate::policy::{self, Access, Call, Client, Decision, Named};
+use crate::ticket::route::ticket_name;
+use crate::ticket::state;
 use crate::tools::{read, server, write};
+use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt};
 use serde_json::{Map, Value};
 use std::fmt::Write;
@@ -29,7 +35,7 @@ pub async fn explain(
         name: client,
         labels: &labels,
     };
-    let access = access(cluster, &connection.name_any(), asks, tool).await?;
+    let (access, sensitive) = nature(cluster, &connection.name_any(), asks, tool).await?;
     arguments.remove(write::WHY);
     if write::find(tool).is_some()
         && !arguments.is_empty()
@@ -39,8 +45,8 @@ pub async fn explain(
             "Refused before any policy applies: invalid arguments: {why}\n"
         ));
     }
-    let facts = facts(cluster, &connection, &imported, ticket).await?;
     let policies = policies(cluster, &connection.name_any()).await?;
+    let facts = facts(cluster, &connection, &imported, ticket).await?;
     let strict: Vec<_> = policies
         .iter()
         .map(|(_, policy)| write::rules_for(tool, &policy.spec))
@@ -56,8 +62,9 @@ pub async fn explain(
     let call = Call {
         tool,
         access,
+        sensitive,
         arguments: &arguments,
-        ticket: &facts,
+        ticket: facts.as_ref(),
     };
     let mode = imported.spec.mode.unwrap_or(connection.spec.agent.mode);
     let (decision, lines) = policy::explain(mode, asks, &call, &named);
@@ -87,24 +94,50 @@ async fn imported_client(cluster: &Cluster, name: &str) -> Result<ImportedClient
         })
 }
 
-/// What rules may ask about the ticket; nothing is known without one.
+/// What rules may ask about the ticket; nothing can be told without one.
 async fn facts(
     cluster: &Cluster,
     connection: &HaloPSAConnection,
     client: &ImportedClient,
     ticket: Option<i64>,
-) -> Result<TicketFacts, Error> {
+) -> Result<Option<TicketFacts>, Error> {
     let Some(id) = ticket else {
-        return Ok(TicketFacts::default());
+        return Ok(None);
     };
-    let found = cluster.halo(connection).await?.ticket(id).await?;
-    if found.client_id != client.status.as_ref().and_then(|s| s.halo_client_id) {
+    let halo = cluster.halo(connection).await?;
+    let found = halo.ticket(id).await?;
+    let halo_client_id = client.status.as_ref().and_then(|s| s.halo_client_id);
+    if found.client_id != halo_client_id {
         return Err(Error::Other(format!(
             "ticket {id} does not belong to {}",
             client.name_any()
         )));
     }
-    Ok(TicketFacts::from(&found))
+    let mut facts = TicketFacts::from(&found);
+    if let Some(user) = found.user_id.filter(|id| *id > 0)
+        && let Ok(user) = halo.user(user).await
+    {
+        facts.requester.email = policy::facts::email(&user, halo_client_id);
+    }
+    let reasons = of_ticket(&found, &[], &connection.spec.sensitivity);
+    facts.sensitivity = Some(reasons.into_iter().map(|reason| reason.kind).collect());
+    facts.requester.verified = verified(cluster, client, &found).await?;
+    Ok(Some(facts))
+}
+
+/// Whether the requester has proved who they are, by the Ticket in the cluster; none: there is no
+/// such Ticket.
+async fn verified(
+    cluster: &Cluster,
+    client: &ImportedClient,
+    ticket: &halopsa::types::Ticket,
+) -> Result<Option<bool>, Error> {
+    let name = ticket_name(&client.name_any(), ticket.id);
+    let found = Api::<Ticket>::namespaced(cluster.kube.clone(), &cluster.namespace)
+        .get_opt(&name)
+        .await?;
+    let status = found.and_then(|t| t.status);
+    Ok(status.map(|s| state::is_verified(&s, ticket.user_id, Timestamp::now())))
 }
 
 /// The connection's policies, with their names.
@@ -143,6 +176,12 @@ pub fn shown(
         "{client} (mode {mode}), {tool}: {:?}, decided by {}: {means}\n",
         decision.effect, decision.rule
     );
+    if decision.require_verification && decision.effect != Effect::Disabled {
+        out.push_str("before that, the requester has to prove who they are\n");
+    }
+    if !decision.reason.is_empty() {
+        let _ = writeln!(out, "because {}", decision.reason);
+    }
     for line in lines {
         let _ = writeln!(out, "  - {line}");
     }
@@ -164,18 +203,19 @@ fn others(approvers: Option<&Approvers>) -> String {
     format!(", or by {}", others.join(" or "))
 }
 
-/// Whether the tool reads, writes or destroys, as its provider declares it.
-async fn access(
+/// Whether the tool reads, writes or destroys, and whether it is sensitive, as its ToolServer
+/// declares it.
+async fn nature(
     cluster: &Cluster,
     connection: &str,
     client: Client<'_>,
     tool: &str,
-) -> Result<Access, Error> {
+) -> Result<(Access, bool), Error> {
     if let Some(tool) = read::find(tool) {
-        return Ok(tool.access);
+        return Ok((tool.access, false));
     }
     if write::find(tool).is_some() {
-        return Ok(Access::Write);
+        return Ok((Access::Write, false));
     }
     let missing = || {
         Error::Other(format!(
@@ -202,9 +242,11 @@ async fn access(
         .ok_or_else(missing)?;
     if pinned.offered.is_some() {
         return Err(Error::Other(format!(
-            "{tool} is blocked: its server has changed it; see kubectl describe toolserver {}",
+            "{tool} is blocked: its server has added or changed it; see kubectl describe toolserver {}",
             server.name_any()
         )));
     }
-    server::access(&server.spec.tools, name).ok_or_else(missing)
+    let access = server::access(&server.spec.tools, name).ok_or_else(missing)?;
+    let sensitive = pinned.sensitive.is_some() || server::is_sensitive(&server, name);
+    Ok((access, sensitive))
 }

@@ -117,8 +117,8 @@ fn accepted(
         return ConditionUpdate::no(
             Reason::Invalid,
             format!(
-                "{why}; until this is fixed, the rule grants nothing; its Disabled and \
-                 ApprovalNeeded effects still apply"
+                "{why}; until this is fixed, it grants nothing, and counts where it is stricter \
+                 than the other rules"
             ),
         );
     }

@@ -4,6 +4,7 @@ use super::{AgentScope, Gateway};
 use crate::api::ToolServer;
 use crate::api::tool_server::{RESERVED, SEPARATOR};
 use crate::k8s::cache::Remembered;
+use crate::policy::facts::Wanted;
 use crate::policy::{self, Access, Decision, Named};
 use crate::tools::{pin, read, schema, server, write};
 use kube::ResourceExt;
@@ -199,13 +200,18 @@ pub fn decide(gateway: &Gateway, scope: &AgentScope, call: &policy::Call<'_>) ->
     })
 }
 
-/// Whether a rule for this tool has a condition: then more than the tool's name decides.
-pub fn has_conditions(gateway: &Gateway, scope: &AgentScope, tool: &str) -> bool {
+/// What the rules for this tool want to know about the ticket.
+pub fn wanted(gateway: &Gateway, scope: &AgentScope, tool: &str) -> Wanted {
     with_policies(gateway, scope, |_, policies| {
-        policies
-            .iter()
-            .flat_map(|p| &p.spec.rules)
-            .any(|r| r.when.is_some() && policy::names(r, tool))
+        let mut wanted = Wanted::default();
+        let rules = policies.iter().flat_map(|p| &p.spec.rules);
+        for rule in rules.filter(|rule| policy::names(rule, tool)) {
+            wanted.verification |= rule.require_verification == Some(true);
+            if let Some(when) = &rule.when {
+                wanted.add(when);
+            }
+        }
+        wanted
     })
 }
 

@@ -11,7 +11,7 @@ use super::outcome::Outcome;
 use super::resolve::{self, Resolver};
 use super::steps::{self, CheckedCall, Ended, StepExecutor};
 use super::wire::{UNSETTLED, Unsettled};
-use super::{AgentScope, Gateway, SUSPENDED, hidden, work};
+use super::{AgentScope, Gateway, SUSPENDED, facts, hidden, work};
 use crate::api::Mode;
 use crate::api::policy::Effect;
 use crate::api::ticket::{
@@ -26,8 +26,8 @@ use crate::policy::{self, Access, Decision};
 use crate::text::{mask, one_line, unseen};
 use crate::ticket::actor::Actor;
 use crate::ticket::ownership::still_ours;
-use crate::ticket::state::{self, Event};
-use crate::ticket::verification;
+use crate::ticket::state::{self, AUTO_STEPS, Event};
+use crate::ticket::verification::{self, Why};
 use crate::tools::{read, write};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt};
@@ -229,6 +229,13 @@ impl Tools {
     }
 }
 
+/// The ticket a call is about, as HaloPSA has it.
+struct Seen {
+    held: HeldTicket,
+    ticket: types::Ticket,
+    facts: TicketFacts,
+}
+
 /// The ticket a call is about, and the agent's lease on it.
 struct HeldTicket {
     ticket: Ticket,
@@ -256,10 +263,12 @@ impl<'a> Call<'a> {
         work::api(self.gateway, self.identity)
     }
 
-    fn decide(&self, ticket: &TicketFacts) -> Decision {
+    /// `ticket`: none, if nothing about it can be told.
+    fn decide(&self, ticket: Option<&TicketFacts>) -> Decision {
         let call = policy::Call {
             tool: self.name,
             access: self.tool.access(),
+            sensitive: self.tool.sensitive(),
             arguments: &self.arguments,
             ticket,
         };
@@ -270,26 +279,59 @@ impl<'a> Call<'a> {
         let Some(held) = work::holding(self.gateway, self.identity).await else {
             return Answer::error(Outcome::Refused, NO_TICKET);
         };
-        let decision = self.decide(&self.facts().await);
+        let held = held.spec.ticket_id;
+        let seen = self.seen_for_reading().await;
+        let decision = self.decide(seen.as_ref().map(|seen| &seen.facts));
         let answer = match decision.effect {
-            Effect::Auto => self.read_halopsa(tool, held.spec.ticket_id).await,
+            Effect::Auto => self.read_verified(tool, held, seen, &decision).await,
             Effect::Disabled => Err(refuse(Outcome::Disabled, NO_SUCH_TOOL)),
             Effect::ApprovalNeeded => Err(refuse(Outcome::NeedsApproval, READ_NEEDS_APPROVAL)),
         };
         Answer::of(answer).by(&decision)
     }
 
-    /// The ticket's facts, if a rule for the tool has a condition; else they cost a needless
-    /// request.
-    async fn facts(&self) -> TicketFacts {
-        if !catalog::has_conditions(self.gateway, self.scope, self.name) {
-            return TicketFacts::default();
+    async fn read_verified(
+        self,
+        tool: &read::Tool,
+        held: i64,
+        seen: Option<Seen>,
+        decision: &Decision,
+    ) -> Checked<Answer> {
+        if decision.require_verification {
+            let seen = match seen {
+                Some(seen) => seen,
+                None => self.see().await?,
+            };
+            self.verify(&seen.held, seen.ticket.user_id, decision)
+                .await?;
         }
-        let Some(held) = work::holding(self.gateway, self.identity).await else {
-            return TicketFacts::default();
-        };
-        let ticket = self.halo.ticket(held.spec.ticket_id).await;
-        ticket.map(|t| TicketFacts::from(&t)).unwrap_or_default()
+        self.read_halopsa(tool, held).await
+    }
+
+    /// The ticket, if a rule for the tool asks about it; else it costs needless requests. None also
+    /// if it cannot be told: then such a rule counts against the call.
+    async fn seen_for_reading(&self) -> Option<Seen> {
+        let wanted = catalog::wanted(self.gateway, self.scope, self.name);
+        if !(wanted.ticket || wanted.verification || self.tool.sensitive()) {
+            return None;
+        }
+        self.see().await.ok()
+    }
+
+    async fn see(&self) -> Checked<Seen> {
+        let held = self.hold().await?;
+        let ticket = self.halo_ticket(&held).await?;
+        let facts = self.facts(&held, &ticket).await;
+        Ok(Seen {
+            held,
+            ticket,
+            facts,
+        })
+    }
+
+    async fn facts(&self, held: &HeldTicket, ticket: &types::Ticket) -> TicketFacts {
+        let (gateway, scope, halo) = (self.gateway, self.scope, self.halo);
+        facts::gather(gateway, scope, halo, &held.status, ticket, self.name).await
     }
 
     /// `held`: the agent's own ticket, which it may read in any case.
@@ -323,13 +365,27 @@ impl<'a> Call<'a> {
             Some((why, write)) => (why, self.resolve(&write, &ticket).await),
             None => (None, Ok(())),
         };
-        let decision = self.decide(&TicketFacts::from(&ticket));
+        let facts = self.facts(&held, &ticket).await;
+        let decision = self.at_most(self.decide(Some(&facts)), &held.status);
         let answer = match resolved.and(fits) {
             // A disabled tool does not exist, whatever its arguments and whatever rows there are.
             Err(refused) if decision.effect != Effect::Disabled => Err(refused),
             _ => self.decided(&held, &ticket, why, &decision).await,
         };
         Ok(Answer::of(answer).by(&decision))
+    }
+
+    /// An agent that runs call after call without approval is asked about, too.
+    fn at_most(&self, decision: Decision, status: &TicketStatus) -> Decision {
+        let writes = self.tool.access() != Access::Read;
+        if !writes || decision.effect != Effect::Auto || status.auto_steps_in_turn() < AUTO_STEPS {
+            return decision;
+        }
+        Decision {
+            effect: Effect::ApprovalNeeded,
+            reason: format!("{AUTO_STEPS} calls ran without approval in this turn"),
+            ..decision
+        }
     }
 
     /// The ticket the agent holds. Read again: the watch may be behind with the agent's last step.
@@ -465,7 +521,15 @@ impl<'a> Call<'a> {
             &held.status,
             connection,
             &held.ticket,
-            &[reason],
+            &Why {
+                reasons: &[reason],
+                // Nothing was read for this reason.
+                newest_action: held
+                    .status
+                    .verification
+                    .as_ref()
+                    .and_then(|v| v.newest_action),
+            },
             timeout,
             Some(held.lease.clone()),
             now,
@@ -698,7 +762,7 @@ impl ServerHandler for Tools {
         call.ms = started.elapsed().as_millis() as i64;
         if let Some(decision) = answer.decision {
             call.decision = format!("{:?}", decision.effect);
-            call.rule = decision.rule;
+            call.rule = decision.because();
         }
         self.record(&identity, &span, call);
         let labels = ToolLabels {

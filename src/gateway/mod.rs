@@ -14,6 +14,7 @@
 
 pub mod approval;
 pub mod catalog;
+mod facts;
 pub mod hidden;
 pub mod identity;
 pub mod mcp;

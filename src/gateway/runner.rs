@@ -6,7 +6,8 @@
 
 use super::outcome::Outcome;
 use super::steps::{self, Ended, StepExecutor};
-use super::{AgentScope, Gateway, SUSPENDED, catalog};
+use super::{AgentScope, Gateway, SUSPENDED, catalog, facts};
+use crate::api::Mode;
 use crate::api::policy::Effect;
 use crate::api::reason::Reason;
 use crate::api::ticket::{
@@ -20,9 +21,8 @@ use crate::k8s::key::Key;
 use crate::k8s::{reflect, tickets};
 use crate::metrics::{StepLabels, StepOutcome};
 use crate::outbox::{self, Postbox, Settled, until_settled};
-use crate::policy;
 use crate::policy::approvers::further_approvers;
-use crate::policy::facts::TicketFacts;
+use crate::policy::{self, Access};
 use crate::text::mask;
 use crate::ticket::actor::Actor;
 use crate::ticket::approval::{self, Reply, Window};
@@ -365,13 +365,6 @@ impl ApprovedRun<'_> {
 
     /// Stops at the first step that fails: the following ones may depend on it.
     async fn run_steps(&self, mut ticket: Ticket, request: &Approval) -> Result<Ticket, Error> {
-        let halo_ticket = self.halo.find_ticket(ticket.spec.ticket_id).await?;
-        let facts = halo_ticket.as_ref().map(TicketFacts::from);
-        let facts = facts.unwrap_or_default();
-        // A verification that ran out since the request, or that was of somebody else, is none.
-        let requester = halo_ticket.and_then(|t| t.user_id);
-        let status = ticket.status.clone().unwrap_or_default();
-        let verified = state::is_verified(&status, requester, Timestamp::now());
         for number in &request.steps {
             let Some(step) = steps::step_of(&ticket, *number) else {
                 continue;
@@ -383,7 +376,7 @@ impl ApprovedRun<'_> {
                         lease: self.lease.into(),
                         number: *number,
                     };
-                    if let Some(rule) = self.forbidden(&step, &facts, verified) {
+                    if let Some(rule) = self.forbidden(&step, &ticket).await? {
                         let ended = Event::StepEnded {
                             number: *number,
                             state: StepState::Failed,
@@ -421,27 +414,43 @@ impl ApprovedRun<'_> {
         }
     }
 
-    /// The rule that forbids a step now, although it was approved.
-    fn forbidden(&self, step: &Step, ticket: &TicketFacts, verified: bool) -> Option<String> {
+    /// What forbids a step now, although it was approved. The ticket is read again: its requester
+    /// may have changed since, and a verification may have run out.
+    async fn forbidden(&self, step: &Step, ticket: &Ticket) -> Result<Option<String>, Error> {
         let Some(tool) = catalog::find(self.gateway, self.scope, &step.tool) else {
-            return Some("the list of tools (it is no longer there)".into());
+            return Ok(Some("the list of tools (it is no longer there)".into()));
+        };
+        let status = ticket.status.clone().unwrap_or_default();
+        let halo_ticket = self.halo.find_ticket(ticket.spec.ticket_id).await?;
+        let facts = match &halo_ticket {
+            Some(found) => {
+                let (gateway, scope) = (self.gateway, self.scope);
+                let facts = facts::gather(gateway, scope, self.halo, &status, found, &step.tool);
+                Some(facts.await)
+            }
+            None => None,
         };
         let arguments = serde_json::from_str(&step.arguments).unwrap_or_default();
         let call = policy::Call {
             tool: &step.tool,
             access: tool.access(),
+            sensitive: tool.sensitive(),
             arguments: &arguments,
-            ticket,
+            ticket: facts.as_ref(),
         };
-        let decision = catalog::decide(self.gateway, self.scope, &call);
-        if decision.effect == Effect::Disabled {
-            return Some(decision.rule);
+        if status.mode == Some(Mode::Plan) && call.access != Access::Read {
+            return Ok(Some("the ticket's Plan mode".into()));
         }
-        (decision.require_verification && !verified).then(|| {
-            format!(
+        let decision = catalog::decide(self.gateway, self.scope, &call);
+        let requester = halo_ticket.as_ref().and_then(|t| t.user_id);
+        let verified = state::is_verified(&status, requester, Timestamp::now());
+        Ok(match decision.effect {
+            Effect::Disabled => Some(decision.because()),
+            _ if decision.require_verification && !verified => Some(format!(
                 "{}, which requires the requester's verification,",
                 decision.rule
-            )
+            )),
+            _ => None,
         })
     }
 

@@ -77,6 +77,9 @@ pub struct Action {
     pub who_type: Option<i64>,
     #[serde(deserialize_with = "lenient::opt_id")]
     pub who_agentid: Option<TechnicianId>,
+    /// The end user who wrote it; 0 or absent: none that HaloPSA knows.
+    #[serde(deserialize_with = "lenient::opt_i64")]
+    pub actionby_user_id: Option<i64>,
     /// Name of the API application that made it.
     #[serde(deserialize_with = "lenient::string")]
     pub actionby_application_id: String,

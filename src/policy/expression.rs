@@ -1,18 +1,20 @@
 //! A rule's `when`: CEL over the call, bounded before it is run.
 //!
-//! Bounds: the expression's length (schema), macros nested at most twice, lists
-//! and maps in the arguments of at most 100 entries. The regular expression
-//! engine runs in linear time.
+//! Bounds: the expression's length (schema), macros nested at most twice, the size of
+//! the arguments, and the work of one evaluation (`cost`). Patterns of `matches` are
+//! written in the expression: they are compiled once, and are small.
 //!
 //! Compiled expressions are cached in a static. To callers the functions are still
 //! pure: the cache makes an answer faster, but the same input gives the same answer.
 
+use super::cost::{self, Input, MAX_ENTRIES};
 use super::facts::TicketFacts;
 use cel::common::ast::{EntryExpr, Expr, IdedExpr};
 use cel::extractors::This;
-use cel::{Context, Program, Value};
-use serde_json::{Map, json};
-use std::collections::HashMap;
+use cel::{Context, DeclarationError, Env, ExecutionError, Program, Value};
+use regex::{Regex, RegexBuilder};
+use serde_json::Map;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
@@ -20,13 +22,37 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 pub const VARIABLES: [&str; 4] = ["args", "ticket", "tool", "client"];
 const MAX_LENGTH: usize = 1024;
 const MAX_NESTING: usize = 2;
-const MAX_ENTRIES: usize = 100;
-/// Compiled expressions that are kept.
+/// Weight of an input: its bytes, and one for every value in it.
+const MAX_WEIGHT: u64 = 64 * 1024;
+/// Compiled expressions that are kept; a pattern counts as several.
 const MAX_CACHED: usize = 1000;
+const PATTERN_COUNTS: usize = 4;
+/// Patterns in one expression.
+const MAX_PATTERNS: usize = 4;
+/// Memory of a compiled pattern, in bytes, and of what it remembers while it is matched.
+const PATTERN_SIZE: usize = 64 * 1024;
+const PATTERN_CACHE: usize = 256 * 1024;
 
-type Compiled = Arc<Result<Program, String>>;
+/// The patterns of an expression, by their text.
+type Patterns = Arc<BTreeMap<String, Regex>>;
 
-static CACHE: LazyLock<Mutex<HashMap<String, Compiled>>> = LazyLock::new(Mutex::default);
+struct Expression {
+    program: Program,
+    patterns: Patterns,
+}
+
+type Compiled = Arc<Result<Expression, String>>;
+
+/// What was compiled, by its source.
+#[derive(Default)]
+struct Cache {
+    compiled: HashMap<String, Compiled>,
+    /// What is in it, patterns counted more.
+    size: usize,
+}
+
+static CACHE: LazyLock<Mutex<Cache>> = LazyLock::new(Mutex::default);
+static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
 /// Checks that an expression can be used; the error says why not.
 pub fn check(source: &str) -> Result<(), String> {
@@ -38,18 +64,20 @@ pub fn check(source: &str) -> Result<(), String> {
 
 fn compiled(source: &str) -> Compiled {
     let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(known) = cache.get(source) {
+    if let Some(known) = cache.compiled.get(source) {
         return known.clone();
     }
     let fresh: Compiled = Arc::new(compile(source));
-    if cache.len() >= MAX_CACHED {
-        cache.clear();
+    let patterns = fresh.as_ref().as_ref().map_or(0, |e| e.patterns.len());
+    if cache.size >= MAX_CACHED {
+        *cache = Cache::default();
     }
-    cache.insert(source.to_string(), fresh.clone());
+    cache.size += 1 + PATTERN_COUNTS * patterns;
+    cache.compiled.insert(source.to_string(), fresh.clone());
     fresh
 }
 
-fn compile(source: &str) -> Result<Program, String> {
+fn compile(source: &str) -> Result<Expression, String> {
     if source.len() > MAX_LENGTH {
         return Err(format!("it is longer than {MAX_LENGTH} characters"));
     }
@@ -72,105 +100,182 @@ fn compile(source: &str) -> Result<Program, String> {
             "macros like all() and exists() are nested more than {MAX_NESTING} deep"
         ));
     }
-    let references = program.references();
-    if let Some(unknown) = references
+    let unknown = program
+        .references()
         .variables()
         .into_iter()
         .find(|name| !VARIABLES.contains(name) && !scopes.iter().any(|s| s == name))
-    {
+        .map(str::to_string);
+    if let Some(unknown) = unknown {
         return Err(format!(
             "there is no variable {unknown}; use one of {}",
             VARIABLES.join(", ")
         ));
     }
-    Ok(program)
+    let mut patterns = BTreeMap::new();
+    collect_patterns(program.expression(), &mut patterns)?;
+    cost::check(program.expression(), None)?;
+    Ok(Expression {
+        program,
+        patterns: Arc::new(patterns),
+    })
 }
 
-/// How deep macros are nested. Collects the names they define.
-fn nesting(expression: &IdedExpr, scopes: &mut Vec<String>) -> usize {
-    let mut deepest = |all: &mut dyn Iterator<Item = &IdedExpr>| {
-        all.map(|e| nesting(e, scopes)).max().unwrap_or(0)
-    };
-    match &expression.expr {
-        Expr::Call(call) => deepest(&mut call.target.iter().map(|t| &**t).chain(call.args.iter())),
-        Expr::List(list) => deepest(&mut list.elements.iter()),
-        Expr::Select(select) => nesting(&select.operand, scopes),
+/// Compiles the patterns of an expression's `matches`.
+fn collect_patterns(node: &IdedExpr, patterns: &mut BTreeMap<String, Regex>) -> Result<(), String> {
+    if let Expr::Call(call) = &node.expr
+        && call.func_name.trim_start_matches('.') == "matches"
+    {
+        let Some(pattern) = call.args.last().and_then(cost::text_of) else {
+            return Err("matches() needs a pattern that is written as a text, like '^a+$'".into());
+        };
+        if !patterns.contains_key(pattern) {
+            if patterns.len() >= MAX_PATTERNS {
+                return Err(format!("it has more than {MAX_PATTERNS} patterns"));
+            }
+            patterns.insert(pattern.to_string(), pattern_of(pattern)?);
+        }
+    }
+    parts(node)
+        .into_iter()
+        .try_for_each(|part| collect_patterns(part, patterns))
+}
+
+fn pattern_of(pattern: &str) -> Result<Regex, String> {
+    RegexBuilder::new(pattern)
+        .size_limit(PATTERN_SIZE)
+        .dfa_size_limit(PATTERN_CACHE)
+        .build()
+        .map_err(|error| match error {
+            regex::Error::CompiledTooBig(_) => format!(
+                "a pattern takes more than {} KiB; use [a-z] rather than \\w, and smaller counts",
+                PATTERN_SIZE / 1024
+            ),
+            _ => "a pattern of matches() is not a regular expression".to_string(),
+        })
+}
+
+/// The parts that a part of an expression is made of.
+fn parts(node: &IdedExpr) -> Vec<&IdedExpr> {
+    match &node.expr {
+        Expr::Call(call) => call
+            .target
+            .as_deref()
+            .into_iter()
+            .chain(&call.args)
+            .collect(),
+        Expr::List(list) => list.elements.iter().collect(),
+        Expr::Select(select) => vec![&*select.operand],
         Expr::Map(map) => map
             .entries
             .iter()
-            .map(|entry| match &entry.expr {
-                EntryExpr::MapEntry(entry) => {
-                    nesting(&entry.key, scopes).max(nesting(&entry.value, scopes))
-                }
-                EntryExpr::StructField(field) => nesting(&field.value, scopes),
+            .flat_map(|entry| match &entry.expr {
+                EntryExpr::MapEntry(entry) => vec![&entry.key, &entry.value],
+                EntryExpr::StructField(field) => vec![&field.value],
             })
-            .max()
-            .unwrap_or(0),
-        Expr::Comprehension(c) => {
-            scopes.extend([c.iter_var.clone(), c.accu_var.clone()]);
-            scopes.extend(c.iter_var2.clone());
-            let parts = [
-                &c.iter_range,
-                &c.accu_init,
-                &c.loop_cond,
-                &c.loop_step,
-                &c.result,
-            ];
-            1 + parts
-                .into_iter()
-                .map(|e| nesting(e, scopes))
-                .max()
-                .unwrap_or(0)
-        }
-        _ => 0,
+            .collect(),
+        Expr::Comprehension(c) => vec![
+            &c.iter_range,
+            &c.accu_init,
+            &c.loop_cond,
+            &c.loop_step,
+            &c.result,
+        ],
+        _ => Vec::new(),
     }
 }
 
-/// Whether the expression holds for a call; an error if it cannot be evaluated.
+/// How deep macros are nested. Collects the names they define.
+fn nesting(node: &IdedExpr, scopes: &mut Vec<String>) -> usize {
+    let mut own = 0;
+    if let Expr::Comprehension(c) = &node.expr {
+        scopes.extend([c.iter_var.clone(), c.accu_var.clone()]);
+        scopes.extend(c.iter_var2.clone());
+        own = 1;
+    }
+    let inside = parts(node).into_iter().map(|part| nesting(part, scopes));
+    own + inside.max().unwrap_or(0)
+}
+
+/// Whether the expression holds for a call; an error if that cannot be told. Without facts nothing
+/// about the ticket can be told.
 pub fn holds(
     source: &str,
     tool: &str,
     client: &str,
     arguments: &Map<String, serde_json::Value>,
-    ticket: &TicketFacts,
+    ticket: Option<&TicketFacts>,
 ) -> Result<bool, String> {
-    let program = compiled(source);
-    let program = program.as_ref().as_ref().map_err(String::clone)?;
-    if !arguments.values().all(|v| small(v, 0)) {
-        return Err("the arguments are too large for an expression".into());
+    let compiled = compiled(source);
+    let expression = compiled.as_ref().as_ref().map_err(String::clone)?;
+    let references = expression.program.references();
+    let mut inputs: Vec<Input> = Vec::new();
+    for name in VARIABLES {
+        if !references.has_variable(name) {
+            continue;
+        }
+        let value = match name {
+            "args" => arguments_of(arguments)?,
+            "ticket" => ticket
+                .ok_or("what is known about the ticket cannot be told now")?
+                .as_json(),
+            "tool" => tool.into(),
+            _ => client.into(),
+        };
+        inputs.push((name, value));
     }
-    let mut context = Context::default();
-    context
-        .add_function("lowerAscii", lower_ascii)
-        .map_err(|e| e.to_string())?;
-    let facts = json!({
-        "id": ticket.id,
-        "clientId": ticket.client_id,
-        "priority": ticket.priority,
-        "status": ticket.status,
-        "type": ticket.kind,
-        "category": ticket.category,
-    });
-    for (name, value) in [
-        ("args", serde_json::Value::Object(arguments.clone())),
-        ("ticket", facts),
-        ("tool", tool.into()),
-        ("client", client.into()),
-    ] {
-        let value = cel::to_value(value).map_err(|e| e.to_string())?;
-        context.add_variable_from_value(name, value);
-    }
-    match catch_unwind(AssertUnwindSafe(|| program.execute(&context))) {
+    cost::check(expression.program.expression(), Some(&inputs))?;
+    let context = context(&inputs, &expression.patterns)?;
+    match catch_unwind(AssertUnwindSafe(|| expression.program.execute(&context))) {
         Ok(Ok(Value::Bool(holds))) => Ok(holds),
         Ok(Ok(_)) => Err("it does not evaluate to true or false".into()),
-        Ok(Err(error)) => Err(error.to_string()),
+        Ok(Err(error)) => Err(crate::text::one_line(&error.to_string(), 200)),
         Err(_) => Err("it cannot be evaluated".into()),
     }
 }
 
-/// `args.user.lowerAscii() == 'ceo@acme.example'`: what another server ignores the case of.
-fn lower_ascii(This(text): This<Arc<String>>) -> Value {
-    Value::from(text.to_ascii_lowercase())
+fn arguments_of(
+    arguments: &Map<String, serde_json::Value>,
+) -> Result<serde_json::Value, &'static str> {
+    let fits = arguments.len() <= MAX_ENTRIES
+        && arguments.values().all(|v| small(v, 0))
+        && arguments.values().map(cost::weight).sum::<u64>() <= MAX_WEIGHT;
+    match fits {
+        true => Ok(serde_json::Value::Object(arguments.clone())),
+        false => Err("the arguments are too large for an expression"),
+    }
+}
+
+fn context(inputs: &[Input], patterns: &Patterns) -> Result<Context<'static, 'static>, String> {
+    let mut context = Context::with_env(ENVIRONMENT.clone());
+    for (name, value) in inputs {
+        let value = cel::to_value(value).map_err(|e| e.to_string())?;
+        context.add_variable_from_value(*name, value);
+    }
+    add_functions(&mut context, patterns.clone()).map_err(|e| e.to_string())?;
+    Ok(context)
+}
+
+/// The functions besides CEL's own.
+fn add_functions(
+    context: &mut Context<'static, 'static>,
+    patterns: Patterns,
+) -> Result<(), DeclarationError> {
+    // CEL's own would compile the pattern each time, without a limit.
+    let matches = move |This(text): This<Arc<String>>,
+                        pattern: Arc<String>|
+          -> Result<bool, ExecutionError> {
+        match patterns.get(pattern.as_str()) {
+            Some(pattern) => Ok(pattern.is_match(&text)),
+            None => Err(ExecutionError::function_error(
+                "matches",
+                "the pattern is not written in the expression",
+            )),
+        }
+    };
+    let lower = |This(text): This<Arc<String>>| -> String { text.to_ascii_lowercase() };
+    context.add_function("matches", matches)?;
+    context.add_function("lowerAscii", lower)
 }
 
 fn small(value: &serde_json::Value, depth: usize) -> bool {
@@ -187,7 +292,9 @@ fn small(value: &serde_json::Value, depth: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::facts::Requester;
     use super::*;
+    use serde_json::json;
 
     fn evaluate(source: &str, arguments: serde_json::Value) -> Result<bool, String> {
         let ticket = TicketFacts {
@@ -195,9 +302,17 @@ mod tests {
             client_id: 12,
             priority: "High".into(),
             status: "New".into(),
+            requester: Requester {
+                id: Some(9),
+                name: "Kim Lee".into(),
+                email: Some("kim@acme.example".into()),
+                verified: Some(true),
+            },
+            sensitivity: Some(vec!["mfa-reset".into()]),
             ..TicketFacts::default()
         };
-        holds(source, "t", "acme", arguments.as_object().unwrap(), &ticket)
+        let arguments = arguments.as_object().unwrap();
+        holds(source, "t", "acme", arguments, Some(&ticket))
     }
 
     #[test]
@@ -228,6 +343,22 @@ mod tests {
                 json!({"text": "abc"}),
                 true,
             ),
+            (
+                "matches(args.text, '^[0-9]+$')",
+                json!({"text": "abc"}),
+                false,
+            ),
+            (
+                "args.user.lowerAscii() == ticket.requester.email",
+                json!({"user": "KIM@acme.example"}),
+                true,
+            ),
+            (
+                "ticket.requester.verified && ticket.requester.id == args.user",
+                json!({"user": 9}),
+                true,
+            ),
+            ("'mfa-reset' in ticket.sensitivity", json!({}), true),
         ] {
             assert_eq!(evaluate(source, arguments), Ok(holds), "{source}");
         }
@@ -239,6 +370,54 @@ mod tests {
         assert!(evaluate("args.text", json!({"text": "x"})).is_err());
         assert!(evaluate("args.n.lowerAscii() == ''", json!({"n": 1})).is_err());
         assert!(evaluate("args.list.exists(x, x == 1)", json!({"list": vec![0; 101]})).is_err());
+    }
+
+    #[test]
+    fn without_facts_nothing_is_told_about_the_ticket() {
+        let ask = |source, facts| holds(source, "t", "acme", &Map::new(), facts);
+        for source in [
+            "ticket.priority == 'Critical'",
+            "has(ticket.priority)",
+            "true || ticket.id == 1",
+        ] {
+            assert!(ask(source, None).is_err(), "{source}");
+        }
+        assert_eq!(ask("client == 'acme'", None), Ok(true));
+        // What was not looked up is not there.
+        let facts = TicketFacts::default();
+        for source in [
+            "ticket.requester.email == 'x'",
+            "ticket.requester.verified",
+            "'x' in ticket.sensitivity",
+        ] {
+            assert!(ask(source, Some(&facts)).is_err(), "{source}");
+        }
+    }
+
+    #[test]
+    fn costly_expressions_are_refused() {
+        let list = format!("[{}]", vec!["1"; 200].join(","));
+        for source in [
+            r"'x'.matches('((((\\w{50}){20})?)?)?')".to_string(),
+            format!("{list}.all(x, {list}.all(y, x == y))"),
+            "args.text.matches(args.pattern)".into(),
+            "args.text.matches('a' + 'b')".into(),
+            "args.text.matches('(')".into(),
+            (0..5)
+                .map(|n| format!("args.text.matches('{n}')"))
+                .collect::<Vec<_>>()
+                .join(" || "),
+        ] {
+            assert!(check(&source).is_err(), "{source}");
+            assert!(evaluate(&source, json!({"text": "x"})).is_err(), "{source}");
+        }
+        let started = std::time::Instant::now();
+        let text = json!({"text": "x".repeat(60_000), "list": vec!["x"; 100]});
+        let _ = evaluate("args.text.matches('(x+x+)+y')", text.clone());
+        let _ = evaluate("args.list.all(a, args.list.all(b, a == b))", text);
+        assert!(started.elapsed() < std::time::Duration::from_secs(10));
+        let huge = json!({"text": "x".repeat(70_000)});
+        assert!(evaluate("args.text == 'x'", huge).is_err());
     }
 
     #[test]

@@ -2,11 +2,70 @@
 
 use super::facts::TicketFacts;
 use crate::api::connection::{Sensitivity, SensitivityRule};
-use crate::halopsa::types::Ticket;
+use crate::api::ticket::Verification;
+use crate::halopsa::types::{Action, Ticket};
+use crate::ids::{ActionId, TechnicianId};
 use crate::policy::expression;
 use crate::text;
 use crate::ticket::sensitive::{self, Evidence, Reason, Text};
 use serde_json::{Map, Value, json};
+
+/// Somebody else than the verified requester wrote on the ticket.
+const ANOTHER_USER: &str = "another-user";
+
+/// Whether no technician wrote it.
+fn is_by_end_user(action: &Action) -> bool {
+    action.who_agentid.is_none_or(|id| id <= TechnicianId(0))
+}
+
+/// What end users wrote on the ticket, as text.
+pub fn written(actions: &[Action]) -> Vec<String> {
+    let by_users = actions.iter().filter(|a| is_by_end_user(a));
+    by_users.map(|a| text::plain(&a.note)).collect()
+}
+
+/// The newest of these actions.
+pub fn newest(actions: &[Action]) -> Option<ActionId> {
+    actions.iter().map(|a| a.id).max()
+}
+
+/// The kinds of recorded reasons.
+pub fn kinds(reasons: &[String]) -> impl Iterator<Item = &str> {
+    reasons
+        .iter()
+        .map(|reason| reason.split(':').next().unwrap_or_default().trim())
+}
+
+/// Why a requester who is verified has to be asked again: for what end users have written since.
+/// Empty: they need not. `all`: no action since is missing.
+pub fn since_verified(
+    ticket: &Ticket,
+    actions: &[Action],
+    all: bool,
+    verification: &Verification,
+    config: &Sensitivity,
+) -> Vec<Reason> {
+    let newest = verification.newest_action;
+    let later: Vec<Action> = actions
+        .iter()
+        .filter(|a| is_by_end_user(a) && newest.is_none_or(|newest| a.id > newest))
+        .cloned()
+        .collect();
+    if later.is_empty() && all {
+        return Vec::new();
+    }
+    let known: Vec<&str> = kinds(&verification.reasons).collect();
+    let mut reasons = of_ticket(ticket, &written(&later), config);
+    reasons.retain(|reason| !known.contains(&reason.kind.as_str()));
+    let is_another = |a: &Action| a.actionby_user_id.filter(|id| *id > 0) != verification.user_id;
+    if !all || later.iter().any(is_another) {
+        reasons.push(Reason {
+            kind: ANOTHER_USER.into(),
+            evidence: Evidence::Words("wrote on the ticket since".into()),
+        });
+    }
+    reasons
+}
 
 /// Why a ticket is sensitive; empty: it is not. `notes` are what end users have written on it
 /// since.
@@ -53,13 +112,17 @@ fn evidence(
         return Some(Evidence::Words(keyword.clone()));
     }
     // A rule that cannot be evaluated makes the ticket sensitive.
-    let holds = expression::holds(rule.when.as_ref()?, "", "", arguments, facts).unwrap_or(true);
+    let holds =
+        expression::holds(rule.when.as_ref()?, "", "", arguments, Some(facts)).unwrap_or(true);
     holds.then_some(Evidence::Rule)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::ticket::VerificationState;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use k8s_openapi::jiff::Timestamp;
 
     fn ticket(summary: &str, kind: &str) -> Ticket {
         Ticket {
@@ -124,5 +187,81 @@ mod tests {
         let later = ["please reset my mfa".to_string()];
         let reasons = of_ticket(&ticket("Printer", ""), &later, &Sensitivity::default());
         assert_eq!(reasons.len(), 1);
+    }
+
+    fn verified(newest: Option<i64>) -> Verification {
+        Verification {
+            number: 1,
+            challenge_id: "c".into(),
+            state: VerificationState::Verified,
+            reasons: vec!["mfa-reset: 'reset my mfa'".into()],
+            method: None,
+            user_id: Some(7),
+            newest_action: newest.map(ActionId),
+            address: None,
+            started_at: Time(Timestamp::UNIX_EPOCH),
+            valid_until: None,
+            decided_by: None,
+        }
+    }
+
+    fn by(id: i64, user: Option<i64>, note: &str) -> Action {
+        Action {
+            id: ActionId(id),
+            note: note.into(),
+            actionby_user_id: user,
+            ..Action::default()
+        }
+    }
+
+    const MFA: &str = "reset my mfa";
+    const PASSWORD: &str = "please reset my password";
+
+    fn asks_again(newest: Option<i64>, actions: &[Action], all: bool) -> Vec<String> {
+        let (ticket, config) = (ticket("Printer", ""), Sensitivity::default());
+        let reasons = since_verified(&ticket, actions, all, &verified(newest), &config);
+        reasons.into_iter().map(|reason| reason.kind).collect()
+    }
+
+    #[test]
+    fn what_is_written_after_a_verification_may_ask_again() {
+        for (what, newest, action, kinds) in [
+            ("read before", Some(5), by(5, Some(8), PASSWORD), vec![]),
+            ("the same again", Some(5), by(6, Some(7), MFA), vec![]),
+            ("thanks", Some(5), by(6, Some(7), "thanks"), vec![]),
+            (
+                "something new",
+                Some(5),
+                by(6, Some(7), PASSWORD),
+                vec!["password-reset"],
+            ),
+            (
+                "another user",
+                Some(5),
+                by(6, Some(8), "thanks"),
+                vec!["another-user"],
+            ),
+            (
+                "nobody knows who",
+                Some(5),
+                by(6, Some(0), MFA),
+                vec!["another-user"],
+            ),
+            (
+                "nothing was read before",
+                None,
+                by(1, None, "hello"),
+                vec!["another-user"],
+            ),
+        ] {
+            assert_eq!(asks_again(newest, &[action], true), kinds, "{what}");
+        }
+        let technician = Action {
+            who_agentid: Some(TechnicianId(3)),
+            ..by(9, None, PASSWORD)
+        };
+        assert!(asks_again(Some(5), &[technician], true).is_empty());
+        // More was written than is read.
+        assert_eq!(asks_again(Some(5), &[], false), ["another-user"]);
     }
 }

@@ -16,6 +16,14 @@ use std::time::Duration;
 /// HaloPSA's times are in seconds, and its clock is not ours.
 const SKEW: SignedDuration = SignedDuration::from_secs(2);
 
+/// Why a requester is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Why<'a> {
+    pub reasons: &'a [String],
+    /// The newest action on the ticket that was read for them.
+    pub newest_action: Option<ActionId>,
+}
+
 /// The event that pauses a ticket until its requester has proved who they are. The reasons are
 /// stored as they are: the caller has removed the requester's words where `privacy.hideSubjects`
 /// asks for it.
@@ -23,16 +31,17 @@ pub fn start(
     status: &TicketStatus,
     connection: &HaloPSAConnection,
     ticket: &Ticket,
-    reasons: &[String],
+    why: &Why<'_>,
     timeout: Duration,
     lease: Option<String>,
     now: Timestamp,
 ) -> Event {
     Event::VerificationStarted {
         challenge_id: challenge_id(status, connection, ticket),
-        reasons: reasons.to_vec(),
+        reasons: why.reasons.to_vec(),
         deadline: deadline(timeout, now),
         lease,
+        newest_action: why.newest_action,
     }
 }
 

@@ -20,6 +20,7 @@ mod harness;
 mod listener;
 mod model;
 mod namespaces;
+mod policy_runtime;
 mod schema;
 mod tickets;
 mod tool_servers;

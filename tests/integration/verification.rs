@@ -11,7 +11,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-const AGENT: &str = "acme-dental-group";
+pub const AGENT: &str = "acme-dental-group";
 
 /// A connection in Execute mode with the simulator's provider.
 pub async fn connected(name: &str, provider: Value) -> Harness {
@@ -62,7 +62,7 @@ async fn provider_is(harness: &Harness, status: &str, reason: &str) {
     .await;
 }
 
-fn open(harness: &Harness, summary: &str) -> (i64, String) {
+pub fn open(harness: &Harness, summary: &str) -> (i64, String) {
     let id = harness.open_ticket(ACME, summary);
     harness.assign(id, DANA);
     (id, format!("{AGENT}-{id}"))

@@ -81,6 +81,7 @@ fn policy_explained() {
             rule: "policy defaults, rule 1".into(),
             approvers: None,
             require_verification: false,
+            reason: String::new(),
         };
         let lines = ["defaults, rule 1 names halopsa_*".to_string()];
         let tool = "halopsa_update_ticket";

@@ -12,10 +12,10 @@ use crate::controller::provider;
 use crate::failpoint;
 use crate::halopsa::{self, types};
 use crate::metrics::{VerificationLabels, VerificationOutcome};
-use crate::policy::sensitivity::of_ticket;
+use crate::policy::sensitivity::{newest, of_ticket, written};
 use crate::ticket::ownership::Ownership;
 use crate::ticket::state::{self, Event};
-use crate::ticket::verification::{self, Ask, ProviderState, Window, Wished};
+use crate::ticket::verification::{self, Ask, ProviderState, Why, Window, Wished};
 use crate::verify::{self, Challenge, Provider};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -54,6 +54,9 @@ pub(super) async fn start(pass: &Pass) -> Result<Option<Event>, Error> {
     if state::is_verified(&status, found.user_id, now) {
         return Ok(None);
     }
+    // What was read for the reasons need not be asked about again.
+    let actions = halo.actions(pass.ticket.spec.ticket_id, DEPTH).await?;
+    let reasons = of_ticket(&found, &written(&actions), &spec.sensitivity);
     // The words are the requester's: they stay in HaloPSA where subjects do.
     let reasons: Vec<String> = reasons
         .iter()
@@ -68,7 +71,10 @@ pub(super) async fn start(pass: &Pass) -> Result<Option<Event>, Error> {
         &status,
         &pass.connection,
         &pass.ticket,
-        &reasons,
+        &Why {
+            reasons: &reasons,
+            newest_action: newest(&actions),
+        },
         timeout,
         None,
         now,
@@ -312,11 +318,26 @@ async fn down(
     let soon = Timestamp::now() + SignedDuration::from_secs(2);
     let last = status.deadline.is_some_and(|deadline| deadline.0 <= soon);
     if last && provider.spec.failure_policy == FailurePolicy::Ignore {
-        pass.transition(&[Event::VerificationSkipped { valid_until }])
-            .await?;
+        let asked = status.verification.as_ref().and_then(|v| v.user_id);
+        let user_id = match asked {
+            Some(user) => Some(user),
+            None => requester_id(pass).await?,
+        };
+        let skipped = Event::VerificationSkipped {
+            user_id,
+            valid_until,
+        };
+        pass.transition(&[skipped]).await?;
         count(pass, VerificationOutcome::Skipped);
     }
     Ok(())
+}
+
+/// Whose ticket it is now.
+async fn requester_id(pass: &Pass) -> Result<Option<i64>, Error> {
+    let halo = pass.halo().await?;
+    let found = halo.find_ticket(pass.ticket.spec.ticket_id).await?;
+    Ok(found.and_then(|ticket| ticket.user_id))
 }
 
 /// Reads what technicians say about a refused ticket, or one that waits: "verify again", or the
@@ -341,8 +362,10 @@ pub(super) async fn listen(pass: &mut Pass) -> Result<Option<Duration>, Error> {
     let ticket_id = pass.ticket.spec.ticket_id;
     let replies = replies(&halo, ticket_id, DEPTH).await?;
     let mut window = Window::of(&status, current, pass.ourselves(), &approvals.applications);
+    let mut requester = None;
     if verification::asks_override(&replies, &window) {
-        window.assigned = halo.ticket(ticket_id).await?.agent_id;
+        let ticket = halo.ticket(ticket_id).await?;
+        (window.assigned, requester) = (ticket.agent_id, ticket.user_id);
     }
     let heard = verification::judge(&replies, &window);
     for ignored in &heard.ignored {
@@ -354,7 +377,7 @@ pub(super) async fn listen(pass: &mut Pass) -> Result<Option<Duration>, Error> {
             .await;
     }
     if let Some(wished) = &heard.wish {
-        carry_out(pass, &status, wished).await?;
+        carry_out(pass, &status, wished, requester).await?;
     } else if let Some(up_to) = heard.up_to
         // The answer to a standing request is read when the ticket waits for it again.
         && !status.approval_is(ApprovalState::Requested)
@@ -370,7 +393,12 @@ pub(super) async fn listen(pass: &mut Pass) -> Result<Option<Duration>, Error> {
 }
 
 /// Does what a technician asked for.
-async fn carry_out(pass: &mut Pass, status: &TicketStatus, wished: &Wished) -> Result<(), Error> {
+async fn carry_out(
+    pass: &mut Pass,
+    status: &TicketStatus,
+    wished: &Wished,
+    requester: Option<i64>,
+) -> Result<(), Error> {
     let provider = provider::of_connection(&pass.connection, &pass.ctx);
     let (event, outcome) = match wished.ask {
         Ask::Again => {
@@ -389,6 +417,7 @@ async fn carry_out(pass: &mut Pass, status: &TicketStatus, wished: &Wished) -> R
             let event = Event::VerificationOverridden {
                 by: wished.by,
                 action: wished.action,
+                user_id: requester,
                 valid_until: from_now(provider.map_or(VALID_FOR, |p| p.spec.valid_for.into())),
             };
             (event, VerificationOutcome::Overridden)

@@ -14,7 +14,7 @@ use crate::k8s::key::Key;
 use crate::k8s::{self, reflect, tickets};
 use crate::ticket::actor::Actor;
 use crate::ticket::state::Event;
-use crate::ticket::verification;
+use crate::ticket::verification::{self, Why};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt};
 use std::time::Duration;
@@ -252,7 +252,10 @@ impl Claim {
             status,
             &scope.connection,
             &self.ticket,
-            &reasons,
+            &Why {
+                reasons: &reasons,
+                newest_action: start.newest_action,
+            },
             timeout,
             Some(self.lease.clone()),
             Timestamp::now(),

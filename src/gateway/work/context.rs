@@ -5,7 +5,7 @@ use crate::api::ticket::{Ticket, Verification};
 use crate::gateway::wire::{Context, MatchedWorkflow, Requester, TicketNote};
 use crate::gateway::{AgentScope, Gateway};
 use crate::halopsa::{self, types};
-use crate::ids::TechnicianId;
+use crate::ids::ActionId;
 use crate::policy::sensitivity;
 use crate::text;
 use crate::ticket::ownership::{Ownership, still_ours};
@@ -29,8 +29,10 @@ pub(super) struct Start {
     pub context: Context,
     /// The replies it resumes for.
     pub replies: Vec<TicketNote>,
-    /// Why the ticket is sensitive; empty: it is not, or the requester is verified.
+    /// Why the requester has to be asked; empty: the ticket is not sensitive, or they are verified.
     pub sensitive: Vec<Reason>,
+    /// The newest action that was read.
+    pub newest_action: Option<ActionId>,
 }
 
 pub(super) async fn gather(
@@ -62,16 +64,22 @@ pub(super) async fn gather(
         .map(shown)
         .collect();
     let mut context = context_of(gateway, scope, stored, &ticket, &actions);
-    let mut sensitive = Vec::new();
-    if state::is_verified(&status, ticket.user_id, Timestamp::now()) {
-        context.verification = status.verification.as_ref().map(how_verified);
-    } else {
-        sensitive = why_sensitive(scope, &ticket, &actions);
+    let verified = state::is_verified(&status, ticket.user_id, Timestamp::now());
+    let verification = status.verification.as_ref().filter(|_| verified);
+    let config = &scope.connection.spec.sensitivity;
+    // What end users wrote later counts too: a ticket may become sensitive.
+    let sensitive = match verification {
+        Some(v) => sensitivity::since_verified(&ticket, &actions, reaches(&actions, v), v, config),
+        None => sensitivity::of_ticket(&ticket, &sensitivity::written(&actions), config),
+    };
+    if sensitive.is_empty() {
+        context.verification = verification.map(how_verified);
     }
     Ok(Gathered::Start(Box::new(Start {
         context,
         replies,
         sensitive,
+        newest_action: sensitivity::newest(&actions),
     })))
 }
 
@@ -146,18 +154,10 @@ fn how_verified(verification: &Verification) -> String {
     }
 }
 
-/// What end users wrote later counts too: a ticket may become sensitive.
-fn why_sensitive(
-    scope: &AgentScope,
-    ticket: &types::Ticket,
-    actions: &[types::Action],
-) -> Vec<Reason> {
-    let written: Vec<String> = actions
-        .iter()
-        .filter(|a| a.who_agentid.is_none_or(|id| id <= TechnicianId(0)))
-        .map(|a| text::plain(&a.note))
-        .collect();
-    sensitivity::of_ticket(ticket, &written, &scope.connection.spec.sensitivity)
+/// Whether the actions that were read, oldest first, reach back to those before the verification.
+fn reaches(actions: &[types::Action], verification: &Verification) -> bool {
+    let oldest = actions.first().map(|a| a.id);
+    actions.len() < NOTES || oldest <= verification.newest_action
 }
 
 /// The active workflows whose trigger matches the ticket.

@@ -1,6 +1,6 @@
 //! What can happen to a ticket, and why an event may not apply.
 
-use super::OPEN_STEPS;
+use super::{AUTO_STEPS, OPEN_STEPS};
 use crate::api::Mode;
 use crate::api::reason::Reason;
 use crate::api::ticket::{Approval, Phase, Step, StepState, VerificationState};
@@ -20,6 +20,8 @@ pub enum Event {
         deadline: Timestamp,
         /// The agent's lease, where it already holds the ticket.
         lease: Option<String>,
+        /// The newest action on the ticket that was read for the reasons.
+        newest_action: Option<ActionId>,
     },
     /// The provider has the challenge.
     ChallengeSent {
@@ -37,7 +39,11 @@ pub enum Event {
         message: String,
     },
     /// The provider could not be reached, and its failurePolicy is Ignore.
-    VerificationSkipped { valid_until: Timestamp },
+    VerificationSkipped {
+        /// The requester.
+        user_id: Option<i64>,
+        valid_until: Timestamp,
+    },
     /// A technician has the requester asked again.
     VerifyAgain {
         by: TechnicianId,
@@ -49,6 +55,8 @@ pub enum Event {
     VerificationOverridden {
         by: TechnicianId,
         action: ActionId,
+        /// The requester.
+        user_id: Option<i64>,
         valid_until: Timestamp,
     },
     /// Sensitive, and nobody can verify: the agent may read and plan only.
@@ -163,6 +171,11 @@ pub enum Refused {
         OPEN_STEPS
     )]
     TooManySteps,
+    #[error(
+        "{} calls ran without approval in this turn; no more do, so end the turn",
+        AUTO_STEPS
+    )]
+    TooManyAutoSteps,
     #[error("there is no such step, or it has ended")]
     NoSuchStep,
     #[error("{0}")]

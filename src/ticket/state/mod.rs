@@ -44,6 +44,8 @@ pub const RUN_WITHIN: SignedDuration = SignedDuration::from_hours(1);
 pub const STEP_LIMIT: usize = 40;
 /// Steps that may wait for approval at once.
 pub const OPEN_STEPS: usize = 10;
+/// Steps that may run without approval in one turn; a technician is asked about the others.
+pub const AUTO_STEPS: i32 = 20;
 /// How often an agent resumes in one run.
 pub const MAX_TURNS: i32 = 20;
 /// Replies handed to an agent at once.

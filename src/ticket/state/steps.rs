@@ -1,10 +1,10 @@
 //! The calls that write: proposed, sent, ended.
 
 use super::claim::new_lease;
-use super::{Applied, Change, Event, MAX_TURNS, OPEN_STEPS, Refused, STEP_LIMIT};
+use super::{AUTO_STEPS, Applied, Change, Event, MAX_TURNS, OPEN_STEPS, Refused, STEP_LIMIT};
 use crate::api::reason::Reason;
 use crate::api::ticket::{
-    ApprovalState, Lease, Phase, ResumeReason, Step, StepState, TicketStatus,
+    ApprovalState, AutoSteps, Lease, Phase, ResumeReason, Step, StepState, TicketStatus,
 };
 use crate::text::mask;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -15,11 +15,7 @@ impl Change<'_> {
         let event = self.event;
         match event {
             Event::StepProposed { lease, step } => self.step_proposed(lease, step),
-            Event::StepStarted { lease, step } => {
-                self.next.held(lease)?;
-                self.next.add_step(step, StepState::Running, self.now)?;
-                Ok(Applied::Recorded)
-            }
+            Event::StepStarted { lease, step } => self.step_started(lease, step),
             Event::StepSent { lease, number } => self.step_sent(lease, *number),
             Event::StepEnded {
                 number,
@@ -43,6 +39,21 @@ impl Change<'_> {
             return Err(Refused::TooManySteps);
         }
         self.next.add_step(step, StepState::Proposed, self.now)?;
+        Ok(Applied::Recorded)
+    }
+
+    fn step_started(&mut self, lease: &str, step: &Step) -> Result<Applied, Refused> {
+        self.next.held(lease)?;
+        let count = self.next.auto_steps_in_turn();
+        if count >= AUTO_STEPS {
+            return Err(Refused::TooManyAutoSteps);
+        }
+        self.next.add_step(step, StepState::Running, self.now)?;
+        self.next.auto_steps = Some(AutoSteps {
+            run: self.next.run,
+            turn: self.next.turn,
+            count: count + 1,
+        });
         Ok(Applied::Recorded)
     }
 
@@ -143,6 +154,13 @@ impl TicketStatus {
             .max()
             .unwrap_or_default()
             + 1
+    }
+
+    /// How many steps ran without approval in this turn.
+    pub fn auto_steps_in_turn(&self) -> i32 {
+        self.auto_steps
+            .filter(|steps| (steps.run, steps.turn) == (self.run, self.turn))
+            .map_or(0, |steps| steps.count)
     }
 
     /// Ends every step in such a state.

@@ -62,6 +62,7 @@ fn challenged(deadline: i64) -> Event {
         reasons: vec!["mfa-reset: 'new phone'".into()],
         deadline: at(deadline),
         lease: None,
+        newest_action: Some(ActionId(2)),
     }
 }
 
@@ -90,6 +91,7 @@ fn not_verified() -> Event {
 
 fn skipped() -> Event {
     Event::VerificationSkipped {
+        user_id: Some(7),
         valid_until: at(900),
     }
 }
@@ -107,6 +109,7 @@ fn overridden() -> Event {
     Event::VerificationOverridden {
         by: TechnicianId(3),
         action: ActionId(6),
+        user_id: Some(7),
         valid_until: at(900),
     }
 }
@@ -423,8 +426,60 @@ fn a_verification_all_the_way() {
         (again.phase, again.verification.as_ref().unwrap().number),
         (Phase::Verifying, 2)
     );
+    assert_eq!(
+        again.verification.as_ref().unwrap().newest_action,
+        Some(ActionId(2)),
+        "what was written since was not read"
+    );
     let vouched_for = then(&again, &[(overridden(), 30)]);
-    assert!(vouched_for.phase == Phase::Ready && is_verified(&vouched_for, None, at(40)));
+    assert_eq!(vouched_for.phase, Phase::Ready);
+    assert_eq!(
+        vouched_for.verification.as_ref().unwrap().newest_action,
+        Some(ActionId(6))
+    );
+}
+
+#[test]
+fn whoever_vouches_a_verification_is_of_one_requester() {
+    let refused = run(&[(challenged(300), 1), (not_verified(), 2)]);
+    for passed in [
+        then(&refused, &[(overridden(), 3)]),
+        run(&[(challenged(300), 1), (skipped(), 2)]),
+        run(&[
+            (challenged(300), 1),
+            (challenge_sent(), 2),
+            (verified("c"), 3),
+        ]),
+    ] {
+        let state = passed.verification.as_ref().unwrap().state;
+        assert!(is_verified(&passed, Some(7), at(40)), "{state:?}");
+        assert!(!is_verified(&passed, Some(8), at(40)), "{state:?}");
+        assert!(!is_verified(&passed, None, at(40)), "{state:?}");
+    }
+}
+
+#[test]
+fn only_so_many_calls_of_a_turn_run_without_approval() {
+    let mut status = run(&[(Event::Accepted, 0), (claimed("a", 600), 1)]);
+    let start = |status: &TicketStatus| Event::StepStarted {
+        lease: "a".into(),
+        step: Box::new(step(status.next_step())),
+    };
+    for count in 0..AUTO_STEPS {
+        assert_eq!(status.auto_steps_in_turn(), count);
+        let number = status.next_step();
+        status = then(
+            &status,
+            &[(start(&status), 2), (ended(number, StepState::Done), 2)],
+        );
+    }
+    let next = start(&status);
+    assert_eq!(
+        try_at(&status, &next, 3).unwrap_err(),
+        Refused::TooManyAutoSteps
+    );
+    status.turn += 1;
+    assert!(try_at(&status, &next, 3).is_ok(), "another turn");
 }
 
 #[test]
@@ -435,6 +490,7 @@ fn a_ticket_that_becomes_sensitive_is_taken_from_its_agent() {
         reasons: Vec::new(),
         deadline: at(300),
         lease: lease.map(str::to_string),
+        newest_action: None,
     };
     assert!(try_at(&working, &started(None), 2).is_err());
     assert!(try_at(&working, &started(Some("b")), 2).is_err());

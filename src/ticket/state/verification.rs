@@ -17,7 +17,12 @@ impl Change<'_> {
                 reasons,
                 deadline,
                 lease,
-            } => self.verification_started(challenge_id, reasons, *deadline, lease.as_deref()),
+                newest_action,
+            } => {
+                self.verification_may_start(lease.as_deref())?;
+                self.challenge(challenge_id, reasons, *deadline, *newest_action);
+                Ok(Applied::Recorded)
+            }
             Event::ChallengeSent {
                 method,
                 user_id,
@@ -32,7 +37,10 @@ impl Change<'_> {
                 state,
                 message,
             } => self.verification_failed(challenge_id, *state, message),
-            Event::VerificationSkipped { valid_until } => self.verification_skipped(*valid_until),
+            Event::VerificationSkipped {
+                user_id,
+                valid_until,
+            } => self.verification_skipped(*user_id, *valid_until),
             Event::VerifyAgain {
                 by,
                 action,
@@ -42,19 +50,14 @@ impl Change<'_> {
             Event::VerificationOverridden {
                 by,
                 action,
+                user_id,
                 valid_until,
-            } => self.overridden(*by, *action, *valid_until),
+            } => self.overridden(*by, *action, *user_id, *valid_until),
             _ => Err(self.wrong()),
         }
     }
 
-    fn verification_started(
-        &mut self,
-        challenge_id: &str,
-        reasons: &[String],
-        deadline: Timestamp,
-        lease: Option<&str>,
-    ) -> Result<Applied, Refused> {
+    fn verification_may_start(&mut self, lease: Option<&str>) -> Result<(), Refused> {
         match (self.next.phase, lease) {
             (Phase::Received | Phase::Ready, None) => {}
             (Phase::Working, Some(lease)) => {
@@ -65,8 +68,7 @@ impl Change<'_> {
             }
             _ => return Err(self.wrong()),
         }
-        self.challenge(challenge_id, reasons, deadline);
-        Ok(Applied::Recorded)
+        Ok(())
     }
 
     fn challenge_sent(
@@ -115,7 +117,11 @@ impl Change<'_> {
         Ok(Applied::Recorded)
     }
 
-    fn verification_skipped(&mut self, valid_until: Timestamp) -> Result<Applied, Refused> {
+    fn verification_skipped(
+        &mut self,
+        user_id: Option<i64>,
+        valid_until: Timestamp,
+    ) -> Result<Applied, Refused> {
         let id = self
             .next
             .verification
@@ -123,6 +129,9 @@ impl Change<'_> {
             .map(|v| v.challenge_id.clone())
             .unwrap_or_default();
         self.answered(&id, VerificationState::Skipped, Some(valid_until))?;
+        if let Some(verification) = &mut self.next.verification {
+            verification.user_id = user_id;
+        }
         self.enter(
             Phase::Ready,
             Reason::VerificationSkipped,
@@ -148,9 +157,9 @@ impl Change<'_> {
         else {
             return Err(self.wrong());
         };
-        let reasons = last.reasons.clone();
+        let (reasons, newest_action) = (last.reasons.clone(), last.newest_action);
         self.next.seen(action, None);
-        self.challenge(challenge_id, &reasons, deadline);
+        self.challenge(challenge_id, &reasons, deadline, newest_action);
         if let Some(verification) = &mut self.next.verification {
             verification.decided_by = Some(by);
         }
@@ -161,6 +170,7 @@ impl Change<'_> {
         &mut self,
         by: TechnicianId,
         action: ActionId,
+        user_id: Option<i64>,
         valid_until: Timestamp,
     ) -> Result<Applied, Refused> {
         let phase = self.next.phase;
@@ -174,6 +184,9 @@ impl Change<'_> {
         };
         verification.state = VerificationState::Overridden;
         verification.decided_by = Some(by);
+        verification.user_id = user_id;
+        // The technician has read the ticket up to their own reply.
+        verification.newest_action = verification.newest_action.max(Some(action));
         verification.valid_until = Some(Time(whole_second(valid_until)));
         self.next.seen(action, None);
         self.enter(
@@ -209,7 +222,13 @@ impl Change<'_> {
     }
 
     /// A new challenge for the requester.
-    fn challenge(&mut self, challenge_id: &str, reasons: &[String], deadline: Timestamp) {
+    fn challenge(
+        &mut self,
+        challenge_id: &str,
+        reasons: &[String],
+        deadline: Timestamp,
+        newest_action: Option<ActionId>,
+    ) {
         self.next.verification = Some(Verification {
             number: self.next.verification.as_ref().map_or(0, |v| v.number) + 1,
             challenge_id: challenge_id.into(),
@@ -221,6 +240,7 @@ impl Change<'_> {
                 .collect(),
             method: None,
             user_id: None,
+            newest_action,
             address: None,
             started_at: Time(self.now),
             valid_until: None,
@@ -273,12 +293,15 @@ pub fn verification_tags(verification: &Verification) -> Vec<Tag> {
         .collect()
 }
 
-/// Whether this requester has proved who they are, for this ticket, and it is still valid.
+/// Whether this requester has proved who they are, for this ticket, and it is still valid. It
+/// holds for them only, whoever vouched for them.
 pub fn is_verified(status: &TicketStatus, user_id: Option<i64>, now: Timestamp) -> bool {
     status.verification.as_ref().is_some_and(|v| {
-        let same =
-            v.state != VerificationState::Verified || (v.user_id.is_some() && v.user_id == user_id);
-        v.state.passes() && same && v.valid_until.as_ref().is_some_and(|until| now < until.0)
+        let known = user_id.is_some() || v.state != VerificationState::Verified;
+        v.state.passes()
+            && known
+            && v.user_id == user_id
+            && v.valid_until.as_ref().is_some_and(|until| now < until.0)
     })
 }
 
@@ -304,6 +327,7 @@ mod tests {
                 ..TicketStatus::default()
             };
             change.verification = verification.map(|state| Verification {
+                newest_action: None,
                 number: 1,
                 challenge_id: "c".into(),
                 state,
