@@ -11,10 +11,12 @@
 pub mod agent;
 pub mod api;
 pub mod audit;
+pub mod blocking;
 pub mod cli;
 pub mod controller;
 pub mod error;
 pub mod failpoint;
+pub mod fair;
 pub mod gateway;
 pub mod halopsa;
 pub mod halopsa_pool;

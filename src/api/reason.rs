@@ -110,6 +110,7 @@ reasons! {
     Unauthorized,
     UnexpectedResponse,
     Unreachable,
+    Unreadable,
     Verification,
     VerificationExpired,
     VerificationOverridden,

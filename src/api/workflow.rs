@@ -71,7 +71,7 @@ pub struct WorkflowStep {
     #[schemars(length(min = 1, max = 128))]
     pub tool: String,
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
-    #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
+    #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true, "maxProperties" = 50))]
     pub arguments: serde_json::Map<String, serde_json::Value>,
     /// Why, shown to the technician who approves.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -9,6 +9,7 @@
 //! - [`certificates`]: issues the listeners' certificates and publishes their CA; [`address`]:
 //!   where agents find the gateway
 //! - [`receiver_secret`]: what the receiver may know of the tenants' Secrets
+//! - [`unreadable`]: tells whose object cannot be read
 
 pub mod address;
 pub mod certificates;
@@ -21,9 +22,11 @@ pub mod provider;
 pub mod receiver_secret;
 pub mod ticket;
 pub mod tool_server;
+pub mod unreadable;
 pub mod workflow;
 
 use crate::api::{CLIENT_LABEL, HaloPSAConnection, ImportedClient, Ticket};
+use crate::fair::Fair;
 use crate::k8s::key::Key;
 use crate::k8s::names;
 use crate::k8s::namespaces::{self, Namespaces};
@@ -47,8 +50,10 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-/// Concurrent reconciliations per kind.
-const CONCURRENCY: u16 = 16;
+/// Concurrent reconciliations per kind, and of them in one namespace: whoever waits for a HaloPSA
+/// that hangs leaves places to the others.
+const CONCURRENCY: u16 = 32;
+const SHARE: usize = 4;
 /// How long running reconciliations may take to finish after the signal to stop.
 const GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 /// How long an object waits whose reconciliation panicked.
@@ -128,6 +133,7 @@ async fn reconcile_all(context: &Arc<Context>, running: Vec<BoxFuture<'static, (
     tokio::select! {
         () = finished => {}
         () = certificates::run(context.clone()) => {}
+        () = unreadable::run(context.clone()) => {}
     }
 }
 
@@ -268,10 +274,14 @@ impl<S: Future<Output = ()> + Clone + Send + Sync + 'static> Reconcilers<'_, S> 
         E: std::error::Error + Send + 'static,
     {
         let kind = K::kind(&());
+        let fair = Arc::new(Fair::new(usize::from(CONCURRENCY), SHARE));
         let measured = move |object: Arc<K>, ctx: Arc<Context>| {
-            let about = Key::of(&*object);
+            let (about, fair) = (Key::of(&*object), fair.clone());
             let (kind, run) = (kind.clone(), reconcile(object, ctx.clone()));
             async move {
+                let Some(_place) = fair.try_enter(about.namespace.clone()) else {
+                    return Ok(Action::requeue(fair.come_again(about.namespace)));
+                };
                 let started = Instant::now();
                 let result = caught(&kind, &about, run).await;
                 let label = match &result {

@@ -1,8 +1,8 @@
 //! The tools an agent may call: HaloPSA's, and those of ToolServers.
 
 use super::{AgentScope, Gateway};
-use crate::api::ToolServer;
 use crate::api::tool_server::{RESERVED, SEPARATOR};
+use crate::api::{ToolPolicy, ToolServer};
 use crate::k8s::cache::Remembered;
 use crate::policy::facts::Wanted;
 use crate::policy::{self, Access, Decision, Named};
@@ -183,6 +183,9 @@ fn servers(gateway: &Gateway, scope: &AgentScope) -> Vec<Arc<ToolServer>> {
 
 /// Decides about a call.
 pub fn decide(gateway: &Gateway, scope: &AgentScope, call: &policy::Call<'_>) -> Decision {
+    if unknown_rules(gateway, scope) {
+        return policy::unreadable();
+    }
     with_policies(gateway, scope, |client, policies| {
         let strict: Vec<_> = policies
             .iter()
@@ -198,6 +201,12 @@ pub fn decide(gateway: &Gateway, scope: &AgentScope, call: &policy::Call<'_>) ->
             .collect();
         policy::decide(scope.mode, client, call, &policies)
     })
+}
+
+/// Whether a ToolPolicy of the namespace cannot be read: it may be one that forbids the call.
+fn unknown_rules(gateway: &Gateway, scope: &AgentScope) -> bool {
+    let namespace = scope.connection.namespace().unwrap_or_default();
+    gateway.stores.unreadables.any::<ToolPolicy>(&namespace)
 }
 
 /// What the rules for this tool want to know about the ticket.

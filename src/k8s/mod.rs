@@ -3,6 +3,7 @@
 //! - [`reflect`]: watches kept as stores that several readers share
 //! - [`watches`]: the watches that controller, gateway and receiver need
 //! - [`namespaces`]: which namespaces they watch
+//! - [`guard`]: objects that cannot be read, which stop no watch
 //! - [`index`]: lookups over Tickets and ImportedClients
 //! - [`services`]: where the URLs of resources lead
 //! - [`cache`]: what a process remembers between two passes
@@ -12,6 +13,7 @@
 //! - [`refs`]: Secrets and ConfigMaps that resources name; [`own`]: objects that the operator makes
 
 pub mod cache;
+pub mod guard;
 pub mod index;
 pub mod key;
 pub mod name;

@@ -1,5 +1,6 @@
 //! The namespaces that are watched: a list, or all. The watches of a list are read as one.
 
+use super::guard::{Guarded, Sorter, Unreadables};
 use super::key::Key;
 use futures::stream::{self, BoxStream, Stream, StreamExt};
 use k8s_openapi::NamespaceResourceScope;
@@ -10,6 +11,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
+use std::sync::Arc;
 
 /// Which namespaces are watched. None named: all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,22 +39,38 @@ impl Namespaces {
     }
 
     /// One watch for each namespace, or one for all.
-    pub fn watches<K>(&self, kube: &Client, config: &watcher::Config) -> Vec<NamespaceWatch<K>>
+    pub fn watches<K>(
+        &self,
+        kube: &Client,
+        config: &watcher::Config,
+        unreadables: &Arc<Unreadables>,
+        store: &Store<K>,
+    ) -> Vec<NamespaceWatch<K>>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
             + Clone
             + DeserializeOwned
             + Debug
             + Send
+            + Sync
             + 'static,
     {
-        let apis = self.apis::<K>(kube).into_iter();
-        apis.map(|api| NamespaceWatch {
-            namespace: api.namespace().map(str::to_string),
+        let apis = self.apis::<Guarded<K>>(kube).into_iter();
+        apis.map(|api| {
+            let namespace = api.namespace().map(str::to_string);
+            let mut sorter = Sorter::new(unreadables.clone(), store.clone(), namespace.clone());
             // Each waits for itself: a namespace that fails delays no other.
-            events: watcher::watcher(api, config.clone())
+            let events = watcher::watcher(api, config.clone())
                 .default_backoff()
-                .boxed(),
+                .filter_map(move |event| {
+                    let event = match event {
+                        Ok(event) => sorter.sort(event).map(Ok),
+                        Err(error) => Some(Err(error)),
+                    };
+                    std::future::ready(event)
+                })
+                .boxed();
+            NamespaceWatch { namespace, events }
         })
         .collect()
     }

@@ -1,6 +1,7 @@
 //! Watches kept as stores that several readers share: one watch per kind, however
 //! many controllers read it.
 
+use super::guard::Unreadables;
 use super::namespaces::{Namespaces, merged};
 use futures::{Stream, StreamExt};
 use k8s_openapi::NamespaceResourceScope;
@@ -10,6 +11,7 @@ use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 use std::hash::Hash;
+use std::sync::Arc;
 
 /// How many objects a slow reader may lag behind before the watch waits for it.
 const BUFFER: usize = 4096;
@@ -23,6 +25,7 @@ where
     pub store: Store<K>,
     writer: Writer<K>,
     filled: tokio::sync::watch::Sender<bool>,
+    unreadables: Arc<Unreadables>,
 }
 
 impl<K> Default for Reflector<K>
@@ -31,11 +34,23 @@ where
     K::DynamicType: Hash + Eq + Clone + Default,
 {
     fn default() -> Self {
+        Self::new(Arc::default())
+    }
+}
+
+impl<K> Reflector<K>
+where
+    K: Resource + Clone + 'static,
+    K::DynamicType: Hash + Eq + Clone + Default,
+{
+    /// A store whose unreadable objects are remembered there.
+    pub fn new(unreadables: Arc<Unreadables>) -> Self {
         let (store, writer) = reflector::store_shared(BUFFER);
         Self {
             store,
             writer,
             filled: tokio::sync::watch::Sender::new(false),
+            unreadables,
         }
     }
 }
@@ -76,37 +91,39 @@ where
         namespaces: &Namespaces,
         config: &watcher::Config,
         observe: impl Fn(&watcher::Event<K>) + Send + Sync + 'static,
-        stored: impl Fn() + Send + Sync + 'static,
+        stored: impl Fn(&watcher::Event<K>) + Send + Sync + 'static,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let watches = namespaces.watches(kube, config);
+        let watches = namespaces.watches(kube, config, &self.unreadables, &self.store);
         let events = merged(watches, self.store.clone());
-        drive(events, self.writer, observe, stored, self.filled)
+        drive(events, self, observe, stored)
     }
 }
 
 async fn drive<K>(
     stream: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
-    writer: Writer<K>,
+    reflector: Reflector<K>,
     observe: impl Fn(&watcher::Event<K>) + Send,
-    stored: impl Fn() + Send,
-    filled: tokio::sync::watch::Sender<bool>,
+    stored: impl Fn(&watcher::Event<K>) + Send,
 ) where
     K: Resource + Clone + Debug + Send + Sync + 'static,
     K::DynamicType: Hash + Eq + Clone + Default,
 {
+    let Reflector { writer, filled, .. } = reflector;
     let stream = stream
         // Field ownership is half of an object's size, and nobody reads it here.
-        .modify(|object| object.managed_fields_mut().clear())
+        .modify(|object: &mut K| object.managed_fields_mut().clear())
         .inspect(|event| match event {
             Ok(event) => observe(event),
             Err(error) => tracing::warn!(%error, "a watch failed; restarting it"),
         })
         .reflect_shared(writer)
         .for_each(|event| {
-            if matches!(event, Ok(watcher::Event::InitDone)) {
-                filled.send_replace(true);
+            if let Ok(event) = event {
+                if matches!(event, watcher::Event::InitDone) {
+                    filled.send_replace(true);
+                }
+                stored(&event);
             }
-            stored();
             std::future::ready(())
         });
     stream.await;
@@ -149,14 +166,13 @@ mod tests {
         );
         let (at_observe, at_stored) = (
             |_: &watcher::Event<Ticket>| observed.lock().unwrap().push(store.len()),
-            || stored.lock().unwrap().push(store.len()),
+            |_: &watcher::Event<Ticket>| stored.lock().unwrap().push(store.len()),
         );
         drive(
             futures::stream::iter(events.map(Ok)),
-            reflector.writer,
+            reflector,
             at_observe,
             at_stored,
-            reflector.filled,
         )
         .await;
         assert_eq!(

@@ -1,5 +1,6 @@
 //! The watches that controller, gateway and receiver need, wired once.
 
+use super::guard::Unreadables;
 use super::index::{ClientIndex, TicketIndex};
 use super::namespaces::Namespaces;
 use super::reflect::Reflector;
@@ -26,6 +27,8 @@ pub struct Stores {
     pub servers: Store<ToolServer>,
     pub workflows: Store<Workflow>,
     pub providers: Store<VerificationProvider>,
+    /// Objects that exist and are in no store, because they cannot be read.
+    pub unreadables: Arc<Unreadables>,
     filled: watch::Receiver<bool>,
 }
 
@@ -56,6 +59,7 @@ pub struct Watches {
     pub providers: Reflector<VerificationProvider>,
     pub ticket_index: Arc<TicketIndex>,
     pub client_index: Arc<ClientIndex>,
+    unreadables: Arc<Unreadables>,
     /// Policies, ToolServers and Workflows are watched, too.
     with_rules: bool,
     filled: watch::Sender<bool>,
@@ -69,8 +73,8 @@ pub struct Hooks {
     pub client_deleted: Box<dyn Fn(&ImportedClient) + Send + Sync>,
     /// A Ticket is gone.
     pub ticket_deleted: Box<dyn Fn(&Ticket) + Send + Sync>,
-    /// The store of Tickets has changed.
-    pub tickets_stored: Box<dyn Fn() + Send + Sync>,
+    /// The store of Tickets has this change.
+    pub tickets_stored: Box<dyn Fn(&watcher::Event<Ticket>) + Send + Sync>,
 }
 
 impl Default for Hooks {
@@ -78,7 +82,7 @@ impl Default for Hooks {
         Self {
             client_deleted: Box::new(|_| ()),
             ticket_deleted: Box::new(|_| ()),
-            tickets_stored: Box::new(|| ()),
+            tickets_stored: Box::new(|_| ()),
         }
     }
 }
@@ -86,14 +90,16 @@ impl Default for Hooks {
 impl Default for Watches {
     fn default() -> Self {
         let (filled, _) = watch::channel(false);
+        let unreadables = Arc::<Unreadables>::default();
         let mut watches = Self {
-            connections: Reflector::default(),
-            clients: Reflector::default(),
-            tickets: Reflector::default(),
-            policies: Reflector::default(),
-            servers: Reflector::default(),
-            workflows: Reflector::default(),
-            providers: Reflector::default(),
+            connections: Reflector::new(unreadables.clone()),
+            clients: Reflector::new(unreadables.clone()),
+            tickets: Reflector::new(unreadables.clone()),
+            policies: Reflector::new(unreadables.clone()),
+            servers: Reflector::new(unreadables.clone()),
+            workflows: Reflector::new(unreadables.clone()),
+            providers: Reflector::new(unreadables.clone()),
+            unreadables,
             ticket_index: Arc::default(),
             client_index: Arc::default(),
             with_rules: true,
@@ -144,6 +150,7 @@ impl Watches {
             servers: self.servers.store.clone(),
             workflows: self.workflows.store.clone(),
             providers: self.providers.store.clone(),
+            unreadables: self.unreadables.clone(),
             filled: self.filled.subscribe(),
         }
     }
@@ -167,7 +174,7 @@ impl Watches {
     {
         self.to_fill.push(reflector.filled());
         self.tasks
-            .spawn(reflector.run(kube, namespaces, &config, observe, || ()));
+            .spawn(reflector.run(kube, namespaces, &config, observe, |_| ()));
     }
 
     /// Starts the watches, one task each: they run on several threads, and none is on another's
@@ -180,7 +187,7 @@ impl Watches {
             filled,
             ..
         } = self;
-        tasks.spawn(self.connections.run(kube, namespaces, any, |_| (), || ()));
+        tasks.spawn(self.connections.run(kube, namespaces, any, |_| (), |_| ()));
         let index = self.client_index;
         let deleted = hooks.client_deleted;
         let observe = move |event: &watcher::Event<ImportedClient>| {
@@ -189,7 +196,7 @@ impl Watches {
                 deleted(client);
             }
         };
-        tasks.spawn(self.clients.run(kube, namespaces, any, observe, || ()));
+        tasks.spawn(self.clients.run(kube, namespaces, any, observe, |_| ()));
         let index = self.ticket_index;
         let deleted = hooks.ticket_deleted;
         let observe = move |event: &watcher::Event<Ticket>| {
@@ -201,11 +208,11 @@ impl Watches {
         // Whoever is woken reads the store, so the store has the change first.
         let stored = hooks.tickets_stored;
         tasks.spawn(self.tickets.run(kube, namespaces, any, observe, stored));
-        tasks.spawn(self.providers.run(kube, namespaces, any, |_| (), || ()));
+        tasks.spawn(self.providers.run(kube, namespaces, any, |_| (), |_| ()));
         if self.with_rules {
-            tasks.spawn(self.policies.run(kube, namespaces, any, |_| (), || ()));
-            tasks.spawn(self.servers.run(kube, namespaces, any, |_| (), || ()));
-            tasks.spawn(self.workflows.run(kube, namespaces, any, |_| (), || ()));
+            tasks.spawn(self.policies.run(kube, namespaces, any, |_| (), |_| ()));
+            tasks.spawn(self.servers.run(kube, namespaces, any, |_| (), |_| ()));
+            tasks.spawn(self.workflows.run(kube, namespaces, any, |_| (), |_| ()));
         }
         tasks.spawn(all_filled(to_fill, filled));
         tasks

@@ -96,6 +96,12 @@ enum Level {
     None,
 }
 
+/// The decision while a policy cannot be read: it may be one that forbids the call.
+pub fn unreadable() -> Decision {
+    let rule = "a ToolPolicy that cannot be read; see its conditions";
+    Decision::new(Effect::Disabled, rule.into())
+}
+
 fn applies(spec: &ToolPolicySpec, client: Client<'_>) -> Level {
     match (&spec.clients, &spec.client_selector) {
         (Some(names), _) if names.iter().any(|n| n == client.name) => Level::Client,

@@ -147,7 +147,7 @@ pub async fn sync(
             .any(|o| Some(&o.uid) == connection.metadata.uid.as_ref())
     };
     let selector = connection.spec.clients.clone().unwrap_or_default();
-    let changes = plan(
+    let mut changes = plan(
         &selector,
         &listing,
         existing.iter().map(|client| Existing {
@@ -156,6 +156,10 @@ pub async fn sync(
             open: ctx.index.load(&key.namespace, &client.name_any()).open(),
         }),
     );
+    if ctx.stores.unreadables.any::<ImportedClient>(&key.namespace) {
+        // It may be the one that seems to be missing.
+        changes.retain(|change| !matches!(change, Change::Create { .. }));
+    }
     let count = |which: fn(&Change) -> bool| changes.iter().filter(|c| which(c)).count() as i64;
     let created = count(|c| matches!(c, Change::Create { .. }));
     let removed = count(|c| matches!(c, Change::Remove { .. }));

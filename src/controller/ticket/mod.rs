@@ -88,6 +88,11 @@ pub async fn reconcile(ticket: Arc<Ticket>, ctx: Arc<Context>) -> Result<Action,
     let Some(client) = &spec.client_ref else {
         return routing::route(&ticket, &connection, &api, &ctx).await;
     };
+    let of = Key::new(&key.namespace, &client.name);
+    if ctx.stores.unreadables.has::<ImportedClient>(&of) {
+        // It is not gone: its tickets wait until it can be read.
+        return Ok(Action::requeue(jitter(Duration::from_secs(60))));
+    }
     let pass = Pass {
         client: reflect::get(&ctx.stores.clients, &key.namespace, &client.name),
         ticket: (*ticket).clone(),
