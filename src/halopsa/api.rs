@@ -1,8 +1,8 @@
 //! The calls the operator makes, by name.
 
 use super::client::{Client, Priority};
-use super::error::{self, Error};
-use super::lenient;
+use super::error::Error;
+use super::reply;
 use super::types::{
     Action, Agent, Article, Asset, Category, HaloClient, Named, Notification, PriorityRow, Ticket,
     User, Webhook, WebhookEvent,
@@ -11,6 +11,7 @@ use crate::ids::ActionId;
 use futures::{Stream, TryStreamExt};
 use k8s_openapi::jiff::Timestamp;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
@@ -20,6 +21,8 @@ const PAGE_SIZE: usize = 100;
 const MAX_PAGES: usize = 1000;
 /// Actions of a ticket that are asked for; the second number if the first was not enough.
 const REPLIES: [usize; 2] = [200, 1000];
+/// Rows read per list.
+const MAX_LISTED: usize = PAGE_SIZE * MAX_PAGES;
 /// How often a list is read before giving up because it keeps changing.
 const READINGS: usize = 3;
 
@@ -65,10 +68,9 @@ pub struct WebhookSpec<'a> {
 
 impl Client {
     pub async fn me(&self) -> Result<Agent, Error> {
-        one(
-            self.get("/Agent/me", &[], Priority::Background).await?,
-            "GET /Agent/me",
-        )
+        self.get("/Agent/me", &[], Priority::Background)
+            .await?
+            .one()
     }
 
     /// Every client the API agent may see, inactive ones too. A list that grew or shrank
@@ -99,25 +101,23 @@ impl Client {
     }
 
     pub async fn ticket(&self, id: i64) -> Result<Ticket, Error> {
-        let call = "GET /Tickets/{id}";
         let query = [("includedetails", "true".to_string())];
         let reply = self
             .get(&format!("/Tickets/{id}"), &query, Priority::Ticket)
             .await?;
+        let missing = || Error::NotFound {
+            call: "GET /Tickets/{id}".into(),
+        };
         // HaloPSA may answer for a missing ticket with a bare object, too. A reply that
         // reports an error says nothing about the ticket.
-        let bare = first(&reply)
-            .as_object()
-            .is_some_and(|o| o.get("id").is_none_or(Value::is_null))
-            && !error::explains(first(&reply));
-        if bare {
-            return Err(Error::NotFound { call: call.into() });
+        if reply.is_bare() {
+            return Err(missing());
         }
-        let ticket: Ticket = one(reply, call)?;
+        let ticket: Ticket = reply.one()?;
         if ticket.id == id {
             Ok(ticket)
         } else {
-            Err(Error::NotFound { call: call.into() })
+            Err(missing())
         }
     }
 
@@ -128,11 +128,9 @@ impl Client {
             ("count", count.to_string()),
             ("excludesys", "true".into()),
         ];
-        rows(
-            &self.get("/Actions", &query, Priority::Ticket).await?,
-            "actions",
-            "/Actions",
-        )
+        self.get_long("/Actions", &query, Priority::Ticket)
+            .await?
+            .rows("actions")
     }
 
     pub async fn search_tickets(
@@ -148,11 +146,9 @@ impl Client {
             ("page_size", count.to_string()),
             ("page_no", "1".into()),
         ];
-        rows(
-            &self.get("/Tickets", &query, Priority::Ticket).await?,
-            "tickets",
-            "/Tickets",
-        )
+        self.get("/Tickets", &query, Priority::Ticket)
+            .await?
+            .rows("tickets")
     }
 
     /// Open tickets changed since then, newest first, page by page. One that changes while
@@ -180,11 +176,9 @@ impl Client {
     }
 
     pub async fn user(&self, id: i64) -> Result<User, Error> {
-        one(
-            self.get(&format!("/Users/{id}"), &[], Priority::Ticket)
-                .await?,
-            "GET /Users/{id}",
-        )
+        self.get(&format!("/Users/{id}"), &[], Priority::Ticket)
+            .await?
+            .one()
     }
 
     pub async fn assets(
@@ -202,11 +196,9 @@ impl Client {
         if !search.is_empty() {
             query.push(("search", search.to_string()));
         }
-        rows(
-            &self.get("/Asset", &query, Priority::Ticket).await?,
-            "assets",
-            "/Asset",
-        )
+        self.get("/Asset", &query, Priority::Ticket)
+            .await?
+            .rows("assets")
     }
 
     pub async fn articles(&self, search: &str, count: usize) -> Result<Vec<Article>, Error> {
@@ -216,11 +208,9 @@ impl Client {
             ("page_size", count.to_string()),
             ("page_no", "1".into()),
         ];
-        rows(
-            &self.get("/KBArticle", &query, Priority::Ticket).await?,
-            "articles",
-            "/KBArticle",
-        )
+        self.get("/KBArticle", &query, Priority::Ticket)
+            .await?
+            .rows("articles")
     }
 
     /// A ticket's actions with their HTML, newest first.
@@ -230,11 +220,9 @@ impl Client {
             ("count", count.to_string()),
             ("includehtmlnote", "true".into()),
         ];
-        rows(
-            &self.get("/Actions", &query, Priority::Ticket).await?,
-            "actions",
-            "/Actions",
-        )
+        self.get_long("/Actions", &query, Priority::Ticket)
+            .await?
+            .rows("actions")
     }
 
     /// A ticket's actions with their HTML, newest first and back to this one; none: it is too far
@@ -259,61 +247,47 @@ impl Client {
     }
 
     pub async fn statuses(&self) -> Result<Vec<Named>, Error> {
-        rows(
-            &self.get("/Status", &[], Priority::Ticket).await?,
-            "statuses",
-            "/Status",
-        )
+        self.get("/Status", &[], Priority::Ticket)
+            .await?
+            .rows("statuses")
     }
 
     pub async fn teams(&self) -> Result<Vec<Named>, Error> {
-        rows(
-            &self.get("/Team", &[], Priority::Ticket).await?,
-            "teams",
-            "/Team",
-        )
+        self.get("/Team", &[], Priority::Ticket)
+            .await?
+            .rows("teams")
     }
 
     pub async fn ticket_types(&self) -> Result<Vec<Named>, Error> {
-        rows(
-            &self.get("/TicketType", &[], Priority::Ticket).await?,
-            "tickettypes",
-            "/TicketType",
-        )
+        self.get("/TicketType", &[], Priority::Ticket)
+            .await?
+            .rows("tickettypes")
     }
 
     /// The categories of tickets, of all four lists.
     pub async fn categories(&self) -> Result<Vec<Category>, Error> {
-        rows(
-            &self.get("/Category", &[], Priority::Ticket).await?,
-            "categories",
-            "/Category",
-        )
+        self.get("/Category", &[], Priority::Ticket)
+            .await?
+            .rows("categories")
     }
 
     /// Technicians the API agent may see.
     pub async fn agents(&self) -> Result<Vec<Agent>, Error> {
-        rows(
-            &self.get("/Agent", &[], Priority::Ticket).await?,
-            "agents",
-            "/Agent",
-        )
+        self.get("/Agent", &[], Priority::Ticket)
+            .await?
+            .rows("agents")
     }
 
     pub async fn priorities(&self) -> Result<Vec<PriorityRow>, Error> {
-        rows(
-            &self.get("/Priority", &[], Priority::Ticket).await?,
-            "priorities",
-            "/Priority",
-        )
+        self.get("/Priority", &[], Priority::Ticket)
+            .await?
+            .rows("priorities")
     }
 
     pub async fn article(&self, id: i64) -> Result<Article, Error> {
-        one(
-            self.get(&format!("/KBArticle/{id}"), &[], Priority::Ticket)
-                .await?,
-            "GET /KBArticle/{id}",
-        )
+        self.get(&format!("/KBArticle/{id}"), &[], Priority::Ticket)
+            .await?
+            .one()
     }
 
     /// Posts an internal note; returns the id of its action. Sent once: after an
@@ -367,34 +341,24 @@ impl Client {
             (other, _) => other?,
         };
         // Without an id it is unknown whether the action was created.
-        let action = first(&reply);
-        let id = action
-            .get("id")
-            .and_then(lenient::integer)
-            .filter(|id| *id > 0);
+        let id = reply.id().filter(|id| *id > 0);
         id.map(ActionId).ok_or_else(|| Error::Answer {
             call: "POST /Actions".into(),
-            detail: format!("it has no id: {}", error::explained(action)),
+            detail: format!("it has no id: {}", reply.explained()),
         })
     }
 
     /// Creates a ticket or, with an id, updates only the given fields. Sent once, as above.
     pub async fn post_ticket(&self, ticket: Value) -> Result<Ticket, Error> {
-        one(
-            self.post("/Tickets", vec![ticket], Priority::Ticket)
-                .await?,
-            "POST /Tickets",
-        )
+        self.post("/Tickets", vec![ticket], Priority::Ticket)
+            .await?
+            .one()
     }
 
     pub async fn webhooks(&self) -> Result<Vec<Webhook>, Error> {
-        rows(
-            &self
-                .get("/Webhook", &[("type", "0".into())], Priority::Background)
-                .await?,
-            "webhooks",
-            "/Webhook",
-        )
+        self.get("/Webhook", &[("type", "0".into())], Priority::Background)
+            .await?
+            .rows("webhooks")
     }
 
     /// Creates a webhook or, with an id, updates it.
@@ -412,11 +376,9 @@ impl Client {
         if let Some(id) = id {
             webhook["id"] = id.into();
         }
-        one(
-            self.post("/Webhook", vec![webhook], Priority::Background)
-                .await?,
-            "POST /Webhook",
-        )
+        self.post("/Webhook", vec![webhook], Priority::Background)
+            .await?
+            .one()
     }
 
     pub async fn delete_webhook(&self, id: &str) -> Result<(), Error> {
@@ -429,13 +391,10 @@ impl Client {
             ("webhook_id", webhook.to_string()),
             ("showall", "true".into()),
         ];
-        let all: Vec<Notification> = rows(
-            &self
-                .get("/Notification", &query, Priority::Background)
-                .await?,
-            "notifications",
-            "/Notification",
-        )?;
+        let all: Vec<Notification> = self
+            .get("/Notification", &query, Priority::Background)
+            .await?
+            .rows("notifications")?;
         Ok(all
             .into_iter()
             .filter(|n| n.webhook_id.eq_ignore_ascii_case(webhook))
@@ -473,13 +432,9 @@ impl Client {
             ("webhook_id", webhook.to_string()),
             ("count", count.to_string()),
         ];
-        rows(
-            &self
-                .get("/WebhookEvent", &query, Priority::Background)
-                .await?,
-            "webhookevents",
-            "/WebhookEvent",
-        )
+        self.get("/WebhookEvent", &query, Priority::Background)
+            .await?
+            .rows("webhookevents")
     }
 
     /// The pages of a list, as they come; only one is in memory. A row that moves to
@@ -503,23 +458,22 @@ impl Client {
                     ("page_no", number.to_string()),
                 ]);
                 let reply = self.get(path, &query, Priority::Background).await?;
-                let total = reply.get("record_count").and_then(lenient::integer);
-                let raw = raw_rows(&reply, envelope, path)?;
+                let listed = reply.listed(envelope)?;
+                let (total, count) = (listed.total, listed.rows.len());
                 let before = seen.len();
-                let fresh = |row: &&Value| {
-                    row.get("id")
-                        .and_then(lenient::integer)
-                        .is_some_and(|id| seen.insert(id))
-                };
-                let rows = raw
-                    .iter()
-                    .filter(fresh)
-                    .filter_map(|row| serde_json::from_value(row.clone()).ok())
-                    .collect();
+                let mut is_fresh =
+                    |row: &RawValue| reply::id_of(row).is_some_and(|id| seen.insert(id));
+                let mut rows = Vec::new();
+                for row in listed.rows {
+                    if is_fresh(row) {
+                        rows.extend(reply::read(row));
+                    }
+                }
                 // Judged by what came, not by what was requested: HaloPSA may cap page sizes.
                 let last = seen.len() == before
                     || number >= MAX_PAGES
-                    || total.map_or(raw.len() < PAGE_SIZE, |total| seen.len() as i64 >= total);
+                    || seen.len() >= MAX_LISTED
+                    || total.map_or(count < PAGE_SIZE, |total| seen.len() as i64 >= total);
                 let next = (!last).then_some((number + 1, seen));
                 Ok(Some((Page { rows, total }, next)))
             }
@@ -531,113 +485,4 @@ impl Client {
 struct Page<T> {
     rows: Vec<T>,
     total: Option<i64>,
-}
-
-/// The rows of a list: a bare array, or an array in an envelope. Anything else is not a
-/// list, least of all an empty one: HaloPSA also reports errors with HTTP 200.
-fn raw_rows<'a>(reply: &'a Value, envelope: &str, path: &str) -> Result<&'a [Value], Error> {
-    let in_envelope = || {
-        let fields = reply.as_object()?;
-        fields
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(envelope))
-            .and_then(|(_, rows)| rows.as_array())
-    };
-    let counted = || {
-        reply
-            .get("record_count")
-            .and_then(|_| reply.as_object()?.values().find_map(Value::as_array))
-    };
-    let rows = reply.as_array().or_else(in_envelope).or_else(counted);
-    rows.map(Vec::as_slice).ok_or_else(|| Error::Answer {
-        call: format!("GET {path}"),
-        detail: error::explained(reply),
-    })
-}
-
-/// The readable rows of a list; others are skipped.
-pub fn rows<T: DeserializeOwned>(
-    reply: &Value,
-    envelope: &str,
-    path: &str,
-) -> Result<Vec<T>, Error> {
-    Ok(raw_rows(reply, envelope, path)?
-        .iter()
-        .filter_map(|row| serde_json::from_value(row.clone()).ok())
-        .collect())
-}
-
-/// The object, even if it comes as an array of one.
-fn first(reply: &Value) -> &Value {
-    reply.as_array().and_then(|a| a.first()).unwrap_or(reply)
-}
-
-/// The object of a reply, which must have an id.
-pub fn one<T: DeserializeOwned>(reply: Value, call: &str) -> Result<T, Error> {
-    let object = first(&reply);
-    if object.get("id").is_none_or(Value::is_null) {
-        return Err(Error::Answer {
-            call: call.into(),
-            detail: format!("it has no id: {}", error::explained(object)),
-        });
-    }
-    serde_json::from_value(object.clone()).map_err(|_| Error::Answer {
-        call: call.into(),
-        detail: "its fields are not as expected".into(),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lists_come_bare_or_wrapped() {
-        for reply in [
-            json!([{"id": 1}]),
-            json!({"record_count": 1, "clients": [{"id": "1.0"}]}),
-            json!({"Clients": [{"id": 1.0}]}),
-        ] {
-            let clients: Vec<HaloClient> = rows(&reply, "clients", "/Client").unwrap();
-            assert_eq!(clients[0].id, 1);
-        }
-    }
-
-    #[test]
-    fn anything_but_a_list_is_an_error_not_an_empty_list() {
-        for (reply, why) in [
-            (json!({"error": "x"}), "x"),
-            (
-                json!({"resultCode": 4, "errorMessage": "no licence", "errors": []}),
-                "no licence",
-            ),
-            (Value::Null, "it is empty"),
-            (json!("down for maintenance"), "down for maintenance"),
-        ] {
-            let error = rows::<HaloClient>(&reply, "clients", "/Client")
-                .unwrap_err()
-                .to_string();
-            assert!(
-                error.contains(why) && error.contains("GET /Client"),
-                "{error}"
-            );
-        }
-        assert!(
-            rows::<HaloClient>(
-                &json!({"record_count": 0, "list": []}),
-                "clients",
-                "/Client"
-            )
-            .unwrap()
-            .is_empty()
-        );
-    }
-
-    #[test]
-    fn objects_come_bare_or_in_an_array() {
-        for reply in [json!({"id": 1}), json!([{"id": 1}])] {
-            assert_eq!(one::<Agent>(reply, "x").unwrap().id.0, 1);
-        }
-        assert!(one::<Agent>(json!({}), "x").is_err());
-    }
 }

@@ -1,20 +1,34 @@
 //! Requests to HaloPSA: sign-in, rate limit, retries, time limits.
 
 use super::error::{self, Error};
-use super::limit::Limiter;
 pub use super::limit::Priority;
+use super::limit::{Caller, Limiter};
+use super::reply::Reply;
+use crate::fair::{Fair, Place};
 use crate::net::Guard;
 use reqwest::{Method, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
-use std::sync::Arc;
+use serde_json::value::RawValue;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use tracing::Instrument;
 
 /// Longest response accepted, in bytes. A full ticket is about 100 kB.
-const MAX_BODY: usize = 32 * 1024 * 1024;
+const MAX_BODY: usize = 4 * 1024 * 1024;
+/// The same for a ticket's actions with their HTML.
+const MAX_LONG_BODY: usize = 8 * 1024 * 1024;
+/// The same for the answer to a sign-in.
+const MAX_TOKEN: usize = 256 * 1024;
+/// A response longer than this needs one of [`LARGE`]'s places.
+const LARGE_BODY: usize = 1024 * 1024;
+/// Large responses in memory at once, in this process and for one namespace.
+static LARGE: LazyLock<Fair<String>> = LazyLock::new(|| Fair::new(12, 2));
+/// Requests in flight per connection, and of them for one caller.
+const IN_FLIGHT: usize = 8;
+const IN_FLIGHT_SHARE: usize = 6;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Default limit for one attempt. HaloPSA ends its own heavy queries after about 60 s.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -72,6 +86,7 @@ impl std::fmt::Debug for dyn Observer {
 #[derive(Clone, Debug)]
 pub struct Client {
     inner: Arc<Inner>,
+    caller: Caller,
 }
 
 #[derive(Debug)]
@@ -80,6 +95,7 @@ struct Inner {
     config: Config,
     host: String,
     limiter: Arc<Limiter>,
+    in_flight: Fair<Caller>,
     session: Mutex<Session>,
 }
 
@@ -120,6 +136,17 @@ struct Call<'a> {
     query: &'a [(&'a str, String)],
     body: Option<Value>,
     priority: Priority,
+    /// The longest response.
+    longest: usize,
+}
+
+/// A response, read whole.
+struct Answer {
+    status: StatusCode,
+    headers: header::HeaderMap,
+    body: Vec<u8>,
+    /// If it is large: until its text has been read.
+    place: Option<Place>,
 }
 
 impl Client {
@@ -184,9 +211,24 @@ impl Client {
                 host,
                 limiter,
                 config,
+                in_flight: Fair::new(IN_FLIGHT, IN_FLIGHT_SHARE),
                 session: Mutex::default(),
             }),
+            caller: None,
         })
+    }
+
+    /// The same client on behalf of an ImportedClient, which has a share of the request window.
+    pub fn for_caller(&self, caller: &str) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            caller: Some(caller.into()),
+        }
+    }
+
+    /// The connection's namespace.
+    pub fn namespace(&self) -> &str {
+        self.inner.config.name.split('/').next().unwrap_or_default()
     }
 
     /// The request window, which clones share.
@@ -228,8 +270,20 @@ impl Client {
         path: &str,
         query: &[(&str, String)],
         priority: Priority,
-    ) -> Result<Value, Error> {
-        self.call(Method::GET, path, query, None, priority).await
+    ) -> Result<Reply, Error> {
+        self.call(Method::GET, path, query, None, priority, MAX_BODY)
+            .await
+    }
+
+    /// As [`Client::get`], where long answers are expected.
+    pub async fn get_long(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        priority: Priority,
+    ) -> Result<Reply, Error> {
+        self.call(Method::GET, path, query, None, priority, MAX_LONG_BODY)
+            .await
     }
 
     /// POSTs an array, as HaloPSA expects. Not repeated once it may have arrived.
@@ -238,19 +292,15 @@ impl Client {
         path: &str,
         objects: Vec<Value>,
         priority: Priority,
-    ) -> Result<Value, Error> {
-        self.call(
-            Method::POST,
-            path,
-            &[],
-            Some(Value::Array(objects)),
-            priority,
-        )
-        .await
+    ) -> Result<Reply, Error> {
+        let body = Some(Value::Array(objects));
+        self.call(Method::POST, path, &[], body, priority, MAX_BODY)
+            .await
     }
 
     pub async fn delete(&self, path: &str, priority: Priority) -> Result<(), Error> {
-        match self.call(Method::DELETE, path, &[], None, priority).await {
+        let called = self.call(Method::DELETE, path, &[], None, priority, MAX_BODY);
+        match called.await {
             Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
             Err(e) => Err(e),
         }
@@ -263,7 +313,8 @@ impl Client {
         query: &[(&str, String)],
         body: Option<Value>,
         priority: Priority,
-    ) -> Result<Value, Error> {
+        longest: usize,
+    ) -> Result<Reply, Error> {
         let template = template(path);
         let call = Call {
             name: format!("{method} {template}"),
@@ -272,6 +323,7 @@ impl Client {
             query,
             body,
             priority,
+            longest,
         };
         let span = tracing::info_span!(
             "halopsa",
@@ -304,7 +356,7 @@ impl Client {
         outcome
     }
 
-    async fn attempts(&self, call: &Call<'_>) -> Result<Value, Error> {
+    async fn attempts(&self, call: &Call<'_>) -> Result<Reply, Error> {
         let mut refused_token = None;
         let mut failures = 0;
         loop {
@@ -344,19 +396,23 @@ impl Client {
     /// Waits for room in the window, unless that takes longer than `max_wait`.
     async fn admit(&self, priority: Priority) -> Result<(), Error> {
         let (limiter, max_wait) = (&self.inner.limiter, self.inner.config.max_wait);
-        let wait = limiter.wait(priority);
+        let wait = limiter.wait(priority, &self.caller);
         if wait > max_wait {
             return Err(Error::RateLimited { wait });
         }
-        match tokio::time::timeout(max_wait, limiter.admit(priority)).await {
+        match tokio::time::timeout(max_wait, limiter.admit(priority, &self.caller)).await {
             Ok(()) => Ok(()),
             Err(_) => Err(Error::RateLimited {
-                wait: limiter.wait(priority).max(Duration::from_secs(1)),
+                wait: limiter
+                    .wait(priority, &self.caller)
+                    .max(Duration::from_secs(1)),
             }),
         }
     }
 
-    async fn attempt(&self, call: &Call<'_>, token: &Token) -> Result<Value, Error> {
+    async fn attempt(&self, call: &Call<'_>, token: &Token) -> Result<Reply, Error> {
+        // A HaloPSA that hangs holds a few requests, not all that were ever asked for.
+        let _place = self.inner.in_flight.enter(self.caller.clone()).await;
         let url = format!("{}/api{}", self.inner.config.instance_url, call.path);
         let mut request = self
             .inner
@@ -370,12 +426,14 @@ impl Client {
             request = request.json(body);
         }
         let request = request.bearer_auth(token.secret.expose_secret());
-        let (status, headers, bytes) = self.send(request, &call.name).await?;
+        let answer = self.send(request, &call.name, call.longest).await?;
+        let status = answer.status;
         tracing::Span::current().record("http.response.status_code", status.as_u16());
-        match status {
-            StatusCode::TOO_MANY_REQUESTS => Err(self.limited(&headers, &bytes)),
-            status => read_answer(status.as_u16(), &bytes, &call.name),
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            return Err(self.limited(&answer.headers, &answer.body));
         }
+        check_answer(status.as_u16(), &answer.body, &call.name)?;
+        Ok(Reply::new(call.name.clone(), answer.body).holding(answer.place))
     }
 
     fn limited(&self, headers: &header::HeaderMap, body: &[u8]) -> Error {
@@ -397,24 +455,33 @@ impl Client {
         &self,
         request: reqwest::RequestBuilder,
         call: &str,
-    ) -> Result<(StatusCode, header::HeaderMap, Vec<u8>), Error> {
+        longest: usize,
+    ) -> Result<Answer, Error> {
         let host = || self.inner.host.clone();
         let reply = async {
             let mut response = request.send().await?;
-            let (status, headers) = (response.status(), response.headers().clone());
-            let mut bytes = Vec::new();
+            let mut answer = Answer {
+                status: response.status(),
+                headers: response.headers().clone(),
+                body: Vec::new(),
+                place: None,
+            };
             while let Some(chunk) = response.chunk().await? {
-                if bytes.len() + chunk.len() > MAX_BODY {
-                    return Ok((status, headers, None));
+                let length = answer.body.len() + chunk.len();
+                if length > longest {
+                    return Ok((answer, false));
                 }
-                bytes.extend_from_slice(&chunk);
+                if length > LARGE_BODY && answer.place.is_none() {
+                    answer.place = Some(LARGE.enter(self.namespace().to_string()).await);
+                }
+                answer.body.extend_from_slice(&chunk);
             }
-            Ok((status, headers, Some(bytes)))
+            Ok((answer, true))
         };
         let (limit, started) = (self.inner.config.timeout, Instant::now());
         let reply = tokio::time::timeout(limit, reply).await;
-        let status = if let Ok(Ok((status, ..))) = &reply {
-            status.as_u16()
+        let status = if let Ok(Ok((answer, _))) = &reply {
+            answer.status.as_u16()
         } else {
             0
         };
@@ -427,10 +494,10 @@ impl Client {
                 call: call.into(),
                 seconds: limit.as_secs(),
             }),
-            Ok(Ok((status, headers, Some(bytes)))) => Ok((status, headers, bytes)),
-            Ok(Ok((_, _, None))) => Err(Error::Answer {
+            Ok(Ok((answer, true))) => Ok(answer),
+            Ok(Ok((_, false))) => Err(Error::Answer {
                 call: call.into(),
-                detail: format!("it is longer than {} MiB", MAX_BODY >> 20),
+                detail: format!("it is longer than {} MiB", longest >> 20),
             }),
             Ok(Err(e)) => Err(self.transport_error(&e, call)),
         }
@@ -514,14 +581,14 @@ impl Client {
             if let Some(tenant) = &config.tenant {
                 request = request.query(&[("tenant", tenant)]);
             }
-            let error = match self.send(request, call).await {
-                Ok((status, _, bytes)) if status.is_success() => {
-                    return token_from(&bytes, generation);
+            let error = match self.send(request, call, MAX_TOKEN).await {
+                Ok(answer) if answer.status.is_success() => {
+                    return token_from(&answer.body, generation);
                 }
-                Ok((StatusCode::TOO_MANY_REQUESTS, headers, bytes)) => {
-                    return Err(self.limited(&headers, &bytes));
+                Ok(answer) if answer.status == StatusCode::TOO_MANY_REQUESTS => {
+                    return Err(self.limited(&answer.headers, &answer.body));
                 }
-                Ok((status, _, bytes)) => refusal(status, &bytes),
+                Ok(answer) => refusal(answer.status, &answer.body),
                 Err(error) => error,
             };
             failures += 1;
@@ -533,15 +600,18 @@ impl Client {
     }
 }
 
-/// What a response means: its JSON, or an error.
-pub fn read_answer(status: u16, bytes: &[u8], call: &str) -> Result<Value, Error> {
+/// What a response means: JSON that may be read, or an error.
+pub fn check_answer(status: u16, bytes: &[u8], call: &str) -> Result<(), Error> {
     let (call, detail) = (call.to_string(), || error::detail(bytes));
     match status {
-        200..=299 if bytes.iter().all(u8::is_ascii_whitespace) => Ok(Value::Null),
-        200..=299 => serde_json::from_slice(bytes).map_err(|_| Error::Answer {
-            call,
-            detail: detail(),
-        }),
+        200..=299 if bytes.iter().all(u8::is_ascii_whitespace) => Ok(()),
+        200..=299 => match serde_json::from_slice::<&RawValue>(bytes) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::Answer {
+                call,
+                detail: detail(),
+            }),
+        },
         300..=399 => Err(redirects(call, status)),
         401 | 403 => Err(Error::Forbidden {
             call,

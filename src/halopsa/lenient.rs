@@ -2,8 +2,80 @@
 //! a date in 1899 or 1900. These readers accept them all.
 
 use k8s_openapi::jiff::{Timestamp, civil, tz::TimeZone};
-use serde::{Deserialize, Deserializer};
+use serde::Deserializer;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
+use std::fmt;
+
+/// The longest name that is kept, in characters.
+const MAX_NAME: usize = 255;
+
+/// One value; an array or an object is read over, and counts as none: a tree of any size in
+/// place of a text costs nothing.
+struct Scalar;
+
+impl<'de> Visitor<'de> for Scalar {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Value::Null)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+        while fields.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Value::Null)
+    }
+}
+
+fn scalar<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+    deserializer.deserialize_any(Scalar)
+}
+
+/// A value as it is; an array or an object counts as none.
+pub fn opt_scalar<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Ok(Some(scalar(deserializer)?).filter(|value| !value.is_null()))
+}
 
 /// A whole number in any of its spellings.
 pub fn integer(value: &Value) -> Option<i64> {
@@ -51,7 +123,7 @@ pub fn time(text: &str) -> Option<Timestamp> {
 }
 
 pub fn opt_i64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
-    Ok(integer(&Value::deserialize(deserializer)?))
+    Ok(integer(&scalar(deserializer)?))
 }
 
 /// Like [`i64`], for an id type.
@@ -67,25 +139,29 @@ pub fn opt_id<'de, D: Deserializer<'de>, T: From<i64>>(
 }
 
 pub fn i64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
-    integer(&Value::deserialize(deserializer)?)
-        .ok_or_else(|| serde::de::Error::custom("not a whole number"))
+    integer(&scalar(deserializer)?).ok_or_else(|| serde::de::Error::custom("not a whole number"))
 }
 
 pub fn bool<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    Ok(boolean(&Value::deserialize(deserializer)?).unwrap_or_default())
+    Ok(boolean(&scalar(deserializer)?).unwrap_or_default())
 }
 
 /// Text; null and absent are empty, numbers are written out.
 pub fn string<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    Ok(match Value::deserialize(deserializer)? {
+    Ok(match scalar(deserializer)? {
         Value::String(s) => s,
         Value::Number(n) => n.to_string(),
         _ => String::new(),
     })
 }
 
+/// Text that is kept for long, so it is cut.
+pub fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(string(deserializer)?.chars().take(MAX_NAME).collect())
+}
+
 pub fn opt_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
-    Ok(Value::deserialize(deserializer)?.as_str().and_then(time))
+    Ok(scalar(deserializer)?.as_str().and_then(time))
 }
 
 #[cfg(test)]

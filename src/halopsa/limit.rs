@@ -1,7 +1,7 @@
 //! HaloPSA's request limit: a number of requests per rolling window.
 
-use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// How long to wait after a 429 that does not say.
@@ -16,12 +16,26 @@ pub enum Priority {
     Background,
 }
 
+/// On whose behalf a request is sent: an ImportedClient's. None: the operator's own.
+///
+/// Those of one caller may be as many as there are slots left, at most: it leaves half of what the
+/// others left to it, however often it asks.
+pub type Caller = Option<Arc<str>>;
+
+#[derive(Debug)]
+struct Sent {
+    at: Instant,
+    caller: Caller,
+}
+
 /// The rolling window, without a clock.
 #[derive(Debug)]
 pub struct Window {
     limit: usize,
     length: Duration,
-    sent: VecDeque<Instant>,
+    sent: VecDeque<Sent>,
+    /// How many of them are whose.
+    callers: HashMap<Arc<str>, usize>,
     closed_until: Option<Instant>,
 }
 
@@ -31,15 +45,27 @@ impl Window {
             limit: limit.max(1),
             length,
             sent: VecDeque::new(),
+            callers: HashMap::new(),
             closed_until: None,
         }
     }
 
     /// Takes a slot in the window, or returns how long until there is one.
-    pub fn admit(&mut self, now: Instant, priority: Priority) -> Result<(), Duration> {
-        match self.wait(now, priority) {
+    pub fn admit(
+        &mut self,
+        now: Instant,
+        priority: Priority,
+        caller: &Caller,
+    ) -> Result<(), Duration> {
+        match self.wait(now, priority, caller) {
             Duration::ZERO => {
-                self.sent.push_back(now);
+                self.sent.push_back(Sent {
+                    at: now,
+                    caller: caller.clone(),
+                });
+                if let Some(caller) = caller {
+                    *self.callers.entry(caller.clone()).or_default() += 1;
+                }
                 Ok(())
             }
             wait => Err(wait),
@@ -53,29 +79,60 @@ impl Window {
     }
 
     fn leave(&mut self, now: Instant) {
-        while self
-            .sent
-            .front()
-            .is_some_and(|first| now.duration_since(*first) >= self.length)
+        while let Some(first) = self.sent.front()
+            && now.duration_since(first.at) >= self.length
         {
-            self.sent.pop_front();
+            if let Some(caller) = self.sent.pop_front().and_then(|sent| sent.caller)
+                && let Some(count) = self.callers.get_mut(&caller)
+            {
+                *count -= 1;
+                if *count == 0 {
+                    self.callers.remove(&caller);
+                }
+            }
         }
     }
 
     /// How long until there is a slot, without taking it.
-    pub fn wait(&mut self, now: Instant, priority: Priority) -> Duration {
+    pub fn wait(&mut self, now: Instant, priority: Priority, caller: &Caller) -> Duration {
         if let Some(until) = self.closed_until.filter(|until| now < *until) {
             return until - now;
         }
         self.leave(now);
+        let own = caller
+            .as_ref()
+            .map_or(Duration::ZERO, |caller| self.wait_for_share(now, caller));
         let limit = self.limit_for(priority);
         if self.sent.len() < limit {
-            return Duration::ZERO;
+            return own;
         }
         // A slot is free once the oldest request in the way has left the window.
-        let blocker = self.sent[self.sent.len() - limit];
+        let blocker = &self.sent[self.sent.len() - limit];
+        self.until_gone(now, blocker).max(own)
+    }
+
+    /// How long until a caller has fewer slots than are left.
+    fn wait_for_share(&self, now: Instant, caller: &Arc<str>) -> Duration {
+        let mut own = self.callers.get(caller).copied().unwrap_or_default();
+        let mut taken = self.sent.len();
+        let mut sent = self.sent.iter();
+        let mut wait = Duration::ZERO;
+        while own > 0 && own + taken >= self.limit {
+            let Some(first) = sent.next() else {
+                return wait;
+            };
+            taken -= 1;
+            if first.caller.as_ref() == Some(caller) {
+                own -= 1;
+            }
+            wait = self.until_gone(now, first);
+        }
+        wait
+    }
+
+    fn until_gone(&self, now: Instant, sent: &Sent) -> Duration {
         self.length
-            .saturating_sub(now.duration_since(blocker))
+            .saturating_sub(now.duration_since(sent.at))
             .max(Duration::from_millis(1))
     }
 
@@ -117,9 +174,9 @@ impl Limiter {
     }
 
     /// Waits until the window has room.
-    pub async fn admit(&self, priority: Priority) {
+    pub async fn admit(&self, priority: Priority, caller: &Caller) {
         loop {
-            let wait = match self.lock().admit(Instant::now(), priority) {
+            let wait = match self.lock().admit(Instant::now(), priority, caller) {
                 Ok(()) => return,
                 Err(wait) => wait,
             };
@@ -143,8 +200,8 @@ impl Limiter {
     }
 
     /// How long until there is room.
-    pub fn wait(&self, priority: Priority) -> Duration {
-        self.lock().wait(Instant::now(), priority)
+    pub fn wait(&self, priority: Priority, caller: &Caller) -> Duration {
+        self.lock().wait(Instant::now(), priority, caller)
     }
 
     /// Requests in the window, and how many it allows.
@@ -196,14 +253,72 @@ mod tests {
     fn background_work_leaves_room_for_tickets() {
         let mut window = Window::new(10, Duration::from_secs(300));
         let now = Instant::now();
-        while window.admit(now, Priority::Background).is_ok() {}
+        while window.admit(now, Priority::Background, &None).is_ok() {}
         assert_eq!(window.sent.len(), 8);
-        assert!(window.admit(now, Priority::Ticket).is_ok());
-        assert!(window.admit(now, Priority::Ticket).is_ok());
-        assert!(window.admit(now, Priority::Ticket).is_err());
+        assert!(window.admit(now, Priority::Ticket, &None).is_ok());
+        assert!(window.admit(now, Priority::Ticket, &None).is_ok());
+        assert!(window.admit(now, Priority::Ticket, &None).is_err());
+    }
+
+    #[test]
+    fn one_caller_leaves_half_of_what_is_left_to_the_others() {
+        let mut window = Window::new(100, Duration::from_secs(300));
+        let now = Instant::now();
+        let callers: [Caller; 2] = [Some("a".into()), Some("b".into())];
+        let mut taken = callers.each_ref().map(|caller| {
+            let mut taken = 0;
+            while window.admit(now, Priority::Ticket, caller).is_ok() {
+                taken += 1;
+            }
+            taken
+        });
+        assert_eq!(taken, [50, 25]);
+        // The operator's own requests, like those of approved steps, may use the rest.
+        while window.admit(now, Priority::Ticket, &None).is_ok() {
+            taken[1] += 1;
+        }
+        assert_eq!(taken, [50, 50]);
+        // A caller who has none yet gets the first free one.
+        let later = now + Duration::from_secs(300);
+        assert!(
+            window
+                .admit(later, Priority::Ticket, &Some("c".into()))
+                .is_ok()
+        );
     }
 
     proptest! {
+        #[test]
+        fn no_caller_has_more_than_its_share(
+            steps in prop::collection::vec((0u64..2000, 0usize..4), 1..300),
+            limit in 1usize..30,
+        ) {
+            let length = Duration::from_secs(5);
+            let callers: [Caller; 4] = [None, Some("a".into()), Some("b".into()), Some("c".into())];
+            let mut window = Window::new(limit, length);
+            let mut now = Instant::now();
+            for (step, who) in steps {
+                now += Duration::from_millis(step);
+                let caller = &callers[who];
+                match window.admit(now, Priority::Ticket, caller) {
+                    Ok(()) => {
+                        let of = |sent: &&Sent| sent.caller == *caller;
+                        let own = window.sent.iter().filter(of).count();
+                        let others = window.sent.len() - own;
+                        prop_assert!(
+                            who == 0 || own == 1 || 2 * own <= limit - others + 1,
+                            "{} of {}, {} others", own, limit, others
+                        );
+                    }
+                    Err(wait) => {
+                        prop_assert!(wait <= length);
+                        now += wait;
+                        prop_assert!(window.admit(now, Priority::Ticket, caller).is_ok());
+                    }
+                }
+            }
+        }
+
         #[test]
         fn no_window_ever_holds_more_than_the_limit(
             steps in prop::collection::vec(0u64..2000, 1..300),
@@ -215,7 +330,7 @@ mod tests {
             let mut sent: Vec<Instant> = Vec::new();
             for step in steps {
                 now += Duration::from_millis(step);
-                match window.admit(now, Priority::Ticket) {
+                match window.admit(now, Priority::Ticket, &None) {
                     Ok(()) => sent.push(now),
                     Err(wait) => prop_assert!(wait <= length),
                 }
@@ -229,9 +344,9 @@ mod tests {
             let mut window = Window::new(limit, Duration::from_secs(5));
             let mut now = Instant::now();
             for _ in 0..limit * 3 {
-                if let Err(wait) = window.admit(now, Priority::Background) {
+                if let Err(wait) = window.admit(now, Priority::Background, &None) {
                     now += wait;
-                    prop_assert!(window.admit(now, Priority::Background).is_ok());
+                    prop_assert!(window.admit(now, Priority::Background, &None).is_ok());
                 }
             }
         }

@@ -2,6 +2,7 @@
 //!
 //! - [`client`]: requests with sign-in, rate limit, retries and time limits
 //! - [`api`]: the calls the operator makes, by name
+//! - [`reply`]: an answer's rows and objects, read one by one
 //! - [`types`]: what HaloPSA sends, read leniently
 //! - [`webhook`]: the body of a webhook, in all the shapes seen
 //! - [`registration`]: the webhook in HaloPSA: how it drifts and is repaired
@@ -15,6 +16,7 @@ pub mod error;
 pub mod lenient;
 pub mod limit;
 pub mod registration;
+pub mod reply;
 pub mod technicians;
 pub mod types;
 pub mod webhook;

@@ -157,7 +157,7 @@ pub struct PriorityRow {
 pub struct HaloClient {
     #[serde(deserialize_with = "lenient::i64")]
     pub id: i64,
-    #[serde(deserialize_with = "lenient::string")]
+    #[serde(deserialize_with = "lenient::name")]
     pub name: String,
     #[serde(deserialize_with = "lenient::bool")]
     pub inactive: bool,
@@ -297,6 +297,7 @@ pub struct Webhook {
     pub authentication_type: Option<i64>,
     #[serde(deserialize_with = "lenient::string")]
     pub basic_username: String,
+    #[serde(deserialize_with = "lenient::opt_scalar")]
     pub active: Option<serde_json::Value>,
     #[serde(deserialize_with = "lenient::bool")]
     pub disabled: bool,

@@ -99,7 +99,13 @@ enum Level {
 /// The decision while a policy cannot be read: it may be one that forbids the call.
 pub fn unreadable() -> Decision {
     let rule = "a ToolPolicy that cannot be read; see its conditions";
-    Decision::new(Effect::Disabled, rule.into())
+    Decision {
+        effect: Effect::Disabled,
+        rule: rule.into(),
+        approvers: None,
+        require_verification: true,
+        reason: String::new(),
+    }
 }
 
 fn applies(spec: &ToolPolicySpec, client: Client<'_>) -> Level {

@@ -4,6 +4,7 @@
 
 mod faults;
 mod limits;
+mod memory;
 
 use halopsa_operator::halopsa::{Client, Config};
 use halopsa_operator::net::{Guard, Rules};

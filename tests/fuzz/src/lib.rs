@@ -3,8 +3,9 @@
 //! `make fuzz` runs each for a minute. An input that broke something is kept under
 //! `crashes/` and replayed by `cargo test` from then on.
 
+use halopsa_operator::halopsa::reply::Reply;
 use halopsa_operator::halopsa::types::{Action, Agent, HaloClient, Ticket, User, Webhook};
-use halopsa_operator::halopsa::{api, client, webhook};
+use halopsa_operator::halopsa::{client, webhook};
 use halopsa_operator::text;
 use halopsa_operator::ticket::reply;
 
@@ -30,19 +31,20 @@ pub fn reply(data: &[u8]) {
     };
     let status = [200, 201, 204, 302, 400, 401, 403, 404, 429, 500, 503][usize::from(*status) % 11];
     let call = "GET /Tickets/{id}";
-    let value = match client::read_answer(status, body, call) {
-        Ok(value) => value,
-        Err(error) => return one_line(&error.to_string()),
-    };
+    if let Err(error) = client::check_answer(status, body, call) {
+        return one_line(&error.to_string());
+    }
+    let reply = Reply::new(call, body.to_vec());
     let lines = [
-        api::one::<Ticket>(value.clone(), call).map(drop),
-        api::one::<User>(value.clone(), call).map(drop),
-        api::one::<Webhook>(value.clone(), call).map(drop),
-        api::one::<Agent>(value.clone(), call).map(drop),
-        api::rows::<Ticket>(&value, "tickets", "/Tickets").map(drop),
-        api::rows::<Action>(&value, "actions", "/Actions").map(drop),
-        api::rows::<HaloClient>(&value, "clients", "/Client").map(drop),
+        reply.one::<Ticket>().map(drop),
+        reply.one::<User>().map(drop),
+        reply.one::<Webhook>().map(drop),
+        reply.one::<Agent>().map(drop),
+        reply.rows::<Ticket>("tickets").map(drop),
+        reply.rows::<Action>("actions").map(drop),
+        reply.rows::<HaloClient>("clients").map(drop),
     ];
+    let _ = (reply.is_bare(), reply.id());
     for error in lines.into_iter().filter_map(Result::err) {
         one_line(&error.to_string());
     }
