@@ -69,6 +69,9 @@ struct CrdsArgs {
     check: bool,
 }
 
+/// At least this many: one that is busy for a moment delays few.
+const MIN_WORKERS: usize = 4;
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cli = Cli::parse();
     if let Command::Crds(args) = cli.command {
@@ -79,7 +82,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .map_err(|_| "another TLS provider is already installed")?;
     let _telemetry = telemetry::init(cli.log_format == "json")?;
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(workers())
         .enable_all()
         .build()?
         .block_on(async {
@@ -105,6 +108,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 Command::Crds(_) => Ok(()),
             }
         })
+}
+
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(MIN_WORKERS, |n| n.get().clamp(MIN_WORKERS, 16))
 }
 
 /// Resolves when the process is asked to stop.

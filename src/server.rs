@@ -14,8 +14,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::io::{ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -258,10 +258,88 @@ impl Ready {
     }
 }
 
+/// How long nothing else may run before the process counts as stuck.
+const STUCK: Duration = Duration::from_secs(120);
+
+/// Shows that the threads everything else runs on are not all busy for good.
+#[derive(Clone, Debug)]
+struct Pulse(Arc<Mutex<Instant>>);
+
+impl Pulse {
+    fn start() -> Self {
+        let pulse = Self(Arc::new(Mutex::new(Instant::now())));
+        let beats = pulse.clone();
+        tokio::spawn(async move {
+            loop {
+                *beats.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        });
+        pulse
+    }
+
+    fn is_stuck(&self) -> bool {
+        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.elapsed() > STUCK
+    }
+}
+
+/// Serves health and metrics until `stop`, on a thread of its own: they answer as well while every
+/// other thread is busy, and the kubelet does not end a process that is merely slow.
+pub fn serve_health(
+    address: SocketAddr,
+    ready: Ready,
+    metrics: Arc<Metrics>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let (stopped, stops) = tokio::sync::oneshot::channel::<()>();
+    tokio::spawn(async move {
+        stop.await;
+        let _ = stopped.send(());
+    });
+    let pulse = Pulse::start();
+    let app = routes(move || !pulse.is_stuck(), ready, metrics);
+    let stop = async move {
+        // An error is the end of the process, too.
+        let _ = stops.await;
+    };
+    let thread = move || {
+        let served = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .and_then(|runtime| runtime.block_on(serve(address, Limits::HEALTH, app, stop)));
+        if let Err(error) = served {
+            tracing::error!(%address, %error,
+                "health and metrics are not served; free the address or choose another one");
+        }
+    };
+    std::thread::Builder::new()
+        .name("health".into())
+        .spawn(thread)
+        .map(drop)
+}
+
 /// `/healthz`, `/readyz`, `/metrics`.
 pub fn health(ready: Ready, metrics: Arc<Metrics>) -> Router {
+    routes(|| true, ready, metrics)
+}
+
+fn routes(
+    alive: impl Fn() -> bool + Clone + Send + Sync + 'static,
+    ready: Ready,
+    metrics: Arc<Metrics>,
+) -> Router {
     Router::new()
-        .route("/healthz", get(move || async move { "ok\n" }))
+        .route(
+            "/healthz",
+            get(move || async move {
+                if alive() {
+                    (StatusCode::OK, "ok\n")
+                } else {
+                    (StatusCode::SERVICE_UNAVAILABLE, "stuck\n")
+                }
+            }),
+        )
         .route(
             "/readyz",
             get(move || async move {
@@ -375,5 +453,40 @@ mod tests {
         let address = served(limits).await;
         let mut connection = TcpStream::connect(address).await.unwrap();
         assert!(is_closed(&mut connection).await);
+    }
+
+    #[test]
+    fn health_is_answered_while_every_worker_is_busy() {
+        use std::io::{Read, Write};
+        let free = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        runtime.block_on(async {
+            let stop = std::future::pending::<()>();
+            serve_health(address, Ready::default(), Arc::default(), stop).unwrap();
+        });
+        runtime.spawn(async move { wait.recv() });
+        let mut answer = String::new();
+        for _ in 0..100 {
+            std::thread::sleep(Duration::from_millis(50));
+            let Ok(mut stream) = std::net::TcpStream::connect(address) else {
+                continue;
+            };
+            let limit = Some(Duration::from_secs(2));
+            stream.set_read_timeout(limit).unwrap();
+            stream
+                .write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+                .unwrap();
+            let _ = stream.read_to_string(&mut answer);
+            break;
+        }
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        go.send(()).unwrap();
     }
 }

@@ -1,23 +1,16 @@
 //! The controller process.
 
-use super::{ControllerArgs, Outcome};
+use super::{ControllerArgs, Outcome, lease};
 use crate::controller::{self, context::Options};
 use crate::k8s::names;
 use crate::k8s::namespaces::Namespaces;
 use crate::metrics::Metrics;
 use crate::net;
-use crate::server::{self, Limits, Ready};
+use crate::server::{self, Ready};
 use kube::Client;
-use kube_lease_manager::LeaseManagerBuilder;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-
-const LEASE: &str = "halopsa-operator";
-/// A leader that does not renew for this long is replaced, in seconds.
-const LEASE_SECONDS: u64 = 15;
-/// Renewed this long before its end, in seconds.
-const LEASE_GRACE: u64 = 5;
 
 const LEASE_LOST: &str = "the Lease is lost; stopping so that the next leader is alone";
 
@@ -40,12 +33,7 @@ pub async fn controller(
         let ready = Ready::default();
         // A replica that waits for its turn is ready to take it.
         ready.set(true);
-        tokio::spawn(server::serve(
-            listen,
-            Limits::HEALTH,
-            server::health(ready, metrics.clone()),
-            stop.clone(),
-        ));
+        server::serve_health(listen, ready, metrics.clone(), stop.clone())?;
     }
     let gateway_url = args.gateway_url.clone().unwrap_or_else(|| {
         let service = names::gateway_service(&common.service);
@@ -69,15 +57,10 @@ pub async fn controller(
     }
     let identity = std::env::var("POD_NAME")
         .unwrap_or_else(|_| format!("{}-{}", names::CONTROLLER, std::process::id()));
-    let manager = LeaseManagerBuilder::new(kube.clone(), LEASE)
-        .with_namespace(&common.own_namespace)
-        .with_identity(&identity)
-        .with_duration(LEASE_SECONDS)
-        .with_grace(LEASE_GRACE)
-        .with_field_manager(names::CONTROLLER)
-        .build()
-        .await?;
-    let (mut leads, task) = manager.watch().await;
+    let lease::Leadership {
+        mut leads,
+        given_back,
+    } = lease::compete(&common.own_namespace, &identity).await?;
     let mut elected = leads.clone();
     tokio::select! {
         () = stop.clone() => {}
@@ -95,6 +78,6 @@ pub async fn controller(
     // Closing the channel gives the Lease back, so that the next leader need not wait for its end.
     drop(leads);
     drop(elected);
-    let _ = tokio::time::timeout(Duration::from_secs(5), task).await;
+    let _ = tokio::time::timeout(Duration::from_secs(5), given_back).await;
     Ok(())
 }

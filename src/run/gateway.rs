@@ -46,8 +46,7 @@ pub async fn gateway(
     let mut watches = watches.run(&kube, scope, hooks);
     let steps = Box::pin(gateway::runner::run(gateway.clone()));
     if let Some(listen) = common.health_listen {
-        let health = server::health(ready, metrics);
-        tokio::spawn(server::serve(listen, Limits::HEALTH, health, stop.clone()));
+        server::serve_health(listen, ready, metrics, stop.clone())?;
     }
     tokio::select! {
         served = serve(&kube, &args, gateway, stop) => served?,

@@ -5,11 +5,13 @@
 //! - [`gateway`]: the agents' listener, and the runner of approved steps
 //! - [`receiver`]: the public listener
 //! - [`certificate`]: a listener's certificate, renewed while it serves
+//! - [`lease`]: the Lease that decides who leads
 
 pub mod args;
 mod certificate;
 mod controller;
 mod gateway;
+mod lease;
 mod receiver;
 
 pub use args::{Common, ControllerArgs, GatewayArgs, HaloArgs, ReceiverArgs};

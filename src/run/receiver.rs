@@ -50,8 +50,7 @@ pub async fn receiver(
     });
     let mut watches = watches.run(&kube, scope, Hooks::default());
     if let Some(listen) = common.health_listen {
-        let health = server::health(ready, metrics);
-        tokio::spawn(server::serve(listen, Limits::HEALTH, health, stop.clone()));
+        server::serve_health(listen, ready, metrics, stop.clone())?;
     }
     tokio::select! {
         served = serve(&kube, &args, receiver, stop) => served?,
