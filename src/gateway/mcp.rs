@@ -190,7 +190,7 @@ impl Tools {
             return Err(refuse(Outcome::Suspended, SUSPENDED));
         }
         in_bounds(&arguments)?;
-        let halo = self.gateway.halopsa.client(&scope.connection).await;
+        let halo = self.gateway.halo(scope).await;
         let halo = halo.map_err(failed)?;
         let call = Call {
             gateway: &self.gateway,

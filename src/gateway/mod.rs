@@ -2,6 +2,7 @@
 //! sees and what it may call is decided here.
 //!
 //! - [`identity`]: who calls (TokenReview)
+//! - [`quota`]: how much one agent may ask
 //! - [`work`]: a ticket's way through an agent: `work/claim` hands it out with its
 //!   `work/context`, `work/turn` ends it, `work/journal` keeps its tool calls
 //! - [`mcp`]: tool calls; [`catalog`]: the tools there are; [`outcome`]: the result as a label;
@@ -20,6 +21,7 @@ pub mod identity;
 pub mod mcp;
 pub mod model;
 pub mod outcome;
+pub mod quota;
 pub mod resolve;
 pub mod runner;
 pub mod steps;
@@ -29,10 +31,12 @@ pub mod work;
 use crate::api::connection::ModelSpec;
 use crate::api::{HaloPSAConnection, ImportedClient, Mode};
 use crate::audit;
-use crate::halopsa_pool::HaloPool;
+use crate::halopsa;
+use crate::halopsa_pool::{self, HaloPool};
 use crate::ids::TechnicianId;
 use crate::k8s::index::TicketIndex;
 use crate::k8s::reflect;
+use crate::k8s::wakeups::Wakeups;
 use crate::k8s::watches::Stores;
 use crate::metrics::Metrics;
 use crate::tools::rows::Rows;
@@ -63,8 +67,10 @@ pub struct Gateway {
     pub index: Arc<TicketIndex>,
     pub halopsa: HaloPool,
     pub reviewer: Reviewer,
-    /// Moves whenever a Ticket has changed.
+    pub quotas: quota::Quotas,
+    /// Moves whenever a Ticket has changed; for who waits for one client's, `wakeups`.
     pub changed: watch::Receiver<u64>,
+    pub wakeups: Arc<Wakeups>,
     /// Maximum delay before HaloPSA's reads reflect a write.
     pub settle: Duration,
     /// A lease without a heartbeat ends after this time.
@@ -77,6 +83,7 @@ pub struct Gateway {
 }
 
 /// What an agent is bound to: its client, and the client's connection.
+#[derive(Clone)]
 pub struct AgentScope {
     pub client: Arc<ImportedClient>,
     pub connection: Arc<HaloPSAConnection>,
@@ -145,6 +152,13 @@ impl Gateway {
         })
     }
 
+    /// The connection's HaloPSA on behalf of the client: it shares the request window with the
+    /// connection's other clients.
+    pub async fn halo(&self, scope: &AgentScope) -> Result<halopsa::Client, halopsa_pool::Error> {
+        let halo = self.halopsa.client(&scope.connection).await?;
+        Ok(halo.for_caller(&scope.client.name_any()))
+    }
+
     /// As [`Gateway::scope`], for the calling agent.
     pub fn scope_of(&self, identity: &Identity) -> Result<AgentScope, &'static str> {
         self.scope(&identity.namespace, &identity.client)
@@ -201,22 +215,28 @@ async fn authenticate(
         .unwrap_or_default()
         .to_string();
     match gateway.reviewer.review(&token).await {
-        Ok(identity) => {
-            request.extensions_mut().insert(identity);
-            next.run(request).await
+        Ok(identity) => match gateway.quotas.enter(&identity, request.uri().path()) {
+            Ok(_place) => {
+                request.extensions_mut().insert(identity);
+                next.run(request).await
+            }
+            Err(exceeded) => exceeded.into_response(),
+        },
+        Err(error) => unauthenticated(&gateway, &error),
+    }
+}
+
+fn unauthenticated(gateway: &Gateway, error: &identity::Error) -> Response {
+    if gateway.reviewer.is_recorded() {
+        let subject = audit::Subject::default();
+        audit::event("Unauthenticated", subject, &error.to_string());
+    }
+    match error {
+        identity::Error::Busy(wait) => quota::Exceeded::Rate(*wait).into_response(),
+        identity::Error::Unavailable(_) => {
+            problem(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
         }
-        Err(error) => {
-            let status = match error {
-                identity::Error::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-                _ => StatusCode::UNAUTHORIZED,
-            };
-            audit::event(
-                "Unauthenticated",
-                audit::Subject::default(),
-                &error.to_string(),
-            );
-            problem(status, error.to_string())
-        }
+        _ => problem(StatusCode::UNAUTHORIZED, error.to_string()),
     }
 }
 

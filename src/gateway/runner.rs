@@ -15,6 +15,7 @@ use crate::api::ticket::{
 };
 use crate::audit::{self, Subject};
 use crate::failpoint;
+use crate::fair::Fair;
 use crate::halopsa::{self, technicians, types::Action};
 use crate::k8s::cache::Remembered;
 use crate::k8s::key::Key;
@@ -36,8 +37,10 @@ use kube::Api;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How many tickets' steps this process runs at once.
-const CONCURRENCY: usize = 8;
+/// How many tickets' steps this process runs at once, and of them in one namespace: a step may
+/// wait for minutes, and holds up only its neighbours.
+const CONCURRENCY: usize = 16;
+const SHARE: usize = 2;
 /// Delay before a failed run is retried.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// How long a run waits for HaloPSA to show what may have been written already.
@@ -70,7 +73,7 @@ enum Error {
 pub async fn run(gateway: Arc<Gateway>) {
     let mut changed = gateway.changed.clone();
     let busy: Arc<Remembered<Key, ()>> = Arc::default();
-    let places = Arc::new(tokio::sync::Semaphore::new(CONCURRENCY));
+    let places = Arc::new(Fair::new(CONCURRENCY, SHARE));
     let mut tasks = tokio::task::JoinSet::new();
     loop {
         changed.borrow_and_update();
@@ -85,7 +88,7 @@ pub async fn run(gateway: Arc<Gateway>) {
             }
             let (gateway, busy, places) = (gateway.clone(), busy.clone(), places.clone());
             tasks.spawn(async move {
-                let _place = places.acquire().await;
+                let _place = places.enter(key.namespace.clone()).await;
                 if let Err(error) = run_one(&gateway, &ticket).await {
                     tracing::warn!(
                         namespace = %key.namespace, ticket = %key.name, %error,

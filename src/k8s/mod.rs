@@ -9,6 +9,7 @@
 //! - [`cache`]: what a process remembers between two passes
 //! - [`key`]: namespace and name of an object
 //! - [`tickets`]: a Ticket's transitions, written with resourceVersion checks
+//! - [`wakeups`]: who waits for a client's tickets
 //! - [`names`]: names and field managers
 //! - [`refs`]: Secrets and ConfigMaps that resources name; [`own`]: objects that the operator makes
 
@@ -24,6 +25,7 @@ pub mod reflect;
 pub mod refs;
 pub mod services;
 pub mod tickets;
+pub mod wakeups;
 pub mod watches;
 
 use kube::api::{Api, Patch, PatchParams};

@@ -39,8 +39,12 @@ pub async fn gateway(
         tracing::info!("ready for agents");
     });
     // Waiting agents read the store, so they are woken when it has the news.
+    let wakeups = gateway.wakeups.clone();
     let hooks = Hooks {
-        tickets_stored: Box::new(move || changes.send_modify(|n| *n += 1)),
+        tickets_stored: Box::new(move |event| {
+            changes.send_modify(|n| *n += 1);
+            wakeups.wake(event);
+        }),
         ..Hooks::default()
     };
     let mut watches = watches.run(&kube, scope, hooks);
@@ -86,6 +90,8 @@ fn gateway_of(
         metrics: metrics.clone(),
         listings: Default::default(),
         rows: Default::default(),
+        quotas: Default::default(),
+        wakeups: Default::default(),
         journal: Default::default(),
         backoff: Default::default(),
     }

@@ -1,5 +1,6 @@
 //! HaloPSA's read tools, each bound to the agent's own client.
 
+use crate::blocking;
 use crate::halopsa::types::AccessList;
 use crate::halopsa::{self, types};
 use crate::policy::Access;
@@ -38,6 +39,8 @@ pub enum Error {
     NotYours(&'static str),
     #[error(transparent)]
     Halo(#[from] halopsa::Error),
+    #[error(transparent)]
+    Busy(#[from] blocking::Busy),
 }
 
 const GET_TICKET: &str = "halopsa_get_ticket";
@@ -277,12 +280,16 @@ async fn search_tickets(
         .search_tickets(view.client, &search.query, count)
         .await?;
     // HaloPSA ignores a filter it does not know, so each row's client is checked.
-    let rows: Vec<Value> = found
-        .iter()
-        .filter(|t| view.shows(t))
-        .take(search.limit)
-        .map(ticket_row)
-        .collect();
+    let view = view.clone();
+    let rows = move || {
+        found
+            .iter()
+            .filter(|t| view.shows(t))
+            .take(search.limit)
+            .map(ticket_row)
+            .collect()
+    };
+    let rows: Vec<Value> = blocking::run(halo.namespace(), rows).await?;
     Ok(json!({"tickets": rows}))
 }
 

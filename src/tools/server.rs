@@ -6,6 +6,7 @@ use super::pin::{MAX_TOOLS, definition};
 use crate::api::ToolServer;
 use crate::api::tool_server::{Access, ServerIdentity, ServerTool};
 use crate::error::root_cause;
+use crate::fair::{Fair, Place};
 use crate::k8s::{refs, services};
 use crate::text::json::canonical;
 use crate::text::{one_line, pattern};
@@ -25,12 +26,20 @@ use rmcp::transport::streamable_http_client::{
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 use std::error::Error as StdError;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const LIST_TIMEOUT: Duration = Duration::from_secs(20);
 /// The longest a tool may take.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(120);
+/// The longest answer, in bytes.
+const MAX_RESPONSE: usize = 2 * 1024 * 1024;
+/// What is read of a server's list.
+const MAX_PAGES: usize = 20;
+const MAX_LISTED: usize = 1000;
+/// Sessions at once, and of them for one namespace: servers that hang hold up their own only.
+static SESSIONS: LazyLock<Fair<String>> = LazyLock::new(|| Fair::new(32, 4));
 const MAX_HEADERS: usize = 20;
 /// A tool whose definition is longer is not offered. In bytes.
 const MAX_DEFINITION: usize = 32 * 1024;
@@ -68,6 +77,11 @@ pub enum Error {
     Timeout(Duration),
     #[error("the server refused the request: {0}")]
     Refused(String),
+    #[error(
+        "other ToolServers of the namespace are slow, and this one waits for them; see their \
+         conditions"
+    )]
+    Busy,
 }
 
 /// A session with a server.
@@ -75,6 +89,7 @@ pub struct Session {
     service: RunningService<RoleClient, ClientConfig>,
     /// For whom its tool is called; none: only its tools are listed.
     claims: Option<Value>,
+    _place: Place,
 }
 
 /// What a server offers.
@@ -134,6 +149,9 @@ async fn open(
     claims: Option<Value>,
 ) -> Result<Session, Error> {
     let namespace = server.namespace().unwrap_or_default();
+    let place = tokio::time::timeout(LIST_TIMEOUT, SESSIONS.enter(namespace.clone()))
+        .await
+        .map_err(|_| Error::Busy)?;
     let guard = services::guard(kube, &namespace, &server.spec.url)
         .await
         .map_err(|e| Error::Address(e.to_string()))?;
@@ -156,7 +174,11 @@ async fn open(
         .await
         .map_err(|_| Error::Timeout(LIST_TIMEOUT))?
         .map_err(|e| Error::Connect(cause(&e)))?;
-    Ok(Session { service, claims })
+    Ok(Session {
+        service,
+        claims,
+        _place: place,
+    })
 }
 
 /// The headers from the Secret of `spec.headersSecretRef`.

@@ -56,6 +56,8 @@ pub enum Error {
     Pool(#[from] crate::halopsa_pool::Error),
     #[error(transparent)]
     Halo(#[from] halopsa::Error),
+    #[error(transparent)]
+    Busy(#[from] crate::blocking::Busy),
 }
 
 impl Error {

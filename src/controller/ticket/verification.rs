@@ -8,6 +8,7 @@ use crate::api::ticket::{ApprovalState, TicketStatus, Verification, Verification
 use crate::api::verification::FailurePolicy;
 use crate::api::{ImportedClient, VerificationProvider};
 use crate::audit;
+use crate::blocking;
 use crate::controller::provider;
 use crate::failpoint;
 use crate::halopsa::{self, types};
@@ -46,12 +47,14 @@ pub(super) async fn start(pass: &Pass) -> Result<Option<Event>, Error> {
         // The claim finds out, too, and ends it.
         return Ok(None);
     };
-    let reasons = of_ticket(&found, &[], &spec.sensitivity);
+    let (user_id, rules) = (found.user_id, spec.sensitivity.clone());
+    let look = move || of_ticket(&found, &[], &rules);
+    let reasons = blocking::run(&pass.key.namespace, look).await?;
     if reasons.is_empty() {
         return Ok(None);
     }
     let (status, now) = (pass.status(), Timestamp::now());
-    if state::is_verified(&status, found.user_id, now) {
+    if state::is_verified(&status, user_id, now) {
         return Ok(None);
     }
     // What was read for the reasons need not be asked about again.

@@ -8,7 +8,6 @@ use crate::api::ticket::{ApprovalState, Phase, Ticket, TicketStatus};
 use crate::gateway::identity::Identity;
 use crate::gateway::wire::{ModelOffer, Resumed, StepSeen, Work};
 use crate::gateway::{AgentScope, Gateway};
-use crate::halopsa;
 use crate::k8s::cache::Remembered;
 use crate::k8s::key::Key;
 use crate::k8s::{self, reflect, tickets};
@@ -61,7 +60,7 @@ impl ConnectionBackoff {
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error(transparent)]
-    Halo(#[from] halopsa::Error),
+    Context(#[from] context::Error),
     #[error(transparent)]
     Pool(#[from] crate::halopsa_pool::Error),
     #[error(transparent)]
@@ -71,7 +70,9 @@ enum Error {
 /// Waits for a ticket of the agent's client. None: there was none in time.
 pub(super) async fn wait(gateway: &Gateway, identity: &Identity) -> Result<Option<Work>, Refusal> {
     let deadline = Instant::now() + LONG_POLL;
-    let mut changed = gateway.changed.clone();
+    let mut changed = gateway
+        .wakeups
+        .of(Key::new(&identity.namespace, &identity.client));
     loop {
         changed.borrow_and_update();
         let scope = gateway
@@ -138,7 +139,7 @@ async fn hand_out(
     scope: &AgentScope,
     ticket: &Ticket,
 ) -> Result<Option<Work>, Error> {
-    let halo = gateway.halopsa.client(&scope.connection).await?;
+    let halo = gateway.halo(scope).await?;
     let Some(mut claim) = Claim::take(gateway, identity, scope, ticket).await? else {
         return Ok(None);
     };

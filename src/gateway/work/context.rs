@@ -1,7 +1,8 @@
 //! What an agent starts with, read from HaloPSA now.
 
-use crate::api::WorkflowSpec;
 use crate::api::ticket::{Ticket, Verification};
+use crate::api::{Workflow, WorkflowSpec};
+use crate::blocking;
 use crate::gateway::wire::{Context, MatchedWorkflow, Requester, TicketNote};
 use crate::gateway::{AgentScope, Gateway};
 use crate::halopsa::{self, types};
@@ -13,6 +14,7 @@ use crate::ticket::sensitive::Reason;
 use crate::ticket::{state, workflow};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
+use std::sync::Arc;
 
 /// Notes shown to the agent, the newest ones.
 const NOTES: usize = 50;
@@ -35,12 +37,20 @@ pub(super) struct Start {
     pub newest_action: Option<ActionId>,
 }
 
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error(transparent)]
+    Halo(#[from] halopsa::Error),
+    #[error(transparent)]
+    Busy(#[from] blocking::Busy),
+}
+
 pub(super) async fn gather(
     gateway: &Gateway,
     scope: &AgentScope,
     halo: &halopsa::Client,
     stored: &Ticket,
-) -> Result<Gathered, halopsa::Error> {
+) -> Result<Gathered, Error> {
     let ticket_id = stored.spec.ticket_id;
     let found = halo.find_ticket(ticket_id).await?;
     let ownership = still_ours(found.as_ref(), scope.halo_client_id);
@@ -52,6 +62,23 @@ pub(super) async fn gather(
     if is_own(scope, &ticket, &actions) {
         return Ok(Gathered::OwnTicket);
     }
+    let workflows = workflows_of(gateway, scope);
+    let namespace = scope.connection.namespace().unwrap_or_default();
+    let (scope, stored) = (scope.clone(), stored.clone());
+    let start = move || start(&scope, &stored, &workflows, &ticket, &actions);
+    Ok(Gathered::Start(Box::new(
+        blocking::run(&namespace, start).await?,
+    )))
+}
+
+/// What strangers wrote is read here: it may take long.
+fn start(
+    scope: &AgentScope,
+    stored: &Ticket,
+    workflows: &[Arc<Workflow>],
+    ticket: &types::Ticket,
+    actions: &[types::Action],
+) -> Start {
     let status = stored.status.clone().unwrap_or_default();
     let wanted = status
         .resume
@@ -63,24 +90,24 @@ pub(super) async fn gather(
         .filter(|a| wanted.contains(&a.id))
         .map(shown)
         .collect();
-    let mut context = context_of(gateway, scope, stored, &ticket, &actions);
+    let mut context = context_of(scope, stored, workflows, ticket, actions);
     let verified = state::is_verified(&status, ticket.user_id, Timestamp::now());
     let verification = status.verification.as_ref().filter(|_| verified);
     let config = &scope.connection.spec.sensitivity;
     // What end users wrote later counts too: a ticket may become sensitive.
     let sensitive = match verification {
-        Some(v) => sensitivity::since_verified(&ticket, &actions, reaches(&actions, v), v, config),
-        None => sensitivity::of_ticket(&ticket, &sensitivity::written(&actions), config),
+        Some(v) => sensitivity::since_verified(ticket, actions, reaches(actions, v), v, config),
+        None => sensitivity::of_ticket(ticket, &sensitivity::written(actions), config),
     };
     if sensitive.is_empty() {
         context.verification = verification.map(how_verified);
     }
-    Ok(Gathered::Start(Box::new(Start {
+    Start {
         context,
         replies,
         sensitive,
-        newest_action: sensitivity::newest(&actions),
-    })))
+        newest_action: sensitivity::newest(actions),
+    }
 }
 
 /// Our agent's child tickets are left to the technicians: agents would make work for themselves
@@ -95,9 +122,9 @@ fn is_own(scope: &AgentScope, ticket: &types::Ticket, actions: &[types::Action])
 }
 
 fn context_of(
-    gateway: &Gateway,
     scope: &AgentScope,
     stored: &Ticket,
+    workflows: &[Arc<Workflow>],
     ticket: &types::Ticket,
     actions: &[types::Action],
 ) -> Context {
@@ -113,7 +140,7 @@ fn context_of(
     ];
     Context {
         ticket_id: stored.spec.ticket_id,
-        workflows: workflows_for(gateway, scope, &subject, &details),
+        workflows: workflows_for(workflows, scope, &subject, &details),
         subject,
         details,
         requester: Requester {
@@ -160,18 +187,22 @@ fn reaches(actions: &[types::Action], verification: &Verification) -> bool {
     actions.len() < NOTES || oldest <= verification.newest_action
 }
 
+/// The workflows of a connection.
+fn workflows_of(gateway: &Gateway, scope: &AgentScope) -> Vec<Arc<Workflow>> {
+    let (namespace, connection) = (scope.connection.namespace(), scope.connection.name_any());
+    gateway
+        .stores
+        .workflows
+        .state_filter(|w| w.namespace() == namespace && w.spec.connection_ref.name == connection)
+}
+
 /// The active workflows whose trigger matches the ticket.
 fn workflows_for(
-    gateway: &Gateway,
+    all: &[Arc<Workflow>],
     scope: &AgentScope,
     subject: &str,
     details: &str,
 ) -> Vec<MatchedWorkflow> {
-    let (namespace, connection) = (scope.connection.namespace(), scope.connection.name_any());
-    let all = gateway
-        .stores
-        .workflows
-        .state_filter(|w| w.namespace() == namespace && w.spec.connection_ref.name == connection);
     let names: Vec<String> = all.iter().map(|w| w.name_any()).collect();
     let named: Vec<(&str, &WorkflowSpec)> = names
         .iter()

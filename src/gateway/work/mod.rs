@@ -18,6 +18,7 @@ use super::wire::{Completion, LeaseRef, PlanHandIn};
 use super::{Gateway, problem};
 use crate::api::ticket::{Phase, Ticket};
 use crate::audit;
+use crate::k8s::key::Key;
 use crate::k8s::name::ObjectName;
 use crate::k8s::{self, reflect, tickets};
 use crate::text;
@@ -211,7 +212,8 @@ async fn own_ticket(gateway: &Gateway, identity: &Identity, name: &str) -> Resul
 /// The Ticket an agent's Pod holds. A claim may be newer than what the watch has brought.
 pub async fn holding(gateway: &Gateway, identity: &Identity) -> Option<Ticket> {
     let until = tokio::time::Instant::now() + STORE_LAG;
-    let mut changed = gateway.changed.clone();
+    let client = Key::new(&identity.namespace, &identity.client);
+    let mut changed = gateway.wakeups.of(client);
     loop {
         changed.borrow_and_update();
         if let Some(name) = held_by(gateway, identity) {
