@@ -33,18 +33,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const LIST_TIMEOUT: Duration = Duration::from_secs(20);
 /// The longest a tool may take.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(120);
-/// The longest answer, in bytes.
-const MAX_RESPONSE: usize = 2 * 1024 * 1024;
-/// What is read of a server's list.
-const MAX_PAGES: usize = 20;
-const MAX_LISTED: usize = 1000;
 /// Sessions at once, and of them for one namespace: servers that hang hold up their own only.
 static SESSIONS: LazyLock<Fair<String>> = LazyLock::new(|| Fair::new(32, 4));
 const MAX_HEADERS: usize = 20;
 /// A tool whose definition is longer is not offered. In bytes.
 const MAX_DEFINITION: usize = 32 * 1024;
 /// The longest answer of a server, in bytes. A result is cut far below.
-const MAX_ANSWER: usize = 4 * 1024 * 1024;
+const MAX_ANSWER: usize = 2 * 1024 * 1024;
 /// More pages of tools are not read.
 const MAX_PAGES: usize = 20;
 /// Headers that are the transport's own, or that would lead elsewhere.

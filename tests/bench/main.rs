@@ -1,21 +1,30 @@
 //! `make bench`: how fast webhooks are accepted, compared with how fast the apiserver alone
-//! creates Tickets, and how soon a warm agent has a ticket. Prints, asserts nothing.
+//! creates Tickets, and how soon a warm agent has a ticket, also while others misbehave. Prints,
+//! asserts nothing.
 
 #[path = "../integration/harness.rs"]
 #[allow(dead_code, clippy::unwrap_used)]
 mod harness;
 
 use futures::StreamExt;
-use halopsa_operator::api::{LocalRef, Ticket, TicketSpec};
+use halopsa_operator::api::{HaloPSAConnection, LocalRef, Ticket, TicketSpec};
 use harness::{ACME, Harness};
 use kube::api::PostParams;
 use serde_json::json;
 use std::future::Future;
 use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
 
 const TICKETS: i64 = 3000;
 const CONNECTIONS: usize = 32;
 const CLAIMS: i64 = 300;
+/// An agent's Pod may claim so often at once.
+const CLAIMS_PER_POD: i64 = 100;
+/// Connections to the public listener that send one byte per second and no credentials.
+const SLOW: usize = 300;
+/// Connections of the namespace to a HaloPSA that takes requests and never answers.
+const HANGING: usize = 16;
 
 /// Runs `count` calls, `CONNECTIONS` concurrently, and prints how long they took.
 /// Returns calls per second.
@@ -61,8 +70,57 @@ async fn main() {
 
     let harness = Harness::start("claims").await;
     harness.ready(&[ACME]).await;
-    claims(&harness).await;
+    claims(
+        &harness,
+        "webhook to claimed, context read, by a warm agent",
+    )
+    .await;
+    let misbehaving = misbehave(&harness).await;
+    let what = format!("the same, with {SLOW} slow connections and {HANGING} HaloPSAs that hang");
+    claims(&harness, &what).await;
+    for task in misbehaving {
+        task.abort();
+    }
     harness.stop().await;
+}
+
+/// Slow connections without credentials to the public listener, and connections whose HaloPSA
+/// hangs.
+async fn misbehave(harness: &Harness) -> Vec<tokio::task::JoinHandle<()>> {
+    let address = harness.webhooks.replace("https://localhost", "127.0.0.1");
+    let mut tasks: Vec<_> = (0..SLOW)
+        .map(|_| tokio::spawn(slow(address.clone())))
+        .collect();
+    let hole = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let port = hole.local_addr().expect("an address").port();
+    tasks.push(tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((stream, _)) = hole.accept().await {
+            held.push(stream);
+        }
+    }));
+    for n in 0..HANGING {
+        let name = format!("hangs-{n}");
+        let mut connection = harness.connection(&[ACME]);
+        connection["metadata"]["name"] = name.as_str().into();
+        connection["spec"]["instanceURL"] = format!("https://localhost:{port}").into();
+        harness.apply::<HaloPSAConnection>(&name, &connection).await;
+    }
+    // Until they are all waiting for an answer.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    tasks
+}
+
+/// Begins a TLS handshake and sends a byte per second. Whoever is turned away comes again.
+async fn slow(address: String) {
+    loop {
+        if let Ok(mut stream) = TcpStream::connect(&address).await {
+            while stream.write_all(&[0x16]).await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 async fn tickets_created(harness: &Harness) -> f64 {
@@ -117,10 +175,13 @@ async fn webhooks_taken(harness: &Harness) -> f64 {
 }
 
 /// Every ticket is one of the simulator's, so that the gateway can gather its context.
-async fn claims(harness: &Harness) {
-    let agent = harness.agent_gateway("acme-dental-group").await;
+async fn claims(harness: &Harness, what: &str) {
+    let mut agent = harness.agent_gateway("acme-dental-group").await;
     let mut took = Vec::new();
     for n in 0..CLAIMS {
+        if n % CLAIMS_PER_POD == CLAIMS_PER_POD - 1 {
+            agent = harness.agent_gateway("acme-dental-group").await;
+        }
         let claim = {
             let agent = agent.clone();
             tokio::spawn(async move { agent.claim().await })
@@ -142,8 +203,5 @@ async fn claims(harness: &Harness) {
             .delete(&work.ticket, &Default::default())
             .await;
     }
-    println!(
-        "webhook to claimed, context read, by a warm agent: {}",
-        percentiles(&mut took)
-    );
+    println!("{what}: {}", percentiles(&mut took));
 }

@@ -14,6 +14,8 @@ mod browser;
 mod canonical;
 mod connection;
 mod crashes;
+mod extreme;
+mod fair;
 mod fake;
 mod gateway;
 mod harness;
