@@ -67,14 +67,16 @@ pub struct Watches {
     tasks: JoinSet<()>,
 }
 
+type Hook<T> = Box<dyn Fn(&T) + Send + Sync>;
+
 /// What else a process does when a watch reports a change.
 pub struct Hooks {
     /// An ImportedClient is gone.
-    pub client_deleted: Box<dyn Fn(&ImportedClient) + Send + Sync>,
+    pub client_deleted: Hook<ImportedClient>,
     /// A Ticket is gone.
-    pub ticket_deleted: Box<dyn Fn(&Ticket) + Send + Sync>,
+    pub ticket_deleted: Hook<Ticket>,
     /// The store of Tickets has this change.
-    pub tickets_stored: Box<dyn Fn(&watcher::Event<Ticket>) + Send + Sync>,
+    pub tickets_stored: Hook<watcher::Event<Ticket>>,
 }
 
 impl Default for Hooks {

@@ -21,6 +21,7 @@ use crate::verify::{self, Challenge, Provider};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use kube::runtime::events::EventType;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Technicians' replies are read for this long after a challenge.
@@ -48,7 +49,11 @@ pub(super) async fn start(pass: &Pass) -> Result<Option<Event>, Error> {
         return Ok(None);
     };
     let (user_id, rules) = (found.user_id, spec.sensitivity.clone());
-    let look = move || of_ticket(&found, &[], &rules);
+    let found = Arc::new(found);
+    let look = {
+        let (found, rules) = (found.clone(), rules.clone());
+        move || of_ticket(&found, &[], &rules)
+    };
     let reasons = blocking::run(&pass.key.namespace, look).await?;
     if reasons.is_empty() {
         return Ok(None);
@@ -59,7 +64,9 @@ pub(super) async fn start(pass: &Pass) -> Result<Option<Event>, Error> {
     }
     // What was read for the reasons need not be asked about again.
     let actions = halo.actions(pass.ticket.spec.ticket_id, DEPTH).await?;
-    let reasons = of_ticket(&found, &written(&actions), &spec.sensitivity);
+    let newest_action = newest(&actions);
+    let look = move || of_ticket(&found, &written(&actions), &rules);
+    let reasons = blocking::run(&pass.key.namespace, look).await?;
     // The words are the requester's: they stay in HaloPSA where subjects do.
     let reasons: Vec<String> = reasons
         .iter()
@@ -76,7 +83,7 @@ pub(super) async fn start(pass: &Pass) -> Result<Option<Event>, Error> {
         &pass.ticket,
         &Why {
             reasons: &reasons,
-            newest_action: newest(&actions),
+            newest_action,
         },
         timeout,
         None,
