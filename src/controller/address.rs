@@ -2,6 +2,7 @@
 //! needs no DNS, which would be a way out.
 
 use super::context::Context;
+use crate::k8s::names;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::Api;
 use std::net::IpAddr;
@@ -13,7 +14,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub async fn refresh(ctx: &Context) {
     let options = &ctx.options;
     let api: Api<Service> = Api::namespaced(ctx.kube.clone(), &options.own_namespace);
-    let read = tokio::time::timeout(TIMEOUT, api.get_opt(&options.service)).await;
+    let service = names::gateway_service(&options.service);
+    let read = tokio::time::timeout(TIMEOUT, api.get_opt(&service)).await;
     let known = &ctx.published.addresses;
     let (found, why) = match read {
         Ok(Ok(service)) => (addresses(service.as_ref()), None),
@@ -28,7 +30,7 @@ pub async fn refresh(ctx: &Context) {
     if !known.set(found) {
         return;
     }
-    let (namespace, service) = (&options.own_namespace, &options.service);
+    let namespace = &options.own_namespace;
     if is_empty {
         let why = why.unwrap_or_else(|| "it has no cluster address".into());
         tracing::warn!(%namespace, %service, %why,

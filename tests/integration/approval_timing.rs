@@ -133,7 +133,7 @@ async fn a_high_risk_step_is_approved_by_number_and_code_only() {
     let (tools, fake) = Tools::start(&[("delete_user", "Deletes a user")]).await;
     tool_servers::server(&harness, &fake, json!({})).await;
     let policy = json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "ToolPolicy", "metadata": {"name": "p"},
-        "spec": {"connectionRef": {"name": "halo"}, "rules": [{"tools": ["m365__delete_user"], "effect": "ApprovalNeeded"}]}});
+        "spec": {"connectionRef": {"name": "halo"}, "rules": [{"tools": ["m365__delete_user"], "effect": "ApprovalNeeded", "requireVerification": false}]}});
     harness.apply::<ToolPolicy>("p", &policy).await;
     tokio::time::sleep(Duration::from_millis(700)).await;
     let (id, name) = open(&harness, "Kim has left").await;

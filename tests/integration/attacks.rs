@@ -351,9 +351,11 @@ async fn the_same_steps_again_are_asked_for_again() {
     let (harness, _) = obedient("askedagain", script).await;
     let (tools, fake) = Tools::start(&[("reset_password", "Resets a password")]).await;
     tool_servers::server(&harness, &fake, json!({})).await;
+    tool_servers::lift(&harness).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
     let (id, name) = open(&harness, "Call a tool that fails").await;
     harness.ticket_in(&name, "AwaitingApproval").await;
-    harness.reply(id, DANA, "<p>Approved</p>");
+    approve(&harness, id, &name).await;
     eventually("the second request", || async {
         (notes_with(&harness, id, "approval needed") == 2).then_some(())
     })

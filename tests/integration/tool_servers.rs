@@ -42,7 +42,16 @@ pub async fn ready(harness: &Harness, status: &str, reason: &str) -> String {
 }
 
 /// Applies a workflow that resets a password with the server's tool.
+/// Approval is enough for a sensitive tool: what is tested is not the verification.
+pub async fn lift(harness: &Harness) {
+    let object = json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "ToolPolicy", "metadata": {"name": "lift"}, "spec": {
+        "connectionRef": {"name": "halo"},
+        "rules": [{"tools": ["m365__reset_password"], "effect": "ApprovalNeeded", "requireVerification": false}]}});
+    harness.apply::<ToolPolicy>("lift", &object).await;
+}
+
 pub async fn workflow(harness: &Harness) {
+    lift(harness).await;
     let object = json!({"apiVersion": "rallied.ai/v1alpha1", "kind": "Workflow", "metadata": {"name": "reset"}, "spec": {
         "connectionRef": {"name": "halo"}, "trigger": "user profile is stuck", "state": "Active", "instructions": "Reset it.",
         "steps": [{"tool": "m365__reset_password", "arguments": {"user": "{{requester}}"}}]}});

@@ -337,11 +337,11 @@ async fn agents_reach_the_gateway_without_dns() {
     );
     let services = harness.api::<Service>();
     let service: Service = serde_json::from_value(json!({
-        "metadata": {"name": "operator"},
+        "metadata": {"name": "operator-gateway"},
         "spec": {"selector": {"a": "b"}, "ports": [{"port": 9443}]},
     }))
     .unwrap();
-    let name = format!("operator.{}.svc", harness.namespace);
+    let name = format!("operator-gateway.{}.svc", harness.namespace);
     for _ in 0..2 {
         let created = services.create(&PostParams::default(), &service).await;
         let address = created.unwrap().spec.unwrap().cluster_ip.unwrap();
@@ -358,7 +358,7 @@ async fn agents_reach_the_gateway_without_dns() {
         assert_eq!(rules.as_array().unwrap().len(), 1, "{rules}");
         // It may come back with another address.
         let params = DeleteParams::default();
-        services.delete("operator", &params).await.unwrap();
+        services.delete("operator-gateway", &params).await.unwrap();
     }
     harness.stop().await;
 }

@@ -314,7 +314,8 @@ async fn apply_agent(
         .unwrap_or(&ctx.options.agent_image);
     let options = &ctx.options;
     let (url, gateway_namespace) = (&options.gateway_url, &options.own_namespace);
-    let addresses = match address::is_service(url, &options.service, gateway_namespace) {
+    let service = names::gateway_service(&options.service);
+    let addresses = match address::is_service(url, &service, gateway_namespace) {
         true => ctx.published.addresses.get().unwrap_or_default(),
         false => Vec::new(),
     };
