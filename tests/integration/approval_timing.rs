@@ -136,7 +136,7 @@ async fn a_high_risk_step_is_approved_by_number_and_code_only() {
         "spec": {"connectionRef": {"name": "halo"}, "rules": [{"tools": ["m365__delete_user"], "effect": "ApprovalNeeded", "requireVerification": false}]}});
     harness.apply::<ToolPolicy>("p", &policy).await;
     tokio::time::sleep(Duration::from_millis(700)).await;
-    let (id, name) = open(&harness, "Kim has left").await;
+    let (id, name) = open(&harness, "An old entry is shown twice").await;
     harness.ticket_in(&name, "AwaitingApproval").await;
     assert_eq!(notes_with(&harness, id, "HIGH RISK"), 1);
     for (times, text) in [
