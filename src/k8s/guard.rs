@@ -278,11 +278,7 @@ where
     K: Resource + Clone + 'static,
     K::DynamicType: Hash + Eq + Clone + Default,
 {
-    pub fn new(
-        unreadables: Arc<Unreadables>,
-        store: Store<K>,
-        namespace: Option<String>,
-    ) -> Self {
+    pub fn new(unreadables: Arc<Unreadables>, store: Store<K>, namespace: Option<String>) -> Self {
         Self {
             unreadables,
             store,

@@ -1,7 +1,7 @@
 //! One canonical call: however an agent spells it, policies decide on what runs, a technician
 //! reads it, and nothing else runs.
 
-use crate::approvals::{DANA, LUIS, asked};
+use crate::approvals::{DANA, LUIS, approve, asked};
 use crate::fake::{Tools, plan};
 use crate::harness::{ACME, BLUE, Harness, eventually};
 use crate::tool_servers;
@@ -327,8 +327,9 @@ async fn approved(harness: &mut Harness, change: impl AsyncFnOnce(&Harness, i64)
     harness.run_agent(AGENT).await;
     let (id, name) = asked(harness, "User profile is stuck").await;
     let ended = failpoint::arm(&harness.namespace, "steps.taken", 1);
-    harness.reply(id, DANA, "<p>Approved</p>");
-    ended.await.unwrap();
+    approve(harness, id, &name).await;
+    let ended = tokio::time::timeout(Duration::from_secs(60), ended).await;
+    ended.expect("the steps are taken").unwrap();
     change(harness, id).await;
     harness.restart().await;
     name
