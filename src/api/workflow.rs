@@ -64,6 +64,15 @@ pub struct WorkflowSpec {
     pub state: WorkflowState,
 }
 
+/// An object of any shape. With `additionalProperties` the apiserver would drop what is inside.
+fn any_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "maxProperties": 50,
+        "x-kubernetes-preserve-unknown-fields": true,
+    })
+}
+
 /// A call that the built-in agent makes, subject to the ToolPolicies like any other.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -71,7 +80,7 @@ pub struct WorkflowStep {
     #[schemars(length(min = 1, max = 128))]
     pub tool: String,
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
-    #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true, "maxProperties" = 50))]
+    #[schemars(schema_with = "any_object")]
     pub arguments: serde_json::Map<String, serde_json::Value>,
     /// Why, shown to the technician who approves.
     #[serde(default, skip_serializing_if = "Option::is_none")]

