@@ -5,6 +5,9 @@
 //! 3. Only if it is not there the note is posted.
 //! 4. The result is stored, in one write with the transition that follows from it.
 //!
+//! The marker holds a nonce, made with the intent: whoever writes on the ticket cannot know it
+//! before. Every search is for the stored marker.
+//!
 //! An intent that is already stored may have been sent by a process that died.
 //! HaloPSA shows a write late, so in that case one search proves nothing: it is
 //! repeated until the settle time has passed since the intent.
@@ -17,7 +20,7 @@ use crate::ids::{ActionId, TechnicianId};
 use crate::k8s::tickets;
 use crate::ticket::actor::Actor;
 use crate::ticket::marker::{self, Tag};
-use crate::ticket::state::{Event, Refused};
+use crate::ticket::state::{self, Event, Refused};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::{Api, ResourceExt};
 use std::time::Duration;
@@ -58,11 +61,11 @@ struct Note<'a> {
 }
 
 impl Postbox<'_> {
-    /// The marker of a note of the ticket's present run.
-    pub fn marker(&self, ticket: &Ticket, tag: &Tag) -> String {
+    /// A new marker for a note of the ticket's present run.
+    fn new_marker(&self, ticket: &Ticket, tag: &Tag) -> String {
         let uid = self.connection.metadata.uid.as_deref().unwrap_or_default();
         let run = ticket.status.as_ref().map(|s| s.run).unwrap_or_default();
-        marker::marker(uid, ticket.spec.ticket_id, run, tag)
+        marker::marker(uid, ticket.spec.ticket_id, run, tag, rand::random())
     }
 
     /// Posts the note unless HaloPSA has it, and applies `then` with the result. `html` gets the
@@ -74,13 +77,18 @@ impl Postbox<'_> {
         html: impl FnOnce(&str) -> String,
         then: &[Event],
     ) -> Result<Ticket, Error> {
-        let marker = self.marker(ticket, tag);
+        let known = ticket.status.as_ref();
+        let known = known.and_then(|status| state::intent(status, tag));
+        let marker = match known {
+            Some(intent) => intent.marker.clone(),
+            None => self.new_marker(ticket, tag),
+        };
         let note = Note {
             tag,
             marker: &marker,
             html: &html(&marker),
         };
-        let recorded = match known_intent(ticket, &marker) {
+        let recorded = match known {
             None => self.record_intent(ticket, &note).await?,
             Some(intent) if intent.state == IntentState::Posted => {
                 return self.apply(ticket, then).await;
@@ -94,18 +102,24 @@ impl Postbox<'_> {
     }
 
     async fn record_intent(&self, ticket: &Ticket, note: &Note<'_>) -> Result<Ticket, Error> {
-        match self.apply(ticket, &[note.intended()]).await {
-            // Another process has stored the same intent, and may be sending.
+        let stored = self.apply(ticket, &[note.intended()]).await;
+        self.unless_intended(stored)
+    }
+
+    /// The note never arrived: this is a new attempt, with a settle time of its own.
+    async fn record_new_attempt(&self, ticket: &Ticket, note: &Note<'_>) -> Result<Ticket, Error> {
+        let stored = self.apply(ticket, &[note.refused(), note.intended()]).await;
+        self.unless_intended(stored)
+    }
+
+    fn unless_intended(&self, stored: Result<Ticket, Error>) -> Result<Ticket, Error> {
+        match stored {
+            // Another process has stored an intent for the same note, and may be sending.
             Err(Error::Ticket(tickets::Error::Refused(Refused::AlreadyIntended))) => {
                 Err(Error::Unsettled(self.settle))
             }
             other => other,
         }
-    }
-
-    /// The note never arrived: this is a new attempt, with a settle time of its own.
-    async fn record_new_attempt(&self, ticket: &Ticket, note: &Note<'_>) -> Result<Ticket, Error> {
-        self.apply(ticket, &[note.refused(), note.intended()]).await
     }
 
     /// Sends the note and records the result.
@@ -152,8 +166,7 @@ impl Postbox<'_> {
         Ok(tickets::transition(self.api, ticket, events, self.by).await?)
     }
 
-    /// One search, then the note. The search finds what an earlier Ticket for the same HaloPSA
-    /// ticket has posted.
+    /// One search, then the note: whatever is known about the intent, HaloPSA knows better.
     async fn search_and_post(
         &self,
         ticket: &Ticket,
@@ -276,21 +289,15 @@ where
     }
 }
 
-fn known_intent<'a>(ticket: &'a Ticket, marker: &str) -> Option<&'a Intent> {
-    let intents = &ticket.status.as_ref()?.intents;
-    intents.iter().find(|i| i.marker == marker)
-}
-
-/// The API agent's action with this marker in its text: a marker that somebody else quotes does
-/// not count.
+/// The API agent's action with this marker as its reference: one that somebody else writes or
+/// quotes does not count, nor one in the middle of a text.
 pub fn find<'a>(
     actions: &'a [Action],
     marker: &str,
     api_agent: Option<TechnicianId>,
 ) -> Option<&'a Action> {
     actions.iter().find(|a| {
-        a.note.contains(marker)
-            && (api_agent.is_none() || a.who_agentid.is_none() || a.who_agentid == api_agent)
+        (api_agent.is_none() || a.who_agentid == api_agent) && marker::is_reference(&a.note, marker)
     })
 }
 
@@ -300,14 +307,20 @@ mod tests {
 
     #[test]
     fn only_our_own_marker_counts() {
-        let action = |id, agent, note: &str| Action {
+        let action = |id, agent: i64, note: &str| Action {
             id: ActionId(id),
-            who_agentid: Some(TechnicianId(agent)),
+            who_agentid: (agent > 0).then_some(TechnicianId(agent)),
             note: note.into(),
             ..Action::default()
         };
         let actions = [
-            action(3, 4, "he wrote rallied-1-0-plan"),
+            action(5, 4, "he quoted Reference: rallied-1-0-plan"),
+            action(4, 0, "nobody wrote Reference: rallied-1-0-plan"),
+            action(
+                3,
+                31,
+                "rallied-1-0-plan, wrote the AI agent. Reference: rallied-1-0-turn001",
+            ),
             action(2, 31, "textReference: rallied-1-0-plan"),
             action(1, 31, "other"),
         ];

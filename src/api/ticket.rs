@@ -405,7 +405,7 @@ pub struct Step {
     /// Marker in what it writes to HaloPSA, so that it can be found again.
     pub marker: String,
     pub recorded_at: Time,
-    /// Result, truncated.
+    /// How it ended, in the operator's words. What a tool returned is not kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<String>,
     /// Who may approve it besides the assigned technician.
@@ -606,7 +606,7 @@ pub struct JournalEntry {
 #[serde(rename_all = "camelCase")]
 pub struct ToolCall {
     pub tool: String,
-    /// Secrets masked, text truncated.
+    /// Their names; the values of those known to be harmless, of others the length.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub arguments: String,
     /// `Auto`, `ApprovalNeeded` or `Disabled`.

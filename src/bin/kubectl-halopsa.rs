@@ -83,7 +83,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Error::Unhealthy) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", cli::terminal::safe(&error.to_string()));
             ExitCode::FAILURE
         }
     }

@@ -2,6 +2,7 @@
 
 use super::cluster::Cluster;
 use super::error::Error;
+use super::terminal::{safe, safe_json};
 use crate::api::ticket::{JournalEntry, Ticket};
 use futures::StreamExt;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -139,7 +140,7 @@ fn show(ticket: &Ticket, entry: &JournalEntry, format: Format) -> String {
             "ticketId": ticket.spec.ticket_id,
             "entry": entry,
         });
-        return line.to_string();
+        return safe_json(&line.to_string());
     }
     let time = entry
         .time
@@ -170,11 +171,11 @@ fn show(ticket: &Ticket, entry: &JournalEntry, format: Format) -> String {
             entry.detail.as_deref().unwrap_or_default()
         ),
     };
-    format!(
+    safe(&format!(
         "{time}  {:<28}  {by:<22}  {}",
         ticket.name_any(),
         what.trim_end()
-    )
+    ))
 }
 
 #[cfg(test)]
@@ -204,5 +205,13 @@ mod tests {
             "halopsa_log_time minutes=5 -> ok, step 2 [Auto by ToolPolicy p, rule 1], 12 ms"
         ));
         assert!(show(&ticket, &entry, Format::Json).starts_with('{'));
+        let moves = JournalEntry {
+            event: "Claimed\u{1b}[2J\n".into(),
+            detail: Some("\u{202e}x".into()),
+            ..JournalEntry::default()
+        };
+        let text = show(&ticket, &moves, Format::Text);
+        assert!(text.ends_with("Claimed<U+001B>[2J  <U+202E>x"), "{text}");
+        assert!(show(&ticket, &moves, Format::Json).contains("\\u202ex"));
     }
 }

@@ -1,6 +1,7 @@
 //! `kubectl halopsa classify`: tries the classifiers on your own history.
 
 use super::error::Error;
+use super::terminal::safe_json;
 use crate::text;
 use crate::ticket::reply;
 use crate::ticket::sensitive::{self, Text};
@@ -41,16 +42,17 @@ pub fn tickets(input: impl BufRead, output: impl Write) -> Result<(), Error> {
             field("details")
         };
         // HaloPSA's details may be HTML; text without a tag stays as it is.
-        let details = if details.contains('<') {
-            text::from_html(details)
+        let (details, is_all) = if details.contains('<') {
+            text::all_from_html(details)
         } else {
-            details.to_string()
+            text::all_plain(details)
         };
         let of = Text {
             subject: field("summary"),
             details: &details,
             category: field("category_1"),
             ticket_type: field("tickettype_name"),
+            is_cut: !is_all,
         };
         let reasons: Vec<Value> = sensitive::classify(&of)
             .iter()
@@ -93,7 +95,7 @@ fn lines(
             },
             _ => return Err(Error::Other(format!("line {number} is not a JSON object"))),
         };
-        match writeln!(output, "{classified}") {
+        match writeln!(output, "{}", safe_json(&classified.to_string())) {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
             Err(error) => {
                 return Err(Error::Other(format!(

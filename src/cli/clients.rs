@@ -3,6 +3,7 @@
 use super::cluster::Cluster;
 use super::error::Error;
 use super::table::table;
+use super::terminal::safe;
 use crate::api::client::{ImportedClient, ImportedClientSpec};
 use crate::api::{HaloPSAConnection, LocalRef};
 use crate::halopsa::types::HaloClient;
@@ -95,7 +96,7 @@ fn yaml(
         if let Some(already) = as_imported(client, imported) {
             out.push_str(&format!(
                 "# {} is already imported as {}\n",
-                client.name,
+                safe(&client.name),
                 already.name_any()
             ));
             continue;
@@ -117,7 +118,7 @@ fn yaml(
             "spec": {"connectionRef": spec.connection_ref, "haloClientId": spec.halo_client_id},
         });
         let text = serde_yaml::to_string(&object).map_err(|e| Error::Other(e.to_string()))?;
-        out.push_str(&format!("---\n# {}\n{text}", client.name));
+        out.push_str(&format!("---\n# {}\n{text}", safe(&client.name)));
     }
     Ok(out)
 }
@@ -166,5 +167,37 @@ mod tests {
             "{text}"
         );
         assert!(yaml(&connection, &clients, &imported, &["Nobody".into()]).is_err());
+    }
+
+    #[test]
+    fn a_clients_name_is_no_yaml() {
+        let role = "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding";
+        for line in ["\n", "\r", "\r\n", "\u{85}", "\u{2028}", "\u{2029}"] {
+            let name = format!("Acme\u{1b}[2J{line}---{line}{}", role.replace('\n', line));
+            let client = HaloClient {
+                id: 12,
+                name,
+                inactive: false,
+            };
+            let connection = HaloPSAConnection::new("halo", Default::default());
+            let spec = ImportedClientSpec {
+                halo_client_id: Some(12),
+                ..Default::default()
+            };
+            let imported = [ImportedClient::new("acme", spec)];
+            let clients = [client];
+            let printed = |imported: &[ImportedClient]| {
+                let text = yaml(&connection, &clients, imported, &["12".into()]).unwrap();
+                let moves = ['\u{1b}', '\r', '\u{85}', '\u{2028}', '\u{2029}'];
+                assert!(!text.contains(moves), "{text}");
+                text
+            };
+            let text = printed(&[]);
+            // One document: more of them are an error.
+            let document: serde_yaml::Value = serde_yaml::from_str(&text).unwrap();
+            assert_eq!(document["kind"], "ImportedClient");
+            assert!(printed(&imported).lines().all(|l| l.starts_with('#')));
+            assert!(!list(&clients, &imported).contains('\u{1b}'));
+        }
     }
 }

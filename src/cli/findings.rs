@@ -1,5 +1,6 @@
 //! The diagnosis of `kubectl halopsa doctor`, from what was read. Pure.
 
+use super::terminal::safe;
 use crate::api::{HaloPSAConnection, ImportedClient, VerificationProvider, condition};
 use crate::halopsa::api::WebhookSpec;
 use crate::halopsa::missing_scopes;
@@ -132,7 +133,7 @@ pub fn report(findings: &[Finding]) -> String {
                 Mark::Warning => "warn",
                 Mark::Bad => "BAD ",
             };
-            format!("{mark}  {}\n", f.text)
+            format!("{mark}  {}\n", safe(&f.text))
         })
         .collect()
 }

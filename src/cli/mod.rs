@@ -7,6 +7,7 @@
 //! - [`policy`]: what a call's decision is, and by which rule
 //! - [`doctor`]: reads what is needed for a diagnosis; [`findings`]: makes it
 //! - [`cluster`], [`tunnel`]: the way to the cluster and to HaloPSA; [`table`]; [`error`]
+//! - [`terminal`]: others' text as it is printed
 
 pub mod activity;
 pub mod classify;
@@ -17,6 +18,7 @@ pub mod error;
 pub mod findings;
 pub mod policy;
 pub mod table;
+pub mod terminal;
 pub mod tunnel;
 
 pub use cluster::Cluster;

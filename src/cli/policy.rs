@@ -2,6 +2,7 @@
 
 use super::cluster::Cluster;
 use super::error::Error;
+use super::terminal::safe;
 use crate::api::policy::{Approvers, Effect};
 use crate::api::tool_server::SEPARATOR;
 use crate::api::{HaloPSAConnection, ImportedClient, Mode, Ticket, ToolPolicy, ToolServer};
@@ -42,7 +43,8 @@ pub async fn explain(
         && let Err(why) = write::parse(tool, &arguments)
     {
         return Ok(format!(
-            "Refused before any policy applies: invalid arguments: {why}\n"
+            "Refused before any policy applies: invalid arguments: {}\n",
+            safe(&why)
         ));
     }
     let policies = policies(cluster, &connection.name_any()).await?;
@@ -172,18 +174,19 @@ pub fn shown(
             others(decision.approvers.as_ref())
         ),
     };
-    let mut out = format!(
-        "{client} (mode {mode}), {tool}: {:?}, decided by {}: {means}\n",
+    let mut out = safe(&format!(
+        "{client} (mode {mode}), {tool}: {:?}, decided by {}: {means}",
         decision.effect, decision.rule
-    );
+    ));
+    out.push('\n');
     if decision.require_verification && decision.effect != Effect::Disabled {
         out.push_str("before that, the requester has to prove who they are\n");
     }
     if !decision.reason.is_empty() {
-        let _ = writeln!(out, "because {}", decision.reason);
+        let _ = writeln!(out, "because {}", safe(&decision.reason));
     }
     for line in lines {
-        let _ = writeln!(out, "  - {line}");
+        let _ = writeln!(out, "  - {}", safe(line));
     }
     out
 }

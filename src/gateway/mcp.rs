@@ -23,7 +23,7 @@ use crate::k8s::{self, tickets};
 use crate::metrics::ToolLabels;
 use crate::policy::facts::TicketFacts;
 use crate::policy::{self, Access, Decision};
-use crate::text::{mask, one_line, unseen};
+use crate::text::{mask, unseen};
 use crate::ticket::actor::Actor;
 use crate::ticket::ownership::still_ours;
 use crate::ticket::state::{self, AUTO_STEPS, Event};
@@ -159,23 +159,14 @@ impl Tools {
             .ok_or_else(|| ErrorData::internal_error("the request has no identity", None))
     }
 
-    /// The answer to a call, and the tool's label.
-    async fn answer(
-        &self,
-        identity: &Identity,
-        name: &str,
-        arguments: Map<String, Value>,
-    ) -> (Answer, &'static str) {
-        let scope = match self.gateway.scope_of(identity) {
-            Ok(scope) => scope,
-            Err(why) => return (Answer::error(Outcome::Failed, why), UNKNOWN),
-        };
-        let Some(tool) = catalog::find(&self.gateway, &scope, name) else {
-            let answer = Answer::error(Outcome::UnknownTool, NO_SUCH_TOOL);
-            return (answer, UNKNOWN);
-        };
-        let answer = self.call(identity, &scope, name, &tool, arguments).await;
-        (Answer::of(answer), tool.label())
+    /// The tool of this name, for the agent.
+    fn find(&self, identity: &Identity, name: &str) -> Checked<(AgentScope, ResolvedTool)> {
+        let scope = self.gateway.scope_of(identity);
+        let scope = scope.map_err(|why| refuse(Outcome::Failed, why))?;
+        match catalog::find(&self.gateway, &scope, name) {
+            Some(tool) => Ok((scope, tool)),
+            None => Err(refuse(Outcome::UnknownTool, NO_SUCH_TOOL)),
+        }
     }
 
     async fn call(
@@ -745,18 +736,35 @@ impl ServerHandler for Tools {
     ) -> Result<CallToolResponse, ErrorData> {
         let identity = Self::identity(&context)?;
         let started = Instant::now();
-        let arguments = request.arguments.unwrap_or_default();
+        let (name, arguments) = (&*request.name, request.arguments.unwrap_or_default());
+        let found = self.find(&identity, name);
+        let label = found.as_ref().map_or(UNKNOWN, |(_, tool)| tool.label());
+        // The name of a tool that does not exist is an agent's words, and so are its arguments.
+        let masked = |accepted| match label {
+            UNKNOWN => String::new(),
+            _ => mask::shown(name, &arguments, accepted),
+        };
+        let shown_name = if label == UNKNOWN { UNKNOWN } else { name };
+        let accepted = masked(true);
         let mut call = ToolCall {
-            // Names come from outside: cut where they are shown.
-            tool: one_line(&request.name, 100),
-            arguments: mask::shown(&arguments),
+            tool: shown_name.to_string(),
+            arguments: masked(false),
             ..ToolCall::default()
         };
         let span = span(&identity, &call);
-        let (answer, label) = self
-            .answer(&identity, &request.name, arguments)
-            .instrument(span.clone())
-            .await;
+        let answer = match found {
+            Ok((scope, tool)) => Answer::of(
+                self.call(&identity, &scope, name, &tool, arguments)
+                    .instrument(span.clone())
+                    .await,
+            ),
+            Err(refused) => *refused,
+        };
+        // Names are looked up before a call is decided.
+        let (ok, queued) = (Outcome::Ok, Outcome::Queued);
+        if [ok, queued, Outcome::Repeated].contains(&answer.outcome) {
+            call.arguments = accepted;
+        }
         call.outcome = answer.outcome.as_str().into();
         call.step = answer.step;
         call.ms = started.elapsed().as_millis() as i64;

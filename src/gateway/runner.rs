@@ -24,16 +24,17 @@ use crate::metrics::{StepLabels, StepOutcome};
 use crate::outbox::{self, Postbox, Settled, until_settled};
 use crate::policy::approvers::further_approvers;
 use crate::policy::{self, Access};
-use crate::text::mask;
+use crate::text::{mask, one_line};
 use crate::ticket::actor::Actor;
 use crate::ticket::approval::{self, Reply, Window};
-use crate::ticket::marker::Tag;
+use crate::ticket::marker::{self, Tag};
 use crate::ticket::note::{self, Decided, Listed};
 use crate::ticket::ownership::still_ours;
 use crate::ticket::state::{self, Event};
 use crate::tools::write;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -45,6 +46,13 @@ const SHARE: usize = 2;
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// How long a run waits for HaloPSA to show what may have been written already.
 const MAX_WAIT: Duration = Duration::from_secs(120);
+
+/// How much of a result the note shows, in characters.
+const MAX_RESULT: usize = 280;
+
+/// What the steps of this run have returned, by their number. The note on the ticket shows it; the
+/// Ticket does not keep it, so after a crash the note only says how each step ended.
+type Results = HashMap<i32, String>;
 
 const NO_REPLY: &str = "no reply on the ticket says yes to these steps";
 const TOO_FAR_BACK: &str = "the request is too far back on the ticket to read the reply to it";
@@ -196,9 +204,9 @@ impl ApprovedRun<'_> {
             Err(Error::Mismatch(why)) => return self.reject(&ticket, why).await,
             checked => checked?,
         }
-        let ticket = self.run_steps(ticket, &request).await?;
+        let (ticket, results) = self.run_steps(ticket, &request).await?;
         failpoint::hit(&self.key.namespace, "steps.run").await;
-        self.report(ticket, &request).await
+        self.report(ticket, &request, &results).await
     }
 
     /// The event that ends work on a ticket that was moved or deleted since: not even a note is
@@ -277,8 +285,12 @@ impl ApprovedRun<'_> {
             ));
         }
         let actions = self.read_reply(ticket_id, request).await?;
-        let marker = self.postbox().marker(ticket, &Tag::Request { hash });
-        let asked = outbox::find(&actions, &marker, self.scope.api_agent());
+        let tag = Tag::Request { hash };
+        // The Ticket holds the marker; that it is one for these steps is checked here.
+        let marker = state::intent(&status, &tag)
+            .map(|intent| intent.marker.as_str())
+            .filter(|marker| marker::is_for(marker, uid, ticket_id, status.run, &tag));
+        let asked = marker.and_then(|m| outbox::find(&actions, m, self.scope.api_agent()));
         if asked.is_none_or(|a| Some(a.id) != request.action_id) {
             return Err(Error::Mismatch(
                 "the request on the ticket is not for these steps",
@@ -367,7 +379,12 @@ impl ApprovedRun<'_> {
     }
 
     /// Stops at the first step that fails: the following ones may depend on it.
-    async fn run_steps(&self, mut ticket: Ticket, request: &Approval) -> Result<Ticket, Error> {
+    async fn run_steps(
+        &self,
+        mut ticket: Ticket,
+        request: &Approval,
+    ) -> Result<(Ticket, Results), Error> {
+        let mut results = Results::new();
         for number in &request.steps {
             let Some(step) = steps::step_of(&ticket, *number) else {
                 continue;
@@ -385,7 +402,8 @@ impl ApprovedRun<'_> {
                             state: StepState::Failed,
                             result: format!("forbidden by {rule} since it was requested; not run"),
                         };
-                        return Ok(self.transition(&ticket, &[sent, ended]).await?);
+                        let ticket = self.transition(&ticket, &[sent, ended]).await?;
+                        return Ok((ticket, results));
                     }
                     ticket = self.transition(&ticket, &[sent]).await?;
                     true
@@ -398,11 +416,12 @@ impl ApprovedRun<'_> {
             let (stored, ended) = self.executor().run(&ticket, *number, fresh).await?;
             ticket = stored;
             self.record(&step, request, &ended, started.elapsed());
+            results.insert(*number, one_line(&ended.full, MAX_RESULT));
             if ended.state != StepState::Done {
                 break;
             }
         }
-        Ok(ticket)
+        Ok((ticket, results))
     }
 
     fn executor(&self) -> StepExecutor<'_> {
@@ -469,7 +488,7 @@ impl ApprovedRun<'_> {
         metrics.approved_steps.get_or_create(&labels).inc();
         let call = ToolCall {
             tool: step.tool.clone(),
-            arguments: mask::arguments(&step.arguments),
+            arguments: mask::arguments(&step.tool, &step.arguments, true),
             decision: "Approved".into(),
             rule: format!(
                 "technician {}, reply {}",
@@ -487,7 +506,12 @@ impl ApprovedRun<'_> {
     }
 
     /// Posts the note with every step's result, and ends the run.
-    async fn report(&self, ticket: Ticket, request: &Approval) -> Result<(), Error> {
+    async fn report(
+        &self,
+        ticket: Ticket,
+        request: &Approval,
+        results: &Results,
+    ) -> Result<(), Error> {
         let status = ticket.status.clone().unwrap_or_default();
         let agents = technicians::agents(self.halo).await;
         let by = request
@@ -500,6 +524,9 @@ impl ApprovedRun<'_> {
             .filter_map(|n| status.steps.iter().find(|s| s.number == *n))
             .map(|s| {
                 let mut listed = write::listed(ticket.spec.ticket_id, s);
+                if let Some(result) = results.get(&s.number) {
+                    listed.result = format!("{:?}: {result}", s.state);
+                }
                 if !s.state.is_final() {
                     listed.result = "not run, because an earlier step was not done".into();
                 }

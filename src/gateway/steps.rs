@@ -70,9 +70,9 @@ pub struct StepExecutor<'a> {
 #[derive(Clone, Debug)]
 pub struct Ended {
     pub state: StepState,
-    /// For the journal, cut.
+    /// For the Ticket: our own words.
     pub summary: String,
-    /// For the agent.
+    /// For the agent, and for the note about approved steps.
     pub full: String,
 }
 
@@ -82,6 +82,16 @@ impl Ended {
             state,
             summary: one_line(cut(text, 2000), 280),
             full: cut(text, MAX_RESULT).to_string(),
+        }
+    }
+
+    /// With a text that others have written: only its length is stored.
+    fn saying(self, text: &str) -> Self {
+        let characters = text.chars().count();
+        Self {
+            summary: format!("{} ({characters} characters are not kept)", self.summary),
+            full: cut(text, MAX_RESULT).to_string(),
+            ..self
         }
     }
 
@@ -135,7 +145,10 @@ impl StepExecutor<'_> {
         let over = |ended: Ended| Ok((ticket.clone(), ended));
         let write = match Canonical::read(&step.tool, &arguments(step)) {
             Ok(write) => write,
-            Err(why) => return over(Ended::failed(&format!("{why}; nothing was changed"))),
+            Err(why) => {
+                let why = format!("{why}; nothing was changed");
+                return over(Ended::failed("the arguments do not fit").saying(&why));
+            }
         };
         let found = self.halo.find_ticket(ticket.spec.ticket_id).await?;
         let ownership = still_ours(found.as_ref(), self.scope.halo_client_id);
@@ -241,6 +254,9 @@ impl StepExecutor<'_> {
                 );
                 Err(unsettled)
             }
+            Ok(Err(send::Error::Arguments(why))) => {
+                Ok(Ended::failed("HaloPSA does not take it; nothing was changed").saying(&why))
+            }
             Ok(Err(error)) => Ok(Ended::failed(&error.to_string())),
             Err(_) => Err(unsettled),
         }
@@ -294,16 +310,19 @@ impl StepExecutor<'_> {
         let context = call_context(self.scope, ticket, &halo_ticket);
         let session = match pinned_session(kube, &server, tool, definition, &context).await {
             Ok(session) => session,
-            Err(why) => return Ended::failed(&why),
+            Err(why) => return Ended::failed("nothing was called").saying(&why),
         };
         match session.call(tool, arguments(step)).await {
             Ok(result) if result.is_error == Some(true) => {
-                Ended::failed(&format!("the tool reports: {}", result_text(&result)))
+                Ended::failed("the tool reports an error")
+                    .saying(&format!("the tool reports: {}", result_text(&result)))
             }
-            Ok(result) => Ended::done(&result_text(&result)),
-            Err(error) => Ended::unknown(&format!(
-                "{error}; whether it was carried out is not known. Check, and do what is missing"
-            )),
+            Ok(result) => Ended::done("the tool has answered").saying(&result_text(&result)),
+            Err(error) => {
+                const UNKNOWN: &str =
+                    "whether it was carried out is not known. Check, and do what is missing";
+                Ended::unknown(UNKNOWN).saying(&format!("{error}; {UNKNOWN}"))
+            }
         }
     }
 
@@ -474,6 +493,7 @@ pub fn new_step(
             ticket.spec.ticket_id,
             status.run,
             &Tag::Step(number),
+            rand::random(),
         ),
         recorded_at: Time(now),
         result: None,

@@ -131,8 +131,34 @@ impl Error {
     }
 }
 
-/// The one line of an error body that helps a human. HaloPSA sends JSON in
-/// several shapes, .NET exceptions, plain text, HTML pages, and nothing.
+/// Error codes of a sign-in, as OAuth defines them.
+const CODES: [&str; 9] = [
+    "invalid_client",
+    "invalid_scope",
+    "invalid_grant",
+    "invalid_request",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "access_denied",
+    "server_error",
+    "temporarily_unavailable",
+];
+
+/// What HaloPSA is known to say, by a part of it in lower case, and how we say it.
+const KNOWN: [(&str, &str); 8] = [
+    ("outcome", "an outcome must be given for this action"),
+    ("rate limit", "its rate limit is reached"),
+    ("has been denied", "authorization has been denied"),
+    ("licence", "a licence is missing or not valid"),
+    ("license", "a licence is missing or not valid"),
+    ("maintenance", "it is down for maintenance"),
+    ("permission", "a permission is missing"),
+    ("timeout", "it timed out"),
+];
+
+/// What an error body says, in our words: HaloPSA repeats what it was sent, so its own words may
+/// be ticket text. It sends JSON in several shapes, .NET exceptions, plain text, HTML pages, and
+/// nothing.
 pub fn detail(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(8192)]).into_owned();
     let text = text.trim();
@@ -143,16 +169,9 @@ pub fn detail(body: &[u8]) -> String {
         return in_words(&value);
     }
     if text.starts_with('<') {
-        let title = text
-            .split_once("<title>")
-            .and_then(|(_, rest)| rest.split_once("</title>"))
-            .map(|(title, _)| title.trim());
-        return match title {
-            Some(title) if !title.is_empty() => format!("an HTML page \"{}\"", line(title)),
-            _ => "an HTML page".into(),
-        };
+        return "an HTML page".into();
     }
-    line(text)
+    in_our_words(text)
 }
 
 /// Whether a response says in words what went wrong.
@@ -169,7 +188,14 @@ pub fn explained(value: &Value) -> String {
 }
 
 fn in_words(value: &Value) -> String {
-    from_json(value).map_or_else(|| "a response without an explanation".into(), |s| line(&s))
+    let code = value.get("error").and_then(Value::as_str).map(str::trim);
+    if let Some(code) = CODES.iter().find(|known| Some(**known) == code) {
+        return (*code).into();
+    }
+    from_json(value).map_or_else(
+        || "a response without an explanation".into(),
+        |text| in_our_words(&text),
+    )
 }
 
 fn from_json(value: &Value) -> Option<String> {
@@ -201,15 +227,22 @@ fn from_json(value: &Value) -> Option<String> {
     .or_else(|| value.get(0).and_then(from_json))
 }
 
-fn line(text: &str) -> String {
-    let one: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let short: String = one.chars().filter(|c| !c.is_control()).take(200).collect();
-    short
+fn in_our_words(text: &str) -> String {
+    let lower = text.to_lowercase();
+    match KNOWN.iter().find(|(part, _)| lower.contains(part)) {
+        Some((_, words)) => (*words).into(),
+        None => format!(
+            "an explanation of {} characters, which may hold ticket text and is not shown",
+            text.chars().count()
+        ),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const HIDDEN: &str = "which may hold ticket text and is not shown";
 
     #[test]
     fn every_shape_gives_one_line() {
@@ -217,30 +250,61 @@ mod tests {
             (r#"{"error":"invalid_client"}"#, "invalid_client"),
             (
                 r#"{"error":"invalid_scope","error_description":"no such scope"}"#,
-                "invalid_scope: no such scope",
+                "invalid_scope",
             ),
             (
                 r#"{"ClassName":"System.Exception","Message":"An Outcome must be entered for this Action"}"#,
-                "An Outcome must be entered for this Action",
+                "an outcome must be given for this action",
             ),
-            (r#"{"resultCode":4,"errorMessage":"nope"}"#, "nope"),
+            (r#"{"resultCode":4,"errorMessage":"nope"}"#, HIDDEN),
             (
                 r#"{"Message":"Authorization has been denied"}"#,
-                "Authorization has been denied",
+                "authorization has been denied",
             ),
-            (r#"[{"Message":"in a list"}]"#, "in a list"),
+            (r#"[{"Message":"in a list"}]"#, HIDDEN),
             (r#"{"a":1}"#, "a response without an explanation"),
             (
                 "<html><head><title>502 Bad\nGateway</title></head></html>",
-                "an HTML page \"502 Bad Gateway\"",
+                "an HTML page",
             ),
             ("<html>", "an HTML page"),
-            ("Rate Limit Reached", "Rate Limit Reached"),
+            ("Rate Limit Reached", "its rate limit is reached"),
             ("", "no explanation given"),
         ] {
-            assert_eq!(detail(body.as_bytes()), line);
+            assert!(detail(body.as_bytes()).ends_with(line), "{body}");
         }
         assert!(detail(&vec![b'x'; 100_000]).len() <= 200);
         detail(&[0xff, 0xfe, b'{']);
+    }
+
+    #[test]
+    fn nothing_that_halopsa_repeats_is_shown() {
+        let canary = "hunter2";
+        for key in [
+            "error",
+            "error_description",
+            "errorMessage",
+            "Message",
+            "message",
+            "title",
+            "detail",
+            "Kennwort",
+            "contraseña",
+        ] {
+            for body in [
+                format!(r#"{{"{key}":"{canary}"}}"#),
+                format!(r#"[{{"{key}":"{canary} outcome"}}]"#),
+                format!(r#"{{"error":"{canary}","{key}":"{canary}"}}"#),
+                format!(r#"{{"error":"invalid_client","{key}x":"{canary}"}}"#),
+                format!("<title>{canary}</title>"),
+                format!("{key} {canary}"),
+                format!(r#""{canary}""#),
+            ] {
+                let value: Value = serde_json::from_str(&body).unwrap_or_default();
+                for said in [detail(body.as_bytes()), explained(&value)] {
+                    assert!(!said.contains(canary), "{body}: {said}");
+                }
+            }
+        }
     }
 }

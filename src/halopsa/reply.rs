@@ -325,14 +325,14 @@ mod tests {
     #[test]
     fn anything_but_a_list_is_an_error_not_an_empty_list() {
         for (body, why) in [
-            (r#"{"error": "x"}"#, "x"),
+            (r#"{"error": "x"}"#, "is not shown"),
             (
                 r#"{"resultCode": 4, "errorMessage": "no licence", "errors": []}"#,
-                "no licence",
+                "a licence is missing",
             ),
             ("null", "it is empty"),
             ("  ", "it is empty"),
-            (r#""down for maintenance""#, "down for maintenance"),
+            (r#""down for Maintenance""#, "down for maintenance"),
         ] {
             let reply = Reply::new("GET /Client", body.into());
             let error = reply.rows::<HaloClient>("clients").unwrap_err().to_string();

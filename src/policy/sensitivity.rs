@@ -3,25 +3,30 @@
 use super::facts::TicketFacts;
 use crate::api::connection::{Sensitivity, SensitivityRule};
 use crate::api::ticket::Verification;
+use crate::halopsa::technicians::UNASSIGNED;
 use crate::halopsa::types::{Action, Ticket};
-use crate::ids::{ActionId, TechnicianId};
+use crate::ids::ActionId;
 use crate::policy::expression;
 use crate::text;
 use crate::ticket::sensitive::{self, Evidence, Reason, Text};
 use serde_json::{Map, Value, json};
 
+/// A rule's `when` is given the details in pieces of this length, in bytes, that overlap.
+const PIECE: usize = text::MAX_TEXT;
+const OVERLAP: usize = 1024;
 /// Somebody else than the verified requester wrote on the ticket.
 const ANOTHER_USER: &str = "another-user";
 
-/// Whether no technician wrote it.
+/// Whether no technician wrote it. HaloPSA stores mail of unknown senders under the agent
+/// "Unassigned".
 fn is_by_end_user(action: &Action) -> bool {
-    action.who_agentid.is_none_or(|id| id <= TechnicianId(0))
+    action.who_agentid.is_none_or(|id| id <= UNASSIGNED)
 }
 
-/// What end users wrote on the ticket, as text.
+/// What end users wrote on the ticket, whole.
 pub fn written(actions: &[Action]) -> Vec<String> {
     let by_users = actions.iter().filter(|a| is_by_end_user(a));
-    by_users.map(|a| text::plain(&a.note)).collect()
+    by_users.map(|a| a.note.clone()).collect()
 }
 
 /// The newest of these actions.
@@ -68,7 +73,7 @@ pub fn since_verified(
 }
 
 /// Why a ticket is sensitive; empty: it is not. `notes` are what end users have written on it
-/// since.
+/// since. All of it is read: what an agent is not shown at first it may ask for.
 pub fn of_ticket(ticket: &Ticket, notes: &[String], config: &Sensitivity) -> Vec<Reason> {
     let exempt = |kind: &String| kind.eq_ignore_ascii_case(ticket.tickettype_name.trim());
     if config.exempt_ticket_types.iter().any(exempt) {
@@ -79,48 +84,88 @@ pub fn of_ticket(ticket: &Ticket, notes: &[String], config: &Sensitivity) -> Vec
     } else {
         &ticket.details
     };
-    let details = format!("{}\n{}", text::from_html(details), notes.join("\n"));
+    let (mut details, mut is_all) = text::all_from_html(details);
+    for note in notes {
+        let (note, is_all_of_it) = text::all_plain(note);
+        is_all &= is_all_of_it && details.len() + note.len() < text::MAX_HTML;
+        if is_all {
+            details.push('\n');
+            details.push_str(&note);
+        }
+    }
     let of = Text {
         subject: &ticket.summary,
         details: &details,
         category: &ticket.category_1,
         ticket_type: &ticket.tickettype_name,
+        is_cut: !is_all,
     };
     let mut reasons = sensitive::classify(&of);
-    let everything = format!("{}\n{details}", ticket.summary).to_lowercase();
-    let facts = TicketFacts::from(ticket);
-    let arguments = json!({"subject": ticket.summary, "details": details});
-    let arguments = arguments.as_object().cloned().unwrap_or_default();
+    let read = Read {
+        keywords: sensitive::folded(&format!("{}\n{details}", ticket.summary)),
+        arguments: pieces(&details)
+            .into_iter()
+            .map(|piece| json!({"subject": ticket.summary, "details": piece}))
+            .filter_map(|arguments| arguments.as_object().cloned())
+            .collect(),
+        facts: TicketFacts::from(ticket),
+    };
     reasons.extend(config.rules.iter().filter_map(|rule| {
         Some(Reason {
             kind: rule.name.clone(),
-            evidence: evidence(rule, &everything, &arguments, &facts)?,
+            evidence: read.evidence(rule)?,
         })
     }));
     reasons
 }
 
-/// What makes the ticket sensitive by one of the MSP's rules. `text` is in lower case.
-fn evidence(
-    rule: &SensitivityRule,
-    text: &str,
-    arguments: &Map<String, Value>,
-    facts: &TicketFacts,
-) -> Option<Evidence> {
-    let mut keywords = rule.keywords.iter().flatten();
-    if let Some(keyword) = keywords.find(|k| text.contains(&k.to_lowercase())) {
-        return Some(Evidence::Words(keyword.clone()));
+/// A ticket as the MSP's rules read it.
+struct Read {
+    /// The text, folded.
+    keywords: String,
+    /// `args` for each piece of the details.
+    arguments: Vec<Map<String, Value>>,
+    facts: TicketFacts,
+}
+
+impl Read {
+    /// What makes the ticket sensitive by one of the MSP's rules.
+    fn evidence(&self, rule: &SensitivityRule) -> Option<Evidence> {
+        let is_there = |keyword: &&String| {
+            let folded = sensitive::folded(keyword);
+            !folded.trim().is_empty() && self.keywords.contains(&folded)
+        };
+        if let Some(keyword) = rule.keywords.iter().flatten().find(is_there) {
+            return Some(Evidence::Words(keyword.clone()));
+        }
+        let when = rule.when.as_ref()?;
+        // A rule that cannot be evaluated makes the ticket sensitive.
+        let holds = |arguments: &Map<String, Value>| {
+            expression::holds(when, "", "", arguments, Some(&self.facts)).unwrap_or(true)
+        };
+        self.arguments.iter().any(holds).then_some(Evidence::Rule)
     }
-    // A rule that cannot be evaluated makes the ticket sensitive.
-    let holds =
-        expression::holds(rule.when.as_ref()?, "", "", arguments, Some(facts)).unwrap_or(true);
-    holds.then_some(Evidence::Rule)
+}
+
+/// A text in pieces that an expression can be evaluated on; at least one.
+fn pieces(text: &str) -> Vec<&str> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    loop {
+        let piece = text::cut(rest, PIECE);
+        pieces.push(piece);
+        if piece.len() == rest.len() {
+            return pieces;
+        }
+        rest = &rest[text::cut(rest, PIECE - OVERLAP).len()..];
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::api::ticket::VerificationState;
+    use crate::ids::TechnicianId;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use k8s_openapi::jiff::Timestamp;
 
@@ -170,6 +215,43 @@ mod tests {
             let reasons: Vec<String> = reasons.iter().map(Reason::to_string).collect();
             let because: Vec<&str> = because.into_iter().collect();
             assert_eq!(reasons, because, "{summary} {kind}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_hidden_behind_much_text() {
+        let mut long = ticket("Printer", "");
+        long.details = format!("<p>{}</p><p>xr\u{ad}ay</p>", "paper jam. ".repeat(8_000));
+        let config = Sensitivity {
+            rules: vec![
+                rule(Some("Xray"), None),
+                rule(None, Some("args.details.endsWith('ay')")),
+            ],
+            ..Sensitivity::default()
+        };
+        let reasons = |ticket: &Ticket, notes: &[String], config: &Sensitivity| -> Vec<String> {
+            let reasons = of_ticket(ticket, notes, config);
+            reasons.iter().map(Reason::to_string).collect()
+        };
+        let ours = ["ours: 'Xray'", "ours: its rule holds"];
+        assert_eq!(reasons(&long, &[], &config), ours);
+        let plain = Sensitivity::default();
+        assert_eq!(reasons(&long, &[], &plain), Vec::<String>::new());
+        let too_long = ["too-long: more text than is read"];
+        let note = "paper jam. ".repeat(50_000);
+        assert_eq!(reasons(&long, &[note], &plain), too_long);
+        long.details = format!("{}reset my password", "paper jam. ".repeat(8_000));
+        let reset = ["password-reset: 'reset my password'"];
+        assert_eq!(reasons(&long, &[], &plain), reset);
+    }
+
+    #[test]
+    fn a_text_is_cut_into_pieces() {
+        for length in [0, 1, PIECE, PIECE + 1, 5 * PIECE] {
+            let text = "é".repeat(length / 2);
+            let pieces = pieces(&text);
+            assert!(pieces.iter().all(|p| p.len() <= PIECE));
+            assert!(text.ends_with(pieces.last().unwrap()));
         }
     }
 

@@ -1,134 +1,212 @@
-//! A call's arguments as the journal and the audit stream show them: no secrets, no text.
+//! A call's arguments as the journal, the audit stream and spans show them: only what is known to
+//! be harmless. Whatever else there is, is a name and a length.
 
-use super::one_line;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-/// Words in a key that make its value a secret.
-const SECRET: [&str; 11] = [
-    "pass",
-    "secret",
-    "token",
-    "key",
-    "pin",
-    "otp",
-    "credential",
-    "auth",
-    "cookie",
-    "recovery",
-    "code",
+/// How the names of HaloPSA's own tools begin. No ToolServer can be named like this.
+const OWN: &str = "halopsa_";
+/// Arguments of the own tools, also of calls with their names looked up: numbers that HaloPSA
+/// gives, or counts.
+const NUMBERS: [&str; 11] = [
+    "agentId",
+    "articleId",
+    "categoryId",
+    "limit",
+    "minutes",
+    "priorityId",
+    "statusId",
+    "teamId",
+    "ticketId",
+    "typeId",
+    "userId",
 ];
-/// Keys whose value is prose: it stays in HaloPSA.
-const TEXT: [&str; 14] = [
-    "text",
-    "why",
+/// Names of rows in HaloPSA's lists.
+const NAMES: [&str; 6] = ["agent", "category", "priority", "status", "team", "type"];
+/// Text, people and other records.
+const TEXTS: [&str; 11] = [
+    "article",
+    "client",
+    "closureNote",
     "details",
     "note",
-    "closurenote",
-    "summary",
-    "body",
-    "message",
-    "content",
     "query",
-    "subject",
-    "description",
-    "html",
-    "comment",
+    "recipient",
+    "requester",
+    "summary",
+    "text",
+    "why",
 ];
-/// A longer value is prose, whatever its key.
-const MAX_VALUE: usize = 64;
-const MAX_TOTAL: usize = 400;
-/// How deep nested values are shown.
-const MAX_DEPTH: usize = 4;
+const MAX_NAME: usize = 64;
+/// Keys of a ToolServer's tool are shown if they are no text either.
+const MAX_KEY: usize = 32;
+const MAX_KEYS: usize = 20;
 
-/// `key=value` pairs on one line.
-pub fn arguments(json: &str) -> String {
+/// `key=value` pairs on one line, of arguments stored as JSON.
+pub fn arguments(tool: &str, json: &str, accepted: bool) -> String {
     match serde_json::from_str(json) {
-        Ok(Value::Object(map)) => shown(&map),
-        // Already masked: it stays as it is.
-        _ => one_line(json, MAX_TOTAL),
+        Ok(Value::Object(map)) => shown(tool, &map, accepted),
+        _ => characters(json.chars().count()),
     }
 }
 
-/// As [`arguments`], from parsed JSON.
-pub fn shown(map: &serde_json::Map<String, Value>) -> String {
-    let parts: Vec<String> = map
+/// `key=value` pairs on one line. `accepted`: the names in it were looked up in HaloPSA, so they are
+/// names of its rows and not an agent's words.
+pub fn shown(tool: &str, map: &Map<String, Value>, accepted: bool) -> String {
+    let mut parts: Vec<String> = map
         .iter()
-        .take(20)
-        .map(|(key, value)| format!("{}={}", one_line(key, 32), masked(key, value, 0)))
+        .filter_map(|(key, value)| pair(tool, key, value, accepted))
+        .take(MAX_KEYS)
         .collect();
-    one_line(&parts.join(" "), MAX_TOTAL)
+    let others = map.len() - parts.len();
+    if others > 0 {
+        parts.push(format!("({others} others)"));
+    }
+    parts.join(" ")
 }
 
-fn masked(key: &str, value: &Value, depth: usize) -> String {
-    let lower = key.to_lowercase();
-    let secret = SECRET.iter().any(|s| lower.contains(s));
-    match value {
-        Value::Null | Value::Bool(_) => value.to_string(),
-        _ if secret => "***".into(),
-        Value::Number(number) => number.to_string(),
-        Value::String(text) => {
-            let length = text.chars().count();
-            if length > MAX_VALUE || TEXT.contains(&lower.as_str()) {
-                format!("({length} characters)")
-            } else {
-                one_line(text, MAX_VALUE)
-            }
-        }
-        _ if depth >= MAX_DEPTH => "…".into(),
-        Value::Array(items) => {
-            let shown: Vec<String> = items
-                .iter()
-                .take(5)
-                .map(|v| masked(key, v, depth + 1))
-                .collect();
-            format!(
-                "[{}{}]",
-                shown.join(","),
-                if items.len() > 5 { ",…" } else { "" }
-            )
-        }
-        Value::Object(map) => {
-            let shown: Vec<String> = map
-                .iter()
-                .take(5)
-                .map(|(k, v)| format!("{}={}", one_line(k, 32), masked(k, v, depth + 1)))
-                .collect();
-            format!(
-                "{{{}{}}}",
-                shown.join(","),
-                if map.len() > 5 { ",…" } else { "" }
-            )
-        }
+/// None: the key may be an agent's words, too.
+fn pair(tool: &str, key: &str, value: &Value, accepted: bool) -> Option<String> {
+    if !tool.starts_with(OWN) {
+        return is_key(key).then(|| format!("{key}={}", length(value)));
     }
+    let shown = if NUMBERS.contains(&key) {
+        number(value)
+    } else if NAMES.contains(&key) {
+        name(value).filter(|_| accepted)
+    } else if TEXTS.contains(&key) {
+        None
+    } else {
+        return None;
+    };
+    Some(format!("{key}={}", shown.unwrap_or_else(|| length(value))))
+}
+
+fn is_key(key: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    !key.is_empty() && key.len() <= MAX_KEY && key.chars().all(plain)
+}
+
+fn number(value: &Value) -> Option<String> {
+    let number = value.as_u64().and_then(|n| i32::try_from(n).ok())?;
+    Some(number.to_string())
+}
+
+fn name(value: &Value) -> Option<String> {
+    let name = value.as_str()?.trim();
+    let fits = name.chars().count() <= MAX_NAME && !name.chars().any(char::is_control);
+    fits.then(|| name.to_string())
+}
+
+fn length(value: &Value) -> String {
+    match value {
+        Value::String(text) => characters(text.chars().count()),
+        other => characters(other.to_string().chars().count()),
+    }
+}
+
+fn characters(count: usize) -> String {
+    format!("({count} characters)")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    const CANARY: &str = "hunter2";
 
     #[test]
-    fn no_secret_and_no_text() {
-        for (json, shown) in [
+    fn what_is_known_to_be_harmless_is_shown() {
+        let update = "halopsa_update_ticket";
+        for (tool, json, accepted, shown) in [
             (
-                r#"{"status":"In Progress","minutes":15}"#,
-                "minutes=15 status=In Progress",
+                "halopsa_log_time",
+                r#"{"minutes":15,"note":"Dear Kim"}"#,
+                false,
+                "minutes=15 note=(8 characters)",
             ),
             (
-                r#"{"newPassword":"hunter2","user":"kim"}"#,
-                "newPassword=*** user=kim",
+                update,
+                r#"{"status":"In Progress","statusId":2}"#,
+                true,
+                "status=In Progress statusId=2",
             ),
-            (r#"{"text":"Dear Kim"}"#, "text=(8 characters)"),
             (
-                r#"{"to":["a@x","b@x"],"options":{"apiKey":1,"force":true}}"#,
-                "options={apiKey=***,force=true} to=[a@x,b@x]",
+                update,
+                r#"{"status":"In Progress"}"#,
+                false,
+                "status=(11 characters)",
             ),
-            ("minutes=15", "minutes=15"),
+            (
+                update,
+                r#"{"ticketId":"7"}"#,
+                true,
+                "ticketId=(1 characters)",
+            ),
+            (update, r#"{"Dear Kim":"x","y":1}"#, true, "(2 others)"),
+            (
+                "m365__reset_password",
+                r#"{"user":"kim@x","force":true,"my password is":1}"#,
+                true,
+                "force=(4 characters) user=(5 characters) (1 others)",
+            ),
+            (update, "hunter2", true, "(7 characters)"),
         ] {
-            assert_eq!(arguments(json), shown);
+            assert_eq!(arguments(tool, json, accepted), shown);
         }
-        assert!(
-            arguments(&format!(r#"{{"x":"{}"}}"#, "y".repeat(5000))).contains("5000 characters")
-        );
-        assert!(arguments(&"[".repeat(100_000)).chars().count() <= MAX_TOTAL);
+    }
+
+    #[test]
+    fn no_value_is_shown_whatever_its_key() {
+        for key in [
+            "pwd",
+            "value",
+            "password",
+            "passphrase",
+            "answer",
+            "ssn",
+            "iban",
+            "kennwort",
+            "geheimnis",
+            "antwort",
+            "kontonummer",
+            "motDePasse",
+            "reponse",
+            "secret",
+            "contraseña",
+            "clave",
+            "respuesta",
+            "wachtwoord",
+            "antwoord",
+            "rekeningnummer",
+        ] {
+            for value in [
+                Value::from(CANARY),
+                serde_json::json!([CANARY]),
+                serde_json::json!({"nested": {"status": CANARY}}),
+            ] {
+                let mut map = Map::new();
+                map.insert(key.into(), value);
+                for tool in ["m365__set", "halopsa_update_ticket", "unknown"] {
+                    let shown = shown(tool, &map, true);
+                    assert!(!shown.contains(CANARY), "{key}: {shown}");
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_arguments_give_one_bounded_line(
+            pairs in prop::collection::hash_map("\\PC{0,40}", "\\PC{0,200}", 0..60),
+            accepted in any::<bool>(),
+        ) {
+            let pairs = pairs.into_iter().map(|(key, value)| (key, Value::from(value)));
+            let map: Map<String, Value> = pairs.collect();
+            for tool in ["halopsa_update_ticket", "m365__set"] {
+                let shown = shown(tool, &map, accepted);
+                prop_assert!(shown.len() <= 2000 && !shown.contains('\n'), "{}", shown);
+            }
+        }
     }
 }

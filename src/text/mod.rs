@@ -3,9 +3,11 @@
 //! - here: HaloPSA's HTML to bounded plain text, and back
 //! - [`words`]: text as folded words; [`pattern`]: name patterns
 //! - [`invisible`]: characters that nobody sees, written out
-//! - [`mask`]: arguments without secrets; [`json`]: JSON with sorted keys; [`hex`]
+//! - [`foreign`]: what others write, without our markers
+//! - [`mask`]: arguments without secrets and without text; [`json`]: JSON with sorted keys; [`hex`]
 //! - [`unseen`]: characters that nobody sees
 
+pub mod foreign;
 pub mod hex;
 pub mod invisible;
 pub mod json;
@@ -15,27 +17,42 @@ mod strip;
 pub mod unseen;
 pub mod words;
 
+pub use foreign::without_markers;
 pub use invisible::visible;
 
 /// Where details and notes for an agent are cut, in bytes.
 pub const MAX_TEXT: usize = 16 * 1024;
 /// HTML beyond this is not read, in bytes.
-const MAX_HTML: usize = 512 * 1024;
+pub const MAX_HTML: usize = 512 * 1024;
 
 /// HTML to plain text: without tags, scripts and styles, with line breaks, cut at [`MAX_TEXT`].
 ///
 /// Time and memory are linear in the length of any HTML: laying out takes more than that for
 /// elements nested deeply, so what no person writes only has its tags stripped.
 pub fn from_html(html: &str) -> String {
+    plain(&without_tags(html))
+}
+
+/// As [`from_html`], for who has to read everything: cut at [`MAX_HTML`], and whether that is all.
+pub fn all_from_html(html: &str) -> (String, bool) {
+    let (text, is_all) = all_plain(&without_tags(html));
+    (text, is_all && html.len() <= MAX_HTML)
+}
+
+/// As [`plain`], for who has to read everything.
+pub fn all_plain(text: &str) -> (String, bool) {
+    (plain_up_to(text, MAX_HTML), text.len() <= MAX_HTML)
+}
+
+fn without_tags(html: &str) -> String {
     let html = cut(html, MAX_HTML);
     if !strip::is_simple(html) {
-        return plain(&strip::tags(html));
+        return strip::tags(html);
     }
     // Wide enough that no paragraph is wrapped: the reader wraps.
-    let text = html2text::config::plain_no_decorate()
+    html2text::config::plain_no_decorate()
         .string_from_read(html.as_bytes(), 10_000)
-        .unwrap_or_default();
-    plain(&text)
+        .unwrap_or_else(|_| strip::tags(html))
 }
 
 /// Whether HTML is short and flat enough to be laid out.
@@ -45,13 +62,23 @@ pub fn is_simple_html(html: &str) -> bool {
 
 /// Bounded plain text without control characters or runs of blank lines.
 pub fn plain(text: &str) -> String {
+    plain_up_to(text, MAX_TEXT)
+}
+
+fn plain_up_to(text: &str, limit: usize) -> String {
     let text = cut(text, MAX_HTML).replace("\r\n", "\n");
-    let mut out = String::with_capacity(text.len().min(MAX_TEXT));
+    let mut out = String::with_capacity(text.len().min(limit));
     let mut blank = 0;
     for line in text.split('\n') {
         let line: String = line
             .chars()
-            .map(|c| if c == '\t' { ' ' } else { c })
+            .map(|c| {
+                if c.is_whitespace() && c.is_control() {
+                    ' '
+                } else {
+                    c
+                }
+            })
             .filter(|c| !c.is_control())
             .collect();
         let line = line.trim_end();
@@ -61,11 +88,11 @@ pub fn plain(text: &str) -> String {
         }
         out.push_str(line);
         out.push('\n');
-        if out.len() > MAX_TEXT {
+        if out.len() > limit {
             break;
         }
     }
-    cut(out.trim_end(), MAX_TEXT).to_string()
+    cut(out.trim_end(), limit).to_string()
 }
 
 /// The longest prefix of at most `limit` bytes that ends between characters.
@@ -166,6 +193,17 @@ mod tests {
         assert_eq!(cut("éé", 3), "é");
         assert_eq!(one_line("a\n b\tc", 10), "a b c");
         assert_eq!(one_line("abcdef", 4), "abc…");
+    }
+
+    #[test]
+    fn who_reads_everything_knows_whether_it_is_all() {
+        let long = format!("<p>{}the end</p>", "word ".repeat(20_000));
+        let (text, is_all) = all_from_html(&long);
+        assert!(text.ends_with("the end") && is_all);
+        let (text, is_all) = all_from_html(&"word ".repeat(200_000));
+        assert!(text.len() <= MAX_HTML && !is_all);
+        let (text, is_all) = all_plain(&"a\u{b}b\r".repeat(10_000));
+        assert!(text.starts_with("a b a b") && is_all, "{:.20}", text);
     }
 
     #[test]

@@ -125,11 +125,14 @@ fn decode(html: &str, text: &mut String) {
     while let Some(at) = rest.find('&') {
         text.push_str(&rest[..at]);
         rest = &rest[at..];
-        let found = ENTITIES.iter().find(|(name, _)| rest.starts_with(name));
-        match found {
-            Some((name, sign)) => {
-                text.push(*sign);
-                rest = &rest[name.len()..];
+        let named = ENTITIES.iter().find(|(name, _)| rest.starts_with(name));
+        match named
+            .map(|(name, sign)| (name.len(), *sign))
+            .or_else(|| numbered(rest))
+        {
+            Some((length, sign)) => {
+                text.push(sign);
+                rest = &rest[length..];
             }
             None => {
                 text.push('&');
@@ -138,6 +141,26 @@ fn decode(html: &str, text: &mut String) {
         }
     }
     text.push_str(rest);
+}
+
+/// The character of an entity like `&#112;` or `&#x70;`, and the entity's length.
+fn numbered(html: &str) -> Option<(usize, char)> {
+    /// Zeros may lead.
+    const MAX_DIGITS: usize = 12;
+    let digits = html.strip_prefix("&#")?;
+    let (radix, digits) = match digits.strip_prefix(['x', 'X']) {
+        Some(digits) => (16, digits),
+        None => (10, digits),
+    };
+    let length = digits
+        .bytes()
+        .take(MAX_DIGITS)
+        .take_while(|b| char::from(*b).is_digit(radix));
+    let length = length.count();
+    let sign = u32::from_str_radix(digits.get(..length)?, radix).ok();
+    let sign = sign.and_then(char::from_u32)?;
+    let ends = usize::from(digits[length..].starts_with(';'));
+    Some((html.len() - digits.len() + length + ends, sign))
 }
 
 #[cfg(test)]
@@ -160,6 +183,10 @@ mod tests {
             ("<div>a</div><div>b</div>", "\na\nb\n"),
             ("a <b>bold</b> word", "a bold word"),
             ("1 < 2 &amp;&lt; 3 &euro;", "1 < 2 &< 3 &euro;"),
+            (
+                "&#112;&#x61;&#X0073;s&#119ord &#; &#xd800;&#",
+                "password &#; &#xd800;&#",
+            ),
             ("x<style>p{}</style>y", "xy"),
             ("x<!-- > -->y", "x\ny"),
             ("<script>if (a < b) {}</script>z", "z"),

@@ -70,34 +70,129 @@ impl fmt::Display for Tag {
     }
 }
 
-/// The text by which a note is found again. HaloPSA rebuilds a note's text by stripping tags
-/// without adding white space, so the marker is searched for as a substring. It depends on the
-/// connection and HaloPSA's ticket, not on the Ticket resource: a Ticket that is stored again finds
-/// the old note. Numbers have a fixed width, so that no marker is the beginning of another.
-pub fn marker(connection_uid: &str, ticket_id: i64, run: i32, tag: &Tag) -> String {
+/// What stands before the marker at the end of a note.
+pub const REFERENCE: &str = "Reference: ";
+/// How every marker begins.
+const BEGINS: &str = "rallied-";
+/// Letters in a nonce.
+const NONCE: usize = 10;
+/// Base32: five bits each.
+const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+
+/// A new text by which a note is found again, and which nobody knows before the note is there:
+/// `random` is in it. It is stored with the intent or the step, and read from there ever after.
+///
+/// A Ticket that is deleted and stored again does not know the marker, so it does not find the old
+/// note and posts its own. Numbers have a fixed width, so that no marker is the beginning of
+/// another.
+pub fn marker(connection_uid: &str, ticket_id: i64, run: i32, tag: &Tag, random: u64) -> String {
+    let known = known(connection_uid, ticket_id, run, tag);
+    format!("{known}-{}", nonce(random))
+}
+
+/// Whether a stored marker is one for this note. Those of older versions have no nonce.
+pub fn is_for(marker: &str, connection_uid: &str, ticket_id: i64, run: i32, tag: &Tag) -> bool {
+    let known = known(connection_uid, ticket_id, run, tag);
+    marker.strip_prefix(&known).is_some_and(|rest| {
+        rest.is_empty()
+            || rest
+                .strip_prefix('-')
+                .is_some_and(|nonce| nonce.len() == NONCE && nonce.bytes().all(is_letter))
+    })
+}
+
+/// Whether a note ends with this reference: a marker anywhere else may be anybody's words. HaloPSA
+/// rebuilds a note's text by stripping tags without adding white space, so text may follow at once.
+pub fn is_reference(text: &str, marker: &str) -> bool {
+    let last = text.rmatch_indices(REFERENCE).find_map(|(at, _)| {
+        let rest = &text[at + REFERENCE.len()..];
+        rest.starts_with(BEGINS).then_some(rest)
+    });
+    last.and_then(|rest| rest.strip_prefix(marker))
+        .is_some_and(|rest| !marker.is_empty() && !rest.starts_with('-'))
+}
+
+/// What can be known of a marker.
+fn known(connection_uid: &str, ticket_id: i64, run: i32, tag: &Tag) -> String {
     let hash = Sha256::digest(format!("{connection_uid}/{ticket_id}"));
-    format!("rallied-{}-{run}-{tag}", hex::encode(&hash[..8]))
+    format!("{BEGINS}{}-{run}-{tag}", hex::encode(&hash[..8]))
+}
+
+fn nonce(random: u64) -> String {
+    (0..NONCE)
+        .map(|at| char::from(LETTERS[(random >> (5 * at)) as usize % LETTERS.len()]))
+        .collect()
+}
+
+fn is_letter(byte: u8) -> bool {
+    LETTERS.contains(&byte)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const UID: &str = "0f3c5f0a-1111-2222-3333-444455556666";
+
     #[test]
     fn a_marker_belongs_to_one_connection_ticket_run_and_note() {
-        let plan = marker("0f3c5f0a-1111-2222-3333-444455556666", 42, 0, &Tag::Plan);
-        assert!(
-            plan.starts_with("rallied-") && plan.ends_with("-0-plan"),
-            "{plan}"
-        );
-        assert_eq!(plan.len(), "rallied-".len() + 16 + "-0-plan".len());
+        let plan = marker(UID, 42, 0, &Tag::Plan, 7);
+        assert!(plan.starts_with("rallied-"), "{plan}");
+        assert!(plan.ends_with("-0-plan-haaaaaaaaa"), "{plan}");
+        assert_eq!(plan.len(), "rallied-".len() + 16 + "-0-plan-".len() + 10);
         let others = [
-            marker("another", 42, 0, &Tag::Plan),
-            marker("0f3c5f0a-1111-2222-3333-444455556666", 43, 0, &Tag::Plan),
-            marker("0f3c5f0a-1111-2222-3333-444455556666", 42, 1, &Tag::Plan),
-            marker("0f3c5f0a-1111-2222-3333-444455556666", 42, 0, &Tag::Turn(1)),
+            marker("another", 42, 0, &Tag::Plan, 7),
+            marker(UID, 43, 0, &Tag::Plan, 7),
+            marker(UID, 42, 1, &Tag::Plan, 7),
+            marker(UID, 42, 0, &Tag::Turn(1), 7),
+            marker(UID, 42, 0, &Tag::Plan, 8),
+            marker(UID, 42, 0, &Tag::Plan, 7 << 45),
         ];
         assert!(!others.contains(&plan), "{others:?}");
+    }
+
+    #[test]
+    fn a_stored_marker_is_for_one_note() {
+        let tag = Tag::Decision(1);
+        let ours = marker(UID, 42, 0, &tag, u64::MAX);
+        let old = ours.strip_suffix("-7777777777").unwrap();
+        for (marker, yes) in [
+            (ours.clone(), true),
+            (old.to_string(), true),
+            (format!("{old}-"), false),
+            (format!("{old}-777777777"), false),
+            (format!("{old}-777777777!"), false),
+            (format!("{old}2"), false),
+            (format!("{ours}a"), false),
+            (marker(UID, 42, 0, &Tag::Decision(2), 1), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(is_for(&marker, UID, 42, 0, &tag), yes, "{marker}");
+        }
+    }
+
+    #[test]
+    fn only_the_last_reference_counts() {
+        let marker = "rallied-0011223344556677-0-plan-abcdefghij";
+        let other = "rallied-0011223344556677-0-turn001-abcdefghij";
+        for (text, yes) in [
+            (format!("textReference: {marker} "), true),
+            (format!("textReference: {marker}"), true),
+            (format!("textReference: {marker}Kind regards"), true),
+            (format!("Reference: {marker} Reference: 4711"), true),
+            (
+                format!("Reference: {marker} textReference: {other} "),
+                false,
+            ),
+            (format!("{marker} textReference: {other} "), false),
+            (format!("the marker is {marker}"), false),
+            (format!("Reference: {marker}-more "), false),
+            ("Reference: ".to_string(), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(is_reference(&text, marker), yes, "{text}");
+        }
+        assert!(!is_reference("Reference: rallied-1", ""));
     }
 
     #[test]

@@ -4,7 +4,8 @@
 use super::plan::{MAX_LINE, MAX_LINES, Plan};
 use crate::api::Mode;
 use crate::api::ticket::VerificationState;
-use crate::text::{self, one_line, visible};
+use crate::text::{self, one_line, visible, without_markers};
+use crate::ticket::marker::REFERENCE;
 
 /// A value in a request is shown in full: a technician approves what is shown.
 const MAX_VALUE: usize = 8192;
@@ -12,9 +13,10 @@ const MAX_MESSAGE: usize = 8192;
 /// A step's name in the summary of a request.
 const MAX_NAME: usize = 100;
 
-/// Somebody's text for a note: as HTML, and with what would be invisible written out.
+/// Somebody's text for a note: as HTML, with what would be invisible written out, and without
+/// markers.
 fn escape(text: &str) -> String {
-    text::escape(&visible(text))
+    text::escape(&without_markers(&visible(text)))
 }
 
 /// The internal note with diagnosis and plan.
@@ -418,21 +420,21 @@ fn list(html: &mut String, title: &str, tag: &str, items: &[String]) {
 
 fn reference(html: &mut String, marker: &str) {
     html.push_str(&format!(
-        "<p><small>Reference: {} </small></p>",
-        escape(marker)
+        "<p><small>{REFERENCE}{} </small></p>",
+        text::escape(marker)
     ));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ticket::marker::{Tag, marker};
+    use crate::ticket::marker::{Tag, is_reference, marker};
     use crate::ticket::plan::Confidence;
     use proptest::prelude::*;
 
     #[test]
     fn the_note_is_escaped_and_holds_its_marker() {
-        let marker = marker("0f3c5f0a-1111-2222-3333-444455556666", 42, 0, &Tag::Plan);
+        let marker = marker("0f3c5f0a-1111-2222-3333-444455556666", 42, 0, &Tag::Plan, 1);
         let plan = Plan {
             asked: "<script>alert(1)</script>".into(),
             steps: vec!["Restart & wait".into()],
@@ -444,7 +446,7 @@ mod tests {
         assert!(html.contains("Restart &amp; wait"));
         assert!(html.contains(&marker));
         // As HaloPSA returns it: without tags, and with nothing in their place.
-        assert!(text::from_html(&html).contains(&marker));
+        assert!(is_reference(&text::from_html(&html), &marker));
         assert!(failure_html("a < b", &[], &marker).contains("a &lt; b"));
     }
 
@@ -557,6 +559,47 @@ mod tests {
             ] {
                 prop_assert!(!html.chars().any(text::invisible::is_invisible), "{:?}", html);
             }
+        }
+    }
+
+    #[test]
+    fn nobody_else_writes_a_marker() {
+        let theirs = "rallied-0011223344556677-0-failure";
+        let text = format!("Reference: {theirs} rallied-0011223344556677-1-plan-aaaaaaaaaa");
+        let ours = "rallied-0011223344556677-0-turn001-bbbbbbbbbb";
+        let plan = Plan {
+            asked: text.clone(),
+            findings: vec![text.clone()],
+            ..Plan::default()
+        };
+        let step = Listed {
+            what: text.clone(),
+            record: text.clone(),
+            values: vec![(text.clone(), text.clone())],
+            why: text.clone(),
+            result: text.clone(),
+            high_risk: false,
+        };
+        let (steps, reasons) = (std::slice::from_ref(&step), std::slice::from_ref(&text));
+        let ask = Ask {
+            assigned: &text,
+            ..Ask::default()
+        };
+        let denied = VerificationState::Denied;
+        for html in [
+            plan_html(&plan, Mode::Plan, ours),
+            turn_html(&text, ours),
+            waiting_turn_html(&text, &ask, ours),
+            request_html(steps, &ask, ours),
+            uncounted_html(&text, &ask, ours),
+            decision_html(Decided::Executed, &text, steps, ours),
+            failure_html(&text, steps, ours),
+            challenge_html(&text, &text, reasons, ours),
+            verification_html(denied, &text, reasons, &text, ours),
+        ] {
+            assert!(html.contains("rallied-…"), "{html}");
+            assert_eq!(html.matches("rallied-0011").count(), 1, "{html}");
+            assert!(is_reference(&text::from_html(&html), ours), "{html}");
         }
     }
 

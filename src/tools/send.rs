@@ -7,7 +7,8 @@ use crate::halopsa::technicians::UNASSIGNED;
 use crate::halopsa::types::Ticket;
 use crate::ids::{ActionId, TechnicianId};
 use crate::outbox::{self, SEARCH_DEPTH};
-use crate::text::escape;
+use crate::text::{escape, without_markers};
+use crate::ticket::marker::{REFERENCE, is_reference};
 use serde_json::{Value, json};
 
 /// Where a write goes.
@@ -161,7 +162,7 @@ async fn log_time(time: &Time, target: &Target<'_>) -> Result<String, Error> {
 async fn create_child(new: &Child, target: &Target<'_>) -> Result<String, Error> {
     let parent = target.ticket;
     let mut child = json!({
-        "summary": new.summary,
+        "summary": without_markers(&new.summary),
         "details_html": html(&new.details, target.marker),
         "parent_id": parent.id,
         "client_id": parent.client_id,
@@ -216,18 +217,19 @@ async fn link_article(link: &Link, target: &Target<'_>) -> Result<String, Error>
 /// HaloPSA shows a closure note as HTML and mails it. Escaped, but without tags of our own: it is
 /// one field, and reads well where it is shown as it is.
 fn closure_note(text: &str, marker: &str) -> String {
-    format!("{}\n\nReference: {}", escape(text), escape(marker))
+    let text = escape(&without_markers(text));
+    format!("{text}\n\n{REFERENCE}{}", escape(marker))
 }
 
 fn html(text: &str, marker: &str) -> String {
-    let paragraphs: String = text
+    let paragraphs: String = without_markers(text)
         .lines()
         .map(str::trim_end)
         .filter(|l| !l.is_empty())
         .map(|l| format!("<p>{}</p>", escape(l)))
         .collect();
     format!(
-        "{paragraphs}<p><small>Reference: {} </small></p>",
+        "{paragraphs}<p><small>{REFERENCE}{} </small></p>",
         escape(marker)
     )
 }
@@ -242,7 +244,10 @@ pub async fn find(write: &Canonical, target: &Target<'_>) -> Result<Found, halop
             };
             let tickets = halo.search_tickets(client, marker, 5).await?;
             let created = tickets.iter().find(|t| {
-                t.id != id && (t.details.contains(marker) || t.details_html.contains(marker))
+                t.id != id
+                    && [&t.details, &t.details_html]
+                        .iter()
+                        .any(|text| is_reference(text, marker))
             });
             // How soon HaloPSA's search sees a new ticket is not known: no hit proves nothing.
             Ok(created.map_or(Found::CannotTell, |t| {
@@ -251,7 +256,7 @@ pub async fn find(write: &Canonical, target: &Target<'_>) -> Result<Found, halop
         }
         Canonical::Close(_) => {
             let now = halo.ticket(id).await?;
-            Ok(if now.closure_note.contains(marker) {
+            Ok(if is_reference(&now.closure_note, marker) {
                 Found::Yes("closed".into())
             } else {
                 Found::No

@@ -82,7 +82,7 @@ async fn ticket_text_orders_the_agent_to_approve_itself() {
     let ticket = harness.ticket_in(&name, "AwaitingApproval").await;
     assert_eq!(ticket.status.unwrap().steps[0].state, StepState::Waiting);
     assert_eq!(harness.halo(id, "status_id"), 1);
-    journal_has(&harness, &name, "halopsa_approve", "unknown_tool").await;
+    journal_has(&harness, &name, "unknown", "unknown_tool").await;
     harness.stop().await;
 }
 

@@ -259,7 +259,7 @@ async fn a_dead_agents_last_note_is_the_note() {
     harness.ticket_in(&name, "Ready").await;
     {
         let mut store = harness.sim.shared.store();
-        let input = json!({"ticket_id": id, "outcome": "Private Note", "note_html": "<p>the plan</p><p>rallied-x-0-plan</p>"});
+        let input = json!({"ticket_id": id, "outcome": "Private Note", "note_html": "<p>the plan</p><p>Reference: rallied-x-0-plan</p>"});
         let author = halosim::store::Author::Agent {
             id: halosim::seed::API_AGENT,
             application: "Rallied Agent".into(),

@@ -20,7 +20,7 @@ use crate::ticket::marker::Tag;
 use crate::ticket::note::{self, Ask};
 use crate::ticket::ownership::still_ours;
 use crate::ticket::plan::Plan;
-use crate::ticket::state::{Event, Refused};
+use crate::ticket::state::{self, Event, Refused};
 use kube::{Api, ResourceExt};
 use std::time::Duration;
 
@@ -311,14 +311,10 @@ impl<'a> Turn<'a> {
 
     /// The id of the action that asks. Only later replies count, so it has to be known.
     async fn request_action(&self, tag: &Tag) -> Result<ActionId, Refusal> {
-        let marker = self.postbox().marker(&self.ticket, tag);
-        let stored = self
-            .status()
-            .intents
-            .into_iter()
-            .find(|i| i.marker == marker)
-            .and_then(|i| i.action_id);
-        if let Some(id) = stored {
+        let status = self.status();
+        let not_shown = || Refusal::later("HaloPSA does not show the request yet", 3);
+        let intent = state::intent(&status, tag).ok_or_else(not_shown)?;
+        if let Some(id) = intent.action_id {
             return Ok(id);
         }
         let actions = self
@@ -326,9 +322,9 @@ impl<'a> Turn<'a> {
             .actions(self.ticket.spec.ticket_id, outbox::SEARCH_DEPTH)
             .await
             .map_err(|error| Refusal::later(error, 3))?;
-        outbox::find(&actions, &marker, self.scope.api_agent())
+        outbox::find(&actions, &intent.marker, self.scope.api_agent())
             .map(|action| action.id)
-            .ok_or_else(|| Refusal::later("HaloPSA does not show the request yet", 3))
+            .ok_or_else(not_shown)
     }
 
     fn audit_request(&self, approval: &Approval, action_id: ActionId) {

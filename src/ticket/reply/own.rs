@@ -388,7 +388,48 @@ pub fn own_text(text: &str) -> (String, bool) {
         own.push_str(line);
         own.push('\n');
     }
+    let length = without_initials(&own).len();
+    own.truncate(length);
     (own, cut)
+}
+
+/// Capitals that say something, and are nobody's initials.
+const NOT_INITIALS: [&str; 50] = [
+    "AD", "AM", "AP", "API", "ASAP", "BTW", "CEO", "CFO", "COB", "CRM", "DC", "DNR", "DNS", "DO",
+    "EOB", "EOD", "ERP", "ETA", "HOLD", "HR", "HQ", "IDK", "IT", "JK", "KO", "MFA", "MX", "NA",
+    "NAS", "NEE", "NEIN", "NM", "NO", "NON", "NOT", "NOW", "OFF", "OOO", "PC", "PIN", "PM", "PS",
+    "SQL", "TBA", "TBC", "TBD", "UPS", "VM", "VPN", "WIP",
+];
+
+/// Text without the initials it is signed with: "Go ahead. HW".
+fn without_initials(text: &str) -> &str {
+    const BREAKS: [char; 9] = ['.', ',', '!', ';', '\n', '-', '–', '—', '/'];
+    let end = text.trim_end();
+    let mut start = end.len();
+    for _ in 0..2 {
+        let rest = end[..start].trim_end();
+        let at = rest
+            .rfind(|c: char| c.is_whitespace() || ",-–—/".contains(c))
+            .map_or(0, |at| {
+                at + rest[at..].chars().next().map_or(1, char::len_utf8)
+            });
+        let letters: String = rest[at..].chars().filter(|c| *c != '.').collect();
+        let initials = (1..=3).contains(&letters.len())
+            && letters.chars().all(|c| c.is_ascii_uppercase())
+            && !NOT_INITIALS.contains(&letters.as_str())
+            && !super::decides(&rest[at..]);
+        if !initials {
+            break;
+        }
+        start = at;
+    }
+    let before = end[..start].trim_end_matches(' ');
+    let said = before.chars().any(char::is_lowercase);
+    if start < end.len() && said && before.ends_with(BREAKS) {
+        before
+    } else {
+        text
+    }
 }
 
 /// Whether these lines are a name and what stands below one, and nothing else.

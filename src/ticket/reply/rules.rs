@@ -116,7 +116,15 @@ const INSTEAD: [&str; 4] = ["i will", "ill", "i am going to", "im going to"];
 /// A longer sentence is more than thanks, in phrases.
 const MAX_THANKS: usize = 9;
 /// A name may follow these at either end of a reply.
-const COURTESY: [&str; 40] = [
+const COURTESY: [&str; 48] = [
+    "groetjes",
+    "grtz",
+    "mvg",
+    "liebe grusse",
+    "abrazo",
+    "un abrazo",
+    "bises",
+    "best",
     "thanks",
     "thx",
     "thank you",

@@ -21,7 +21,7 @@ mod verification;
 
 pub use approval::{reminds_at, untold};
 pub use event::{Event, Refused};
-pub use outbox::posted;
+pub use outbox::{intent, posted};
 pub use verification::{is_hidden, is_verified, verification_tags};
 
 use super::actor::Actor;

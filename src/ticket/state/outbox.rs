@@ -27,7 +27,8 @@ impl Change<'_> {
             return Err(self.wrong());
         };
         let next = &mut self.next;
-        if next.intents.iter().any(|i| i.marker == marker) {
+        // Two processes make two markers for one note.
+        if next.intents.iter().any(|i| i.marker == marker) || intent(next, tag).is_some() {
             return Err(Refused::AlreadyIntended);
         }
         if kind == IntentKind::ApprovalRequest {
@@ -45,8 +46,10 @@ impl Change<'_> {
             recorded_at: Time(self.now),
             action_id: None,
         });
-        let excess = next.intents.len().saturating_sub(JOURNAL_LIMIT);
-        next.intents.drain(..excess);
+        while next.intents.len() > JOURNAL_LIMIT {
+            let oldest = dispensable(&next.intents, next.run);
+            next.intents.remove(oldest);
+        }
         Ok(Applied::Recorded)
     }
 
@@ -93,11 +96,64 @@ impl Change<'_> {
     }
 }
 
-/// Whether this run's note is in HaloPSA.
-pub fn posted(status: &TicketStatus, tag: &Tag) -> bool {
+/// The intent that is forgotten first: an earlier run's, or a note that nobody asks for again. A
+/// marker that is forgotten cannot be searched for.
+fn dispensable(intents: &[Intent], run: i32) -> usize {
+    let earlier = intents.iter().position(|i| i.run != run);
+    let asked = |kind| {
+        use IntentKind::{FailureNote, PlanNote, VerificationNote};
+        matches!(kind, PlanNote | FailureNote | VerificationNote)
+    };
+    let over = |i: &Intent| i.state == IntentState::Posted && !asked(i.kind);
+    earlier
+        .or_else(|| intents.iter().position(over))
+        .unwrap_or_default()
+}
+
+/// This run's note, if it is recorded.
+pub fn intent<'s>(status: &'s TicketStatus, tag: &Tag) -> Option<&'s Intent> {
     let tag = tag.to_string();
     status
         .intents
         .iter()
-        .any(|i| i.state == IntentState::Posted && i.run == status.run && i.tag == tag)
+        .find(|i| i.run == status.run && i.tag == tag)
+}
+
+/// Whether this run's note is in HaloPSA.
+pub fn posted(status: &TicketStatus, tag: &Tag) -> bool {
+    intent(status, tag).is_some_and(|i| i.state == IntentState::Posted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(kind: IntentKind, run: i32, state: IntentState) -> Intent {
+        Intent {
+            kind,
+            run,
+            tag: String::new(),
+            marker: String::new(),
+            state,
+            recorded_at: Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH),
+            action_id: None,
+        }
+    }
+
+    #[test]
+    fn the_plan_of_this_run_is_not_forgotten() {
+        use IntentKind::{PlanNote, TurnNote};
+        use IntentState::{Intended, Posted};
+        let plan = of(PlanNote, 1, Posted);
+        let turn = of(TurnNote, 1, Posted);
+        let open = of(TurnNote, 1, Intended);
+        let old = of(PlanNote, 0, Posted);
+        for (intents, first) in [
+            (vec![plan.clone(), old, turn.clone()], 1),
+            (vec![plan.clone(), open.clone(), turn], 2),
+            (vec![plan, open], 0),
+        ] {
+            assert_eq!(dispensable(&intents, 1), first);
+        }
+    }
 }

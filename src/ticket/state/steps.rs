@@ -203,6 +203,7 @@ impl Step {
         self.result = (!result.is_empty()).then(|| result.chars().take(300).collect());
         // The whole call was needed to run it. What stays is for display, and holds no secret and
         // no text.
-        self.arguments = mask::arguments(&self.arguments);
+        self.arguments = mask::arguments(&self.tool, &self.arguments, true);
+        self.why = None;
     }
 }
