@@ -444,7 +444,10 @@ fn clauses(hits: &Hits) -> Vec<Clause<'_>> {
 /// What in a clause is more than a yes, courtesy, a name, or the reason for a yes.
 fn beyond<'a>(clause: &Clause<'a>, strong: bool, name: Name) -> Option<&'a Hit> {
     let hits = without_name(clause, name);
+    // "Sure is" answers a question.
+    let answers = |hit: &Hit| !strong && clause.yes && VERBS.contains(&hit.text.as_str());
     let plain = |hit: &&Hit| match hit.kind {
+        Some(Kind::Polite) if answers(hit) => false,
         Some(Kind::Yes | Kind::Order | Kind::YesAtStart) => clause.yes,
         Some(Kind::Polite) => true,
         Some(Kind::Fact | Kind::Link) => strong,
