@@ -28,6 +28,7 @@ pub mod steps;
 pub mod wire;
 pub mod work;
 
+use crate::api::condition::CLIENT_FOUND;
 use crate::api::connection::ModelSpec;
 use crate::api::{HaloPSAConnection, ImportedClient, Mode};
 use crate::audit;
@@ -47,6 +48,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use identity::{Identity, Reviewer};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::SignedDuration;
 use kube::{Client, ResourceExt};
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
@@ -139,10 +141,7 @@ impl Gateway {
             &client.spec.connection_ref.name,
         )
         .ok_or("your connection no longer exists")?;
-        let status = client.status.as_ref();
-        let halo_client_id = status
-            .and_then(|s| s.halo_client_id)
-            .ok_or("your client is not resolved in HaloPSA yet")?;
+        let halo_client_id = bound(&client)?;
         let mode = client.spec.mode.unwrap_or(connection.spec.agent.mode);
         Ok(AgentScope {
             client,
@@ -162,6 +161,22 @@ impl Gateway {
     /// As [`Gateway::scope`], for the calling agent.
     pub fn scope_of(&self, identity: &Identity) -> Result<AgentScope, &'static str> {
         self.scope(&identity.namespace, &identity.client)
+    }
+}
+
+/// The client in HaloPSA whose tickets the agent may see: pure. What was resolved before counts only
+/// while it is still so.
+fn bound(client: &ImportedClient) -> Result<i64, &'static str> {
+    const UNRESOLVED: &str = "your client is not resolved in HaloPSA yet";
+    let status = client.status.as_ref().ok_or(UNRESOLVED)?;
+    let found = status.halo_client_id.ok_or(UNRESOLVED)?;
+    let is_false = |c: &&Condition| c.type_ == CLIENT_FOUND && c.status == "False";
+    if status.conditions.iter().any(|c| is_false(&c)) {
+        return Err("your client is inactive, a duplicate or gone; see its condition ClientFound");
+    }
+    match client.spec.halo_client_id {
+        Some(wanted) if wanted != found => Err("your client is being resolved in HaloPSA again"),
+        _ => Ok(found),
     }
 }
 
@@ -248,4 +263,48 @@ pub fn problem(status: StatusCode, error: impl Into<String>) -> Response {
         }),
     )
         .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_client_is_bound_while_it_is_found() {
+        let client = |spec: Option<i64>, status: serde_json::Value| -> ImportedClient {
+            let mut client = json!({
+                "apiVersion": "rallied.ai/v1alpha1", "kind": "ImportedClient",
+                "metadata": {"name": "acme", "namespace": "msp"},
+                "spec": {"connectionRef": {"name": "halo"}}, "status": status,
+            });
+            if let Some(id) = spec {
+                client["spec"]["haloClientId"] = id.into();
+            }
+            serde_json::from_value(client).unwrap()
+        };
+        let found = |status: &str| {
+            json!({"haloClientId": 12, "conditions": [{
+                "type": "ClientFound", "status": status, "reason": "Found", "message": "",
+                "lastTransitionTime": "2026-11-25T00:00:00Z",
+            }]})
+        };
+        for (spec, status, bound_to) in [
+            (None, json!({}), None),
+            (None, json!({"haloClientId": 12}), Some(12)),
+            (None, found("True"), Some(12)),
+            (None, found("Unknown"), Some(12)),
+            (Some(12), found("True"), Some(12)),
+            // A duplicate, or inactive: what it was once is no longer its own.
+            (None, found("False"), None),
+            // Another client since.
+            (Some(13), found("True"), None),
+        ] {
+            assert_eq!(
+                bound(&client(spec, status.clone())).ok(),
+                bound_to,
+                "{status}"
+            );
+        }
+    }
 }

@@ -388,7 +388,7 @@ pub fn own_text(text: &str) -> (String, bool) {
         own.push_str(line);
         own.push('\n');
     }
-    let length = without_initials(&own).len();
+    let length = without_name(without_initials(&own)).len();
     own.truncate(length);
     (own, cut)
 }
@@ -429,6 +429,63 @@ fn without_initials(text: &str) -> &str {
         before
     } else {
         text
+    }
+}
+
+/// Text without the name that its thanks or greetings end with: "Thanks, Ananya".
+fn without_name(text: &str) -> &str {
+    const CLOSINGS: [&str; 30] = [
+        "thanks",
+        "thx",
+        "ta",
+        "cheers",
+        "regards",
+        "rgds",
+        "br",
+        "best",
+        "lg",
+        "vg",
+        "mfg",
+        "gruss",
+        "gruess",
+        "grusse",
+        "gruesse",
+        "danke",
+        "merci",
+        "cordialement",
+        "cdt",
+        "cdlt",
+        "bises",
+        "gracias",
+        "saludos",
+        "saludo",
+        "abrazo",
+        "bedankt",
+        "groet",
+        "groeten",
+        "groetjes",
+        "mvg",
+    ];
+    let end = text.trim_end();
+    let is_break = |c: char| c.is_whitespace() || c == ',';
+    let Some((at, sign)) = end.char_indices().rev().find(|(_, c)| is_break(*c)) else {
+        return text;
+    };
+    let (before, name) = (
+        &end[..at],
+        end[at + sign.len_utf8()..].trim_end_matches('.'),
+    );
+    let mut letters = name.chars();
+    let titled = letters.next().is_some_and(char::is_uppercase)
+        && letters.clone().all(|c| c.is_lowercase() || c == '-')
+        && (2..=11).contains(&letters.count());
+    let words = words::split(before).words;
+    let closes = words
+        .last()
+        .is_some_and(|w| CLOSINGS.contains(&w.text.as_str()));
+    match titled && closes && words.len() > 1 && !super::decides(name) {
+        true => before,
+        false => text,
     }
 }
 

@@ -405,7 +405,14 @@ fn plain_yes(hits: &Hits) -> Option<Classification> {
 /// A yes, with something beside it that makes it less than a yes.
 fn yes_with(hits: &Hits, kind: Kind, why: &str) -> Option<Classification> {
     hits.yes()?;
-    Some(doubt(why, hits.first(kind)?))
+    let thanks: Vec<Clause<'_>> = clauses(hits)
+        .into_iter()
+        .filter(|clause| !clause.yes && is_thanks(clause.hits))
+        .collect();
+    let within = |hit: &&Hit| thanks.iter().any(|c| c.hits.iter().any(|h| h.at == hit.at));
+    let mut all = hits.all.iter().filter(|hit| hit.kind == Some(kind));
+    let hit = all.find(|hit| !within(hit))?;
+    Some(doubt(why, hit))
 }
 
 fn decided(intent: Intent, hit: &Hit) -> Classification {
@@ -471,13 +478,38 @@ fn beyond<'a>(clause: &Clause<'a>, strong: bool, name: Name) -> Option<&'a Hit> 
     Some(first)
 }
 
-/// "Thanks for setting it out so clearly": about what was done, whatever the words.
+/// "Thanks for setting it out so clearly": about what was done, whatever the words. Not if they
+/// refuse or put off.
 fn is_thanks(hits: &[Hit]) -> bool {
     const FOR: [&str; 7] = ["for", "fur", "furs", "pour", "du", "por", "voor"];
-    hits.len() <= MAX_THANKS
-        && hits.len() > 2
-        && THANKS.contains(&hits[0].text.as_str())
-        && FOR.contains(&hits[1].text.as_str())
+    const STEMS: [&str; 6] = ["thank", "thx", "dank", "merci", "gracias", "bedankt"];
+    let [thanks, rest @ ..] = hits else {
+        return false;
+    };
+    let thanked =
+        thanks.kind == Some(Kind::Polite) && STEMS.iter().any(|stem| thanks.text.contains(stem));
+    let joined = FOR.iter().any(|word| {
+        thanks.text.ends_with(&format!(" {word}"))
+            || rest
+                .first()
+                .is_some_and(|hit| hit.text.split(' ').next() == Some(word))
+    });
+    let harmless = |hit: &Hit| {
+        matches!(
+            hit.kind,
+            None | Some(
+                Kind::Polite
+                    | Kind::Link
+                    | Kind::Fact
+                    | Kind::Topic
+                    | Kind::Person
+                    | Kind::Story
+                    | Kind::Part
+                    | Kind::Report
+            )
+        )
+    };
+    hits.len() <= MAX_THANKS && thanked && joined && rest.iter().all(harmless)
 }
 
 /// Whose name a clause may hold.
